@@ -1,0 +1,179 @@
+"""What the outside world does for chatproxy, on one page. Workflows know these, never what stands behind them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+from chatproxy.model import ConversationTag, Exchange, SubjectTag, TurnId
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectState:
+    """All that is needed to decide and seal a subject's turn, read in one round trip."""
+
+    generation: int | None
+    """The subject-key generation that new records are sealed under; None: no key yet."""
+    wraps: Mapping[int, bytes] = field(repr=False)
+    """Wrapped subject keys by generation."""
+    erased_at: int | None
+    """Nothing received at or before this instant may be stored again (the erase fence)."""
+    ledger: tuple[bytes, ...] = field(repr=False)
+    """The consent events of the subject, oldest first, as written."""
+    generation_floor: int = 0
+    """Generations up to this one were destroyed: a new key takes a higher one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedGroup:
+    """The parts of one turn that expire together, sealed. Group numbers count from 0 within a turn."""
+
+    number: int
+    blob: bytes = field(repr=False)
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedTurn:
+    """One turn as the store keeps it, put atomically in the subject's slot."""
+
+    subject: SubjectTag
+    turn: TurnId
+    conversation: ConversationTag
+    received_at: int
+    expires_at: int
+    """The latest expiry of its groups: that of the annotation and the indexes."""
+    generation: int
+    new_wrap: bytes | None = field(repr=False)
+    """The wrapped subject key, where this put may create generation ``generation``."""
+    ledger_length: int
+    """How many consent events the decision has seen. The store refuses when there are others by now."""
+    groups: tuple[SealedGroup, ...]
+    annotation: Mapping[bytes, bytes] = field(repr=False)
+    """Fields of the annotation hash."""
+    heads: tuple[bytes, ...] = ()
+    """Keyed hashes of the conversation up to and including each answer of this turn, for matching history."""
+    ledger_keep_until: int = 0
+    """Where the subject has a consent ledger, it lives at least until then (R38)."""
+
+
+class PutStatus(IntEnum):
+    """What became of a put. Anything else (a timeout, an error) is unknown: put again, it is idempotent."""
+
+    STORED = 1
+    REPLAYED = 2
+    """The same turn was stored before; nothing changed."""
+    KEY_CHANGED = -2
+    """The subject has another key generation than the caller knows: read the state again."""
+    EXPIRED = -3
+    """A group's expiry is not after the store's own clock."""
+    LEDGER_CHANGED = -4
+    """The consent ledger has grown or gone since the decision: read it again and decide again."""
+    ERASED = -5
+    """The turn was received at or before the subject's erasure."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """A row of the store: the annotation's fields as found, not yet authenticated, and the TTL that holds."""
+
+    subject: SubjectTag
+    turn: TurnId
+    annotation: Mapping[bytes, bytes] = field(repr=False)
+    ttl_expires_at: int
+    """The store's own PEXPIRETIME of the annotation; -1 if it has none, which is a fault."""
+
+
+class TranscriptStore(Protocol):
+    """The sealed turns, wrapped keys, annotations and consent ledgers. Raises StoreUnavailableError."""
+
+    async def ping(self) -> None: ...
+    async def now(self) -> int:
+        """The store's own clock, ms."""
+
+    async def subject_state(self, subject: SubjectTag) -> SubjectState: ...
+    async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
+        """Put each turn atomically, in one pipeline; None where the outcome is unknown."""
+
+    async def epoch_wraps(self, days: Sequence[int]) -> dict[int, bytes]: ...
+    async def add_epoch_wrap(self, day: int, wrap: bytes) -> bytes:
+        """Keep *wrap* as the key of *day* unless there is one; return the one that is kept."""
+
+    async def find_head(self, subject: SubjectTag, head: bytes) -> tuple[ConversationTag, TurnId] | None:
+        """The turn of *subject* that ended with the history hash *head*."""
+
+    async def adopt_stray(self, head: bytes) -> SubjectTag | None:
+        """The pseudonym of the nobody's conversation that ended with *head* (unknown identity)."""
+
+    async def remember_stray(self, heads: Sequence[bytes], subject: SubjectTag, expires_at: int) -> None: ...
+
+    async def annotations(self, subject: SubjectTag | None = None) -> AsyncIterator[StoredTurn]:
+        """Every live turn, of one subject or of all, in no order, without loading them all."""
+        yield NotImplemented
+
+    async def conversation(self, subject: SubjectTag, conversation: ConversationTag) -> list[StoredTurn]:
+        """The live turns of a conversation by time received."""
+
+    async def turn(self, subject: SubjectTag, turn: TurnId) -> StoredTurn | None: ...
+    async def records(
+        self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]
+    ) -> list[bytes | None]: ...
+
+    async def append_consent(
+        self, subject: SubjectTag, event: bytes, *, expected_length: int, expires_at: int
+    ) -> bool:
+        """Append to the ledger if it has *expected_length* events; the ledger lives at least to *expires_at*."""
+
+    async def read_control(self, name: str) -> bytes | None:
+        """A small value of the whole deployment (the key ring, the keyset's check value)."""
+
+    async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Replace a control value if it is still *old* (compare-and-set). Control values have no TTL."""
+
+    async def is_empty(self) -> bool:
+        """Whether no key of chatproxy exists, so that a new key ring may be made."""
+
+    async def aclose(self) -> None: ...
+
+
+class RootKey(Protocol):
+    """The provider that holds the root: a keyset file, OpenBao/Vault transit, a cloud KMS."""
+
+    async def wrap(self, purpose: str, keys: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        """Wrap (ident, key) pairs under the primary root version. Ident and purpose are authenticated."""
+
+    async def unwrap(self, purpose: str, wraps: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        """Unwrap (ident, wrapped) pairs. Raises UndecryptableError or StoreUnavailableError."""
+
+
+class Journal(Protocol):
+    """What stands between capture and store, so that a store that is away costs nothing at once.
+
+    An exchange is opened at acceptance, grows while it streams, is closed when it ended, and is released only
+    when the store has confirmed its turn.
+    """
+
+    def open(self, exchange: Exchange) -> bool:
+        """Begin to keep *exchange*; False if there is no room, and then it is lost and counted."""
+
+    def grow(self, exchange: Exchange, size: int) -> bool:
+        """Account for *size* more bytes; False if there is no room for them."""
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Forget a running exchange."""
+
+    def close(self, exchange: Exchange) -> None:
+        """The exchange has ended: it may be kept now."""
+
+    async def take(self, most: int) -> list[Exchange]:
+        """Wait for ended exchanges and return up to *most* of them, oldest first."""
+
+    def release(self, exchange: Exchange) -> None:
+        """The exchange has met its fate; forget it."""
+
+
+class AuditLog(Protocol):
+    """Append-only record of who read what for which purpose. No content and no personal data."""
+
+    def append(self, action: str, details: Mapping[str, str | int | bool]) -> None:
+        """Write one entry durably. Raises AuditUnavailableError, and then the action must not happen."""
