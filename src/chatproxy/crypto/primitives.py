@@ -1,0 +1,110 @@
+"""The cryptographic primitives of chatproxy, and for each why its use is safe. Nothing else touches them.
+
+Every check raises; none returns a flag. The ``reason`` of a failed one is named by the caller, since only it
+knows what was being opened.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from chatproxy.errors import UndecryptableError
+
+KEY_SIZE = 32
+NONCE_SIZE = 12
+TAG_SIZE = 16
+MAC_SIZE = 32
+BLOCK_SIZE = 16
+
+RandomSource = Callable[[int], bytes]
+"""Gives that many unpredictable bytes. Everything but tests uses ``random_bytes``."""
+
+
+def random_bytes(size: int) -> bytes:
+    """Return *size* bytes from the operating system's generator, the only source of keys, seeds and nonces."""
+    return os.urandom(size)
+
+
+def sha256(data: bytes) -> bytes:
+    """SHA-256 of public structure. For anything secret or guessable use ``hmac_sha256``."""
+    return hashlib.sha256(data).digest()
+
+
+def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, size: int) -> bytes:
+    """HKDF-SHA256 (RFC 5869). *info* must tell every use of *secret* from every other."""
+    return HKDF(algorithm=hashes.SHA256(), length=size, salt=salt, info=info).derive(secret)
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA256 (RFC 2104). The encoding of *message* must be unambiguous."""
+    return hmac.digest(key, message, "sha256")
+
+
+def are_equal(left: bytes, right: bytes) -> bool:
+    """Compare without telling by the time it takes where two byte strings differ."""
+    return hmac.compare_digest(left, right)
+
+
+def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """AES-256-GCM, ciphertext then 16-byte tag.
+
+    A nonce used twice under one key gives both plaintexts away. There are two kinds of caller, both safe: records
+    derive key and nonce together from a fresh 24-byte seed, so a key serves once; wraps draw the nonce at random,
+    which holds for 2**32 wraps a key (SP 800-38D), far above what a key that is rotated monthly makes.
+    """
+    return AESGCM(key).encrypt(nonce, plaintext, aad)
+
+
+def aes_gcm_decrypt(key: bytes, *, nonce: bytes, ciphertext: bytes, aad: bytes, reason: str) -> bytes:
+    """Undo ``aes_gcm_encrypt``. Raises UndecryptableError(reason) if anything differs by a bit."""
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, aad)
+    except InvalidTag:
+        raise UndecryptableError(reason) from None
+
+
+class BlockPermutation:
+    """AES-256 on single blocks: a secret permutation of all 16-byte strings.
+
+    Only for what is unpredictable already or must merely be renamed (handles). It hides equality of nothing but
+    the block itself and authenticates nothing, so no content goes through it.
+    """
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = Cipher(algorithms.AES256(key), modes.ECB())  # noqa: S305 - one block, never a text
+
+    def forward(self, block: bytes) -> bytes:
+        """Permute 16 bytes."""
+        return self._cipher.encryptor().update(block)
+
+    def backward(self, block: bytes) -> bytes:
+        """Undo ``forward``."""
+        return self._cipher.decryptor().update(block)
+
+
+def ed25519_public(seed: bytes) -> bytes:
+    """Return the 32-byte public key of a 32-byte seed (RFC 8032). Any 32 random bytes are a seed."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def ed25519_sign(seed: bytes, message: bytes) -> bytes:
+    """Sign; 64 bytes, deterministic. *message* begins with a label that says what is being signed."""
+    return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
+
+
+def ed25519_verify(public: bytes, signature: bytes, message: bytes, *, reason: str) -> None:
+    """Raise UndecryptableError(reason) unless *signature* is *public*'s over *message*."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):  # ValueError: not 32 bytes of a key
+        raise UndecryptableError(reason) from None

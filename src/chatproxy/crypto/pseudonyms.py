@@ -1,0 +1,119 @@
+"""Pseudonyms: under which names are people and conversations known inside? Keyed ones (security B2).
+
+1. Tags are keyed hashes. Whoever has the store but not the key can neither find a known person nor guess one.
+2. ``subject_tag`` uses the pseudonym key itself, as the design says. Everything else has a key derived from it
+   for that use alone, so no output of one use is an output of another.
+3. Hashes of messages have a key per subject: equal words of two people do not look equal.
+4. A handle is what is shown in a listing and in ``X-Chat-Turn``. It resolves without a look-up, and only with the
+   key: 32 bytes, ``P(tag XOR id) || id``, P a secret permutation (AES on one block). Ids differ, so the inputs of
+   P differ, so what two handles have in common tells nothing: two turns of one person look like two strangers'.
+   A handle is a name, not a permission. One that was tampered with names a turn that nobody has.
+"""
+
+import base64
+from collections.abc import Callable
+
+from chatproxy.crypto.encoding import lps
+from chatproxy.crypto.keys import PseudonymKey
+from chatproxy.crypto.primitives import (
+    BLOCK_SIZE,
+    KEY_SIZE,
+    BlockPermutation,
+    RandomSource,
+    hkdf_sha256,
+    hmac_sha256,
+    random_bytes,
+)
+from chatproxy.errors import NotFoundError
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
+
+_TAG_SIZE = 16
+_TURN_PREFIX = "t_"
+_CONVERSATION_PREFIX = "c_"
+
+
+def stray_tag(random: RandomSource = random_bytes) -> SubjectTag:
+    """Return a fresh pseudonym for a conversation of nobody (unknown identity)."""
+    return SubjectTag(random(_TAG_SIZE))
+
+
+class Pseudonymizer:
+    """Makes and reads everything that is named under the pseudonym key."""
+
+    __slots__ = ("_conversation_handles", "_conversations", "_history", "_key", "_turn_handles")
+
+    def __init__(self, key: PseudonymKey) -> None:
+        self._key = key
+        self._conversations = _derive(key, b"conversation")
+        self._history = _derive(key, b"history")
+        self._turn_handles = BlockPermutation(_derive(key, b"turn handle"))
+        self._conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
+
+    def subject_tag(self, *, tenant: str, subject: str) -> SubjectTag:
+        """Return the pseudonym of the company's id *subject* within *tenant*: the same for ever."""
+        message = lps(_text(tenant), _text(subject))
+        return SubjectTag(hmac_sha256(self._key.reveal(), message)[:_TAG_SIZE])
+
+    def conversation_tag(self, *, tenant: str, subject: str, conversation: str) -> ConversationTag:
+        """Return the pseudonym of a client's conversation id, within its subject."""
+        message = lps(_text(tenant), _text(subject), _text(conversation))
+        return ConversationTag(hmac_sha256(self._conversations, message)[:_TAG_SIZE])
+
+    def history_hasher(self, subject: SubjectTag | None) -> Callable[[bytes], bytes]:
+        """Return the hash by which messages of *subject* are recognised when they are sent again: 16 bytes.
+
+        None: a conversation of nobody, whose pseudonym is not known before its history is.
+        """
+        key = hmac_sha256(self._history, subject or b"")
+
+        def hash_message(message: bytes) -> bytes:
+            return hmac_sha256(key, message)[:_TAG_SIZE]
+
+        return hash_message
+
+    def turn_handle(self, subject: SubjectTag, turn: TurnId) -> str:
+        """Return the opaque name of a turn: ``t_`` and 43 characters of base64url."""
+        return _TURN_PREFIX + _write(self._turn_handles, subject, turn)
+
+    def read_turn_handle(self, handle: str) -> tuple[SubjectTag, TurnId]:
+        """Undo ``turn_handle``. Raises NotFoundError; what it returns need not exist."""
+        subject, turn = _read(self._turn_handles, _TURN_PREFIX, handle)
+        return SubjectTag(subject), TurnId(turn)
+
+    def conversation_handle(self, subject: SubjectTag, conversation: ConversationTag) -> str:
+        """Return the opaque name of a conversation: ``c_`` and 43 characters of base64url."""
+        return _CONVERSATION_PREFIX + _write(self._conversation_handles, subject, conversation)
+
+    def read_conversation_handle(self, handle: str) -> tuple[SubjectTag, ConversationTag]:
+        """Undo ``conversation_handle``. Raises NotFoundError; what it returns need not exist."""
+        subject, conversation = _read(self._conversation_handles, _CONVERSATION_PREFIX, handle)
+        return SubjectTag(subject), ConversationTag(conversation)
+
+
+def _derive(key: PseudonymKey, use: bytes) -> bytes:
+    return hkdf_sha256(key.reveal(), salt=b"", info=b"chatproxy/pseudonym/v1/" + use, size=KEY_SIZE)
+
+
+def _text(name: str) -> bytes:
+    """Ids are taken as they are. Lone surrogates, which header bytes may decode to, keep their own bytes."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(BLOCK_SIZE, "big")
+
+
+def _write(permutation: BlockPermutation, subject: bytes, ident: bytes) -> str:
+    return base64.urlsafe_b64encode(permutation.forward(_xor(subject, ident)) + ident).rstrip(b"=").decode()
+
+
+def _read(permutation: BlockPermutation, prefix: str, handle: str) -> tuple[bytes, bytes]:
+    try:
+        raw = base64.b64decode(handle.removeprefix(prefix) + "=", altchars=b"-_", validate=True)
+    except ValueError:
+        raw = b""
+    block, ident = raw[:BLOCK_SIZE], raw[BLOCK_SIZE:]
+    # Written again, so that a handle has one spelling.
+    if len(ident) != BLOCK_SIZE or handle != prefix + base64.urlsafe_b64encode(raw).rstrip(b"=").decode():
+        raise NotFoundError(f"this is not a handle that begins with {prefix}")
+    return _xor(permutation.backward(block), ident), ident

@@ -1,0 +1,1 @@
+"""Where the root comes from: providers of the ``RootKey`` port."""

@@ -1,0 +1,141 @@
+"""A keyset that was made: what is in it, what it shows, and by what a store knows it again."""
+
+import hashlib
+
+import pytest
+
+from chatproxy.crypto.keys import KeyStatus
+from chatproxy.crypto.keyset import Keyset, make_keyset, parse_keyset, write_keyset
+from chatproxy.crypto.primitives import ed25519_public
+from chatproxy.errors import KeysetError, UndecryptableError
+from vectors.testkit import independent as second
+
+AT = 1_790_000_000_000
+
+
+class Draws:
+    """A random source that remembers what it gave."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def __call__(self, size: int) -> bytes:
+        self.given.append(hashlib.shake_256(b"draw %d" % len(self.given)).digest(size))
+        return self.given[-1]
+
+
+def test_a_new_keyset_has_every_purpose_with_a_primary() -> None:
+    keyset = make_keyset(created_at=AT)
+
+    for entries in keyset.versioned().values():
+        assert [(entry.version, entry.status, entry.created_at) for entry in entries] == [
+            (1, KeyStatus.PRIMARY, AT)
+        ]
+    assert list(keyset.versioned()) == ["root", "annotations", "signing"]
+    assert keyset.pseudonyms.created_at == keyset.created_at == AT
+
+
+def test_every_key_is_drawn_for_itself() -> None:
+    draws = Draws()
+    keyset = make_keyset(created_at=AT, random=draws)
+
+    assert sorted(len(drawn) for drawn in draws.given) == [16, 32, 32, 32, 32]
+    assert keyset.id in {drawn.hex() for drawn in draws.given}
+
+
+def test_a_new_keyset_passes_its_own_rules_and_comes_back() -> None:
+    keyset = make_keyset(created_at=AT)
+
+    again = parse_keyset(write_keyset(keyset), source="keyset")
+
+    assert write_keyset(again) == write_keyset(keyset)
+    assert again.check_value == keyset.check_value
+
+
+def test_the_public_signing_key_is_the_seeds() -> None:
+    (signing,) = make_keyset(created_at=AT).signing
+
+    assert signing.key is not None
+    assert signing.public == ed25519_public(signing.key.reveal())
+
+
+def test_a_keyset_prints_versions_and_statuses_only() -> None:
+    draws = Draws()
+    keyset = make_keyset(created_at=AT, random=draws)
+
+    assert repr(keyset) == f"Keyset({keyset.id}; root: 1 PRIMARY; annotations: 1 PRIMARY; signing: 1 PRIMARY)"
+    assert "hidden" in repr((keyset.root, keyset.annotations, keyset.pseudonyms))
+    assert "hidden" in repr(keyset.signing)
+
+
+def test_annotation_keys_are_those_that_may_be_used() -> None:
+    keyset = a_keyset_with_a_history()
+
+    keys = keyset.annotation_keys()
+
+    assert keys.primary_version == 2
+    assert sorted(keys.versions) == [1, 2]
+    with pytest.raises(UndecryptableError, match="unknown_annotation_key_version"):
+        keys[3]
+
+
+def a_keyset_with_a_history() -> Keyset:
+    made = [make_keyset(created_at=AT) for _ in range(3)]
+    statuses = {1: KeyStatus.DECRYPT, 2: KeyStatus.PRIMARY, 3: KeyStatus.RETIRED}
+    annotations = tuple(
+        type(entry)(version=version, status=statuses[version], created_at=AT, key=entry.key)
+        for version, entry in enumerate((keyset.annotations[0] for keyset in made), start=1)
+    )
+    return Keyset(
+        id=made[0].id,
+        created_at=AT,
+        root=made[1].root,
+        pseudonyms=made[0].pseudonyms,
+        annotations=annotations,
+        signing=made[0].signing,
+    )
+
+
+def test_a_store_knows_its_keyset_again() -> None:
+    keyset = make_keyset(created_at=AT)
+
+    keyset.require_check_value(keyset.check_value, source="keyset")
+
+
+def test_a_check_value_outlives_rotation_and_tells_keysets_apart() -> None:
+    rotated = a_keyset_with_a_history()
+    same_id = Keyset(
+        id=rotated.id,
+        created_at=AT,
+        root=rotated.root,
+        pseudonyms=make_keyset(created_at=AT).pseudonyms,
+        annotations=rotated.annotations,
+        signing=rotated.signing,
+    )
+
+    assert rotated.check_value.startswith(b"chatproxy/keyset-check/v1 " + rotated.id.encode() + b" ")
+    with pytest.raises(KeysetError, match="made with keyset"):
+        same_id.require_check_value(rotated.check_value, source="keyset")
+
+
+def test_a_check_value_is_as_the_format_says() -> None:
+    keyset = make_keyset(created_at=AT)
+
+    assert keyset.check_value.decode() == second.check_value(keyset.pseudonyms.key.reveal(), keyset.id)
+
+
+def test_a_store_of_another_keyset_is_refused_with_both_names() -> None:
+    one, two = make_keyset(created_at=AT), make_keyset(created_at=AT)
+    with pytest.raises(KeysetError) as caught:
+        one.require_check_value(two.check_value, source="/keys/keyset")
+
+    assert f"/keys/keyset: this is keyset {one.id}, but the store was made with keyset {two.id}." in str(
+        caught.value
+    )
+    assert "CHATPROXY_KEYSET" in str(caught.value)
+
+
+@pytest.mark.parametrize("found", [b"", b"anything", b"\xff\n", b"chatproxy/keyset-check/v2 x y"])
+def test_what_is_no_check_value_is_another_keysets_and_not_repeated(found: bytes) -> None:
+    with pytest.raises(KeysetError, match=r"made with another keyset\. "):
+        make_keyset(created_at=AT).require_check_value(found, source="keyset")
