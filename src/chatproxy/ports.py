@@ -45,7 +45,9 @@ class SealedTurn:
     """The latest expiry of its groups: that of the annotation and the indexes."""
     generation: int
     new_wrap: bytes | None = field(repr=False)
-    """The wrapped subject key, where this put may create generation ``generation``."""
+    """The wrapped subject key of ``generation``: created by this put if the subject has none, else compared.
+
+    None: the caller knows only the generation."""
     ledger_length: int
     """How many consent events the decision has seen. The store refuses when there are others by now."""
     groups: tuple[SealedGroup, ...]
@@ -105,7 +107,9 @@ class TranscriptStore(Protocol):
     async def adopt_stray(self, head: bytes) -> SubjectTag | None:
         """The pseudonym of the nobody's conversation that ended with *head* (unknown identity)."""
 
-    async def remember_stray(self, heads: Sequence[bytes], subject: SubjectTag, expires_at: int) -> None: ...
+    async def remember_stray(self, heads: Sequence[bytes], subject: SubjectTag, expires_at: int) -> None:
+        """Let a nobody's conversation be continued by who sends its history, unless another one said the same."""
+
 
     async def annotations(self, subject: SubjectTag | None = None) -> AsyncIterator[StoredTurn]:
         """Every live turn, of one subject or of all, in no order, without loading them all."""

@@ -1,0 +1,85 @@
+"""What is every key in the store called (security B6)?
+
+All keys of a subject carry the hash tag ``{T}``, T being the subject tag in hex, so that they share one cluster
+slot and change together. Ids in key names are hex; ids inside values and as members of sets are raw bytes.
+
+==========================  ======  =====================================  =================================
+key                         type    expires                                content
+==========================  ======  =====================================  =================================
+``cp:{T}:s``                hash    with the last of its records           ``gen``, ``w<gen>``, ``erased_at``,
+                                                                           ``gen_floor``
+``cp:{T}:r:<turn>[.n]``     string  with its group                         sealed record of group 0 [n]
+``cp:{T}:a:<turn>``         hash    with the last of the turn's groups     annotation
+``cp:{T}:ix``               zset    with the last of its records           turn by ``expires_at``
+``cp:{T}:v:<conversation>`` zset    with the last of its turns             turn by ``received_at``
+``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, then turn id
+``cp:{T}:c``                list    years after the last record (R38)      consent events
+``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
+``cp:{ctl}:<name>``         string  never                                  control value
+``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
+==========================  ======  =====================================  =================================
+"""
+
+import re
+
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
+
+EPOCH_WRAPS = b"cp:{epoch}:k"
+ANY_KEY = b"cp:*"
+ANY_ANNOTATION = b"cp:{*}:a:*"
+"""A pattern for SCAN; what it finds goes through :func:`parse_annotation`."""
+
+_ANNOTATION = re.compile(rb"cp:\{([0-9a-f]{32})\}:a:([0-9a-f]{32})")
+
+
+def subject(tag: SubjectTag) -> bytes:
+    """Name the hash with the subject's wrapped keys and its erase fence."""
+    return b"cp:{%s}:s" % tag.hex().encode()
+
+
+def record(tag: SubjectTag, turn: TurnId, group: int) -> bytes:
+    """Name the sealed record of an expiry group of a turn; most turns have group 0 alone."""
+    suffix = b".%d" % group if group else b""
+    return b"cp:{%s}:r:%s%s" % (tag.hex().encode(), turn.hex().encode(), suffix)
+
+
+def annotation(tag: SubjectTag, turn: TurnId) -> bytes:
+    """Name the annotation of a turn. Its existence is what makes a put a replay."""
+    return b"cp:{%s}:a:%s" % (tag.hex().encode(), turn.hex().encode())
+
+
+def parse_annotation(key: bytes) -> tuple[SubjectTag, TurnId] | None:
+    """Take an annotation's name apart; None for a key that only looks like one."""
+    if (match := _ANNOTATION.fullmatch(key)) is None:
+        return None
+    return SubjectTag(bytes.fromhex(match[1].decode())), TurnId(bytes.fromhex(match[2].decode()))
+
+
+def index(tag: SubjectTag) -> bytes:
+    """Name the index of a subject's turns by expiry."""
+    return b"cp:{%s}:ix" % tag.hex().encode()
+
+
+def conversation(tag: SubjectTag, conversation_tag: ConversationTag) -> bytes:
+    """Name the index of a conversation's turns by time received."""
+    return b"cp:{%s}:v:%s" % (tag.hex().encode(), conversation_tag.hex().encode())
+
+
+def head(tag: SubjectTag, digest: bytes) -> bytes:
+    """Name the pointer from a history hash to the turn that ended with it."""
+    return b"cp:{%s}:h:%s" % (tag.hex().encode(), digest.hex().encode())
+
+
+def ledger(tag: SubjectTag) -> bytes:
+    """Name the list of a subject's consent events."""
+    return b"cp:{%s}:c" % tag.hex().encode()
+
+
+def control(name: str) -> bytes:
+    """Name a value of the whole deployment."""
+    return b"cp:{ctl}:%s" % name.encode()
+
+
+def stray(digest: bytes) -> bytes:
+    """Name the pointer from a history hash to the pseudonym of a conversation without known identity."""
+    return b"cp:{stray:%s}" % digest.hex().encode()

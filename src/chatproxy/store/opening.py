@@ -1,0 +1,43 @@
+"""How does a program get the store that its settings name? The same way for ``serve`` and for every command."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from chatproxy.store.address import StoreAddress
+from chatproxy.store.connections import Connections
+from chatproxy.store.directory import private_directory
+from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.store.redis import RedisStore
+
+EMBEDDED = "embedded"
+
+
+@contextlib.asynccontextmanager
+async def open_store(
+    url: str, data_dir: Path, *, ca_file: Path | None = None, deadline: float = 2.0, connections: int = 16
+) -> AsyncIterator[RedisStore]:
+    """Open the store at *url*; for ``embedded``, start its server in *data_dir* or use the one that runs.
+
+    Whether the store is a safe one is the question of :mod:`chatproxy.store.preflight`.
+
+    Args:
+        url: ``embedded``, or as :meth:`StoreAddress.parse` takes it.
+        data_dir: where the embedded server's directory ``store`` lies.
+        ca_file: certificate authorities for ``rediss://``.
+        deadline: seconds for one operation.
+        connections: how many operations run at once.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or the embedded server cannot run.
+        StoreUnavailableError: another process owns the embedded server, which does not answer.
+    """
+    async with contextlib.AsyncExitStack() as closing:
+        if url == EMBEDDED:
+            directory = private_directory(data_dir) / "store"
+            server = await closing.enter_async_context(EmbeddedServer(directory))
+            url = server.url
+        address = StoreAddress.parse(url, ca_file=ca_file)
+        store = RedisStore(Connections(address, deadline=deadline, most=connections))
+        closing.push_async_callback(store.aclose)
+        yield store

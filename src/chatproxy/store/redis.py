@@ -1,0 +1,219 @@
+"""The transcript store over the Redis protocol: Redis >= 7.0, Valkey >= 7.2.
+
+It does as it is told: keys, expiries and bytes come from the workflows, and what is read is not yet authenticated.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
+from chatproxy.ports import PutStatus, SealedTurn, StoredTurn, SubjectState, TranscriptStore
+from chatproxy.store import keys, scripts
+from chatproxy.store.connections import Command, Connections, Reply
+
+_SCAN_COUNT = 1000
+"""How many keys the server looks at in one step of a scan."""
+_BATCH = 250
+"""How many annotations are read in one round trip."""
+_NO_TTL = -1
+
+
+class RedisStore:
+    """Implements the TranscriptStore port. Every method raises StoreUnavailableError, and none tries twice."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
+
+    async def ping(self) -> None:
+        """Ask whether the store answers."""
+        await self._ask(["PING"])
+
+    async def now(self) -> int:
+        """Return the store's own clock, ms."""
+        [[seconds, micros]] = await self._ask(["TIME"])
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def subject_state(self, subject: SubjectTag) -> SubjectState:
+        """Read what a decision and a seal need, in one round trip; the put checks that it still holds."""
+        pairs, ledger = await self._ask(
+            ["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]
+        )
+        fields = _mapping(pairs)
+        generation, erased_at = fields.get(b"gen"), fields.get(b"erased_at")
+        return SubjectState(
+            generation=None if generation is None else int(generation),
+            wraps={int(name[1:]): value for name, value in fields.items() if name[:1] == b"w"},
+            erased_at=None if erased_at is None else int(erased_at),
+            ledger=tuple(ledger),
+            generation_floor=int(fields.get(b"gen_floor", 0)),
+        )
+
+    async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
+        """Put each turn atomically, in one pipeline; None where the server answered with an error."""
+        replies = await self._run([scripts.put_turn(turn) for turn in turns])
+        return [None if isinstance(reply, ResponseError) else PutStatus(reply) for reply in replies]
+
+    async def epoch_wraps(self, days: Sequence[int]) -> dict[int, bytes]:
+        """Return the wrapped epoch keys of those *days* that have one."""
+        if not days:
+            return {}
+        [wraps] = await self._ask(["HMGET", keys.EPOCH_WRAPS, *days])
+        return {day: wrap for day, wrap in zip(days, wraps, strict=True) if wrap is not None}
+
+    async def add_epoch_wrap(self, day: int, wrap: bytes) -> bytes:
+        """Keep *wrap* as the key of *day* unless there is one; return the one that is kept."""
+        kept: bytes = await self._run_one(scripts.add_epoch_wrap(day, wrap))
+        return kept
+
+    async def find_head(self, subject: SubjectTag, head: bytes) -> tuple[ConversationTag, TurnId] | None:
+        """Find a live turn of *subject* that ended with the history hash *head*."""
+        [value] = await self._ask(["GET", keys.head(subject, head)])
+        return None if value is None else (ConversationTag(value[:16]), TurnId(value[16:]))
+
+    async def adopt_stray(self, head: bytes) -> SubjectTag | None:
+        """Return the pseudonym of the nobody's conversation that ended with *head*, if it is only one."""
+        [value] = await self._ask(["GET", keys.stray(head)])
+        return SubjectTag(value) if value else None
+
+    async def remember_stray(self, heads: Sequence[bytes], subject: SubjectTag, expires_at: int) -> None:
+        """Let a nobody's conversation be continued until *expires_at* by who sends its history.
+
+        Two that said the same cannot be told apart, so neither is continued: nobody gets another's pseudonym.
+        """
+        for head in heads:
+            key = keys.stray(head)
+            taken, value = await self._ask(
+                ["SET", key, subject, "NX", "PXAT", expires_at], ["GET", key]
+            )
+            if taken is None and value != subject:
+                await self._ask(["SET", key, b"", "XX", "KEEPTTL"])
+
+    async def annotations(self, subject: SubjectTag | None = None) -> AsyncIterator[StoredTurn]:
+        """Walk the live turns, of one subject or of all, in bounded batches.
+
+        A turn put meanwhile may be missing. Of all subjects, one may come twice while the store grows or shrinks.
+        """
+        if subject is None:
+            cursor = b"0"
+            while True:
+                [[cursor, found]] = await self._ask(
+                    ["SCAN", cursor, "MATCH", keys.ANY_ANNOTATION, "COUNT", _SCAN_COUNT]
+                )
+                names = [name for name in map(keys.parse_annotation, found) if name is not None]
+                for turn in await self._stored(names):
+                    yield turn
+                if cursor == b"0":
+                    return
+        else:
+            [members] = await self._ask(["ZRANGE", keys.index(subject), 0, -1])
+            for start in range(0, len(members), _BATCH):
+                batch = members[start : start + _BATCH]
+                for turn in await self._stored([(subject, TurnId(member)) for member in batch]):
+                    yield turn
+
+    async def conversation(self, subject: SubjectTag, conversation: ConversationTag) -> list[StoredTurn]:
+        """Return the live turns of a conversation by time received."""
+        [members] = await self._ask(["ZRANGE", keys.conversation(subject, conversation), 0, -1])
+        return await self._stored([(subject, TurnId(member)) for member in members])
+
+    async def turn(self, subject: SubjectTag, turn: TurnId) -> StoredTurn | None:
+        """Return one turn, or None if it is not held."""
+        return next(iter(await self._stored([(subject, turn)])), None)
+
+    async def records(self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]) -> list[bytes | None]:
+        """Return the sealed records of *groups*, None for each that is not held."""
+        if not groups:
+            return []
+        [blobs] = await self._ask(["MGET", *(keys.record(subject, turn, group) for group in groups)])
+        return list(blobs)
+
+    async def append_consent(
+        self, subject: SubjectTag, event: bytes, *, expected_length: int, expires_at: int
+    ) -> bool:
+        """Append to the ledger if it has *expected_length* events; it lives at least to *expires_at*.
+
+        After a StoreUnavailableError the event may be there: read the ledger before trying again.
+        """
+        call = scripts.append_consent(
+            keys.ledger(subject), event, expected_length=expected_length, expires_at=expires_at
+        )
+        return bool(await self._run_one(call))
+
+    async def read_control(self, name: str) -> bytes | None:
+        """Return a control value, or None."""
+        value: bytes | None
+        [value] = await self._ask(["GET", keys.control(name)])
+        return value
+
+    async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Replace a control value if it is still *old*, where None stands for none."""
+        return bool(await self._run_one(scripts.swap_control(keys.control(name), old=old, new=new)))
+
+    async def is_empty(self) -> bool:
+        """Whether no key of chatproxy exists. Walks the keys of others on a shared server."""
+        cursor = b"0"
+        while True:
+            [[cursor, found]] = await self._ask(["SCAN", cursor, "MATCH", keys.ANY_KEY, "COUNT", _SCAN_COUNT])
+            if found:
+                return False
+            if cursor == b"0":
+                return True
+
+    async def aclose(self) -> None:
+        """Close the connections that are not in use."""
+        await self.connections.aclose()
+
+    async def _stored(self, turns: Sequence[tuple[SubjectTag, TurnId]]) -> list[StoredTurn]:
+        """Read annotations with their expiry, leaving out those that have gone."""
+        found: list[StoredTurn] = []
+        for start in range(0, len(turns), _BATCH):
+            batch = turns[start : start + _BATCH]
+            commands: list[Command] = []
+            for subject, turn in batch:
+                name = keys.annotation(subject, turn)
+                commands += [["HGETALL", name], ["PEXPIRETIME", name]]
+            replies = await self._ask(*commands)
+            found += [
+                StoredTurn(subject=subject, turn=turn, annotation=_mapping(pairs), ttl_expires_at=expires_at)
+                for (subject, turn), pairs, expires_at in zip(
+                    batch, replies[0::2], replies[1::2], strict=True
+                )
+                if pairs and expires_at >= _NO_TTL
+            ]
+        return found
+
+    async def _ask(self, *commands: Command) -> list[Reply]:
+        if not commands:
+            return []
+        replies = await self.connections.ask(commands)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise self.connections.refused(reply) from reply
+        return replies
+
+    async def _run(self, calls: Sequence[scripts.Call]) -> list[Reply]:
+        if not calls:
+            return []
+        replies = await self.connections.ask([call.command() for call in calls])
+        missing = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missing:
+            sources = {calls[number].script.source for number in missing}
+            loads: list[Command] = [["SCRIPT", "LOAD", source] for source in sources]
+            again = await self.connections.ask([*loads, *(calls[number].command() for number in missing)])
+            for number, reply in zip(missing, again[len(loads) :], strict=True):
+                replies[number] = reply
+        return replies
+
+    async def _run_one(self, call: scripts.Call) -> Reply:
+        [reply] = await self._run([call])
+        if isinstance(reply, ResponseError):
+            raise self.connections.refused(reply) from reply
+        return reply
+
+
+def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(pairs[0::2], pairs[1::2], strict=True))
+
+
+_: type[TranscriptStore] = RedisStore

@@ -1,0 +1,201 @@
+"""What must happen in the store in one step?
+
+Lua through EVALSHA, for Redis >= 7.0 and Valkey >= 7.2; functions would have to be loaded on each node. Every key
+is declared in KEYS and has one hash tag, so the scripts hold in a cluster too. Rules they keep:
+
+1. Checks come before the first write: a refusal changes nothing.
+2. No key of a person is ever without an expiry: each write is followed by its expiry before anything that could
+   fail, and an expiry is extended, never shortened and never set into the past (which would delete the key).
+3. The annotation is written last. It marks the turn as stored, so a put that broke off is done again in full.
+4. The clock is the store's own. ``SET ... PXAT <past>`` answers OK and stores nothing, hence the check.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chatproxy.ports import SealedTurn
+from chatproxy.store import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the name under which servers know it."""
+
+    source: bytes = field(repr=False)
+    sha: str
+
+    @classmethod
+    def of(cls, source: str) -> "Script":
+        """Make a script from its text."""
+        text = source.encode()
+        return cls(source=text, sha=hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a script."""
+
+    script: Script
+    keys: Sequence[bytes]
+    arguments: Sequence[bytes | int] = field(repr=False)
+
+    def command(self) -> list[bytes | int | str]:
+        """Return the command that runs it by name."""
+        return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments]
+
+
+_CLOCK = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+_KEEP = """
+local function keep(key, at)
+  local until_now = redis.call('PEXPIRETIME', key)
+  if at > now and (until_now == -1 or (until_now >= 0 and until_now < at)) then
+    redis.call('PEXPIREAT', key, at)
+  end
+end
+"""
+
+_PUT_TURN = Script.of(
+    _CLOCK
+    + _KEEP
+    + """
+-- KEYS: subject, ledger, index, conversation, annotation, heads..., records...
+-- ARGV: received_at, expires_at, generation, new wrap or '', ledger length, ledger_keep_until, turn, head value,
+--       number of heads, number of groups, (expires_at, blob)..., (annotation field, value)...
+local received, expires = tonumber(ARGV[1]), tonumber(ARGV[2])
+local heads, groups = tonumber(ARGV[9]), tonumber(ARGV[10])
+
+local state = redis.call('HMGET', KEYS[1], 'erased_at', 'gen', 'gen_floor')
+local erased_at, generation, floor = state[1], state[2], state[3]
+if erased_at and received <= tonumber(erased_at) then return -5 end
+if generation then
+  if generation ~= ARGV[3] then return -2 end
+  -- Of two who each drew the first key, only one kept it; what the other has sealed would never open.
+  if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], 'w' .. ARGV[3]) ~= ARGV[4] then return -2 end
+else
+  if ARGV[4] == '' then return -2 end
+  if floor and tonumber(ARGV[3]) <= tonumber(floor) then return -2 end
+  -- Turns whose key has vanished: a new key over them would hide the loss.
+  if not erased_at and redis.call('EXISTS', KEYS[3]) == 1 then return -2 end
+end
+if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[5]) then return -4 end
+if expires <= now then return -3 end
+for group = 1, groups do
+  if tonumber(ARGV[9 + 2 * group]) <= now then return -3 end
+end
+if redis.call('EXISTS', KEYS[5]) == 1 then return 2 end
+
+if not generation then
+  redis.call('HSET', KEYS[1], 'gen', ARGV[3], 'w' .. ARGV[3], ARGV[4])
+end
+keep(KEYS[1], expires)
+for group = 1, groups do
+  redis.call('SET', KEYS[5 + heads + group], ARGV[10 + 2 * group], 'PXAT', ARGV[9 + 2 * group])
+end
+for head = 1, heads do
+  -- Of several turns that end alike, the pointer names the one that lives longest.
+  if redis.call('PEXPIRETIME', KEYS[5 + head]) <= expires then
+    redis.call('SET', KEYS[5 + head], ARGV[8], 'PXAT', ARGV[2])
+  end
+end
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[7])
+keep(KEYS[3], expires)
+redis.call('ZADD', KEYS[4], ARGV[1], ARGV[7])
+keep(KEYS[4], expires)
+keep(KEYS[2], tonumber(ARGV[6]))
+redis.call('HSET', KEYS[5], unpack(ARGV, 11 + 2 * groups))
+redis.call('PEXPIREAT', KEYS[5], ARGV[2])
+return 1
+"""
+)
+
+_APPEND_CONSENT = Script.of(
+    _CLOCK
+    + _KEEP
+    + """
+-- KEYS: ledger. ARGV: event, expected length, expires_at
+if redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[2]) then return 0 end
+if tonumber(ARGV[3]) <= now then return redis.error_reply('EXPIRED the ledger would end in the past') end
+redis.call('RPUSH', KEYS[1], ARGV[1])
+keep(KEYS[1], tonumber(ARGV[3]))
+return 1
+"""
+)
+
+_SWAP_CONTROL = Script.of(
+    """
+-- KEYS: control value. ARGV: whether there must be an old one, the old one, the new one
+local found = redis.call('GET', KEYS[1])
+if ARGV[1] == '1' then
+  if found ~= ARGV[2] then return 0 end
+elseif found then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[3])
+return 1
+"""
+)
+
+_ADD_EPOCH_WRAP = Script.of(
+    """
+-- KEYS: epoch wraps. ARGV: day, wrap
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('HGET', KEYS[1], ARGV[1])
+"""
+)
+
+
+def put_turn(turn: SealedTurn) -> Call:
+    """Keep a whole turn, or answer with the PutStatus that says why not.
+
+    The checks run in this order: erase fence, key generation, ledger, expiry, replay.
+    """
+    subject = turn.subject
+    arguments: list[bytes | int] = [
+        turn.received_at,
+        turn.expires_at,
+        turn.generation,
+        turn.new_wrap or b"",
+        turn.ledger_length,
+        turn.ledger_keep_until,
+        turn.turn,
+        turn.conversation + turn.turn,
+        len(turn.heads),
+        len(turn.groups),
+    ]
+    for group in turn.groups:
+        arguments += [group.expires_at, group.blob]
+    for name, value in turn.annotation.items():
+        arguments += [name, value]
+    return Call(
+        script=_PUT_TURN,
+        keys=[
+            keys.subject(subject),
+            keys.ledger(subject),
+            keys.index(subject),
+            keys.conversation(subject, turn.conversation),
+            keys.annotation(subject, turn.turn),
+            *(keys.head(subject, head) for head in turn.heads),
+            *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
+        ],
+        arguments=arguments,
+    )
+
+
+def append_consent(ledger: bytes, event: bytes, *, expected_length: int, expires_at: int) -> Call:
+    """Append *event* if the ledger is as long as expected: answers 1, else 0."""
+    return Call(script=_APPEND_CONSENT, keys=[ledger], arguments=[event, expected_length, expires_at])
+
+
+def swap_control(key: bytes, *, old: bytes | None, new: bytes) -> Call:
+    """Set the value if it is still *old* (None: if there is none): answers 1, else 0."""
+    return Call(script=_SWAP_CONTROL, keys=[key], arguments=[int(old is not None), old or b"", new])
+
+
+def add_epoch_wrap(day: int, wrap: bytes) -> Call:
+    """Keep *wrap* for *day* unless there is one; answers with the one that is kept."""
+    return Call(script=_ADD_EPOCH_WRAP, keys=[keys.EPOCH_WRAPS], arguments=[day, wrap])
