@@ -1,0 +1,74 @@
+"""How long is a period? Exact for days and less, by the calendar for years (R7)."""
+
+import re
+from calendar import isleap
+from dataclasses import dataclass
+from datetime import timedelta
+
+from chatproxy.policy.instants import EPOCH, LAST_INSTANT
+
+SECOND_MS = 1_000
+DAY_MS = 86_400 * SECOND_MS
+"""A day is 86 400 s, whatever a local clock does (R7)."""
+
+_UNIT_MS = {"w": 7 * DAY_MS, "d": DAY_MS, "h": 3_600 * SECOND_MS, "m": 60 * SECOND_MS, "s": SECOND_MS}
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,9})([ywdhms])")
+_FEBRUARY, _LEAP_DAY = 2, 29
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A length of time, maximum of what it limits: either *ms* milliseconds or *years* calendar years."""
+
+    ms: int = 0
+    years: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ms < 0 or self.years < 0 or (self.ms and self.years):
+            raise ValueError("a period is either milliseconds or years, and not negative")
+
+    def after(self, at: int) -> int:
+        """Return the instant at which this period, begun at *at*, is over; at most the year 9999.
+
+        Years keep the calendar date; 29 February becomes 28 February where there is none (R7).
+        """
+        if not self.years:
+            return min(at + self.ms, LAST_INSTANT)
+        begin = (EPOCH + timedelta(milliseconds=at)).date()
+        year = begin.year + self.years
+        if year > begin.max.year:
+            return LAST_INSTANT
+        if begin.month == _FEBRUARY and begin.day == _LEAP_DAY and not isleap(year):
+            end = begin.replace(year=year, day=_LEAP_DAY - 1)
+        else:
+            end = begin.replace(year=year)
+        return at + (end - begin).days * DAY_MS
+
+
+def parse_duration(text: str) -> Period:
+    """Read a duration as settings write it: a whole number and a unit, ``s m h d w y``, nothing between.
+
+    ``0d`` is a period of no length; whether that makes sense is for the caller. Raises ValueError, naming the
+    accepted form.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            "must be a whole number and a unit without a space between, such as 30d, 12h or 5y"
+            " (units: s, m = minutes, h, d, w, y)"
+        )
+    number, unit = int(match[1]), match[2]
+    return Period(years=number) if unit == "y" else Period(ms=number * _UNIT_MS[unit])
+
+
+def format_duration(period: Period) -> str:
+    """Return *period* as ``parse_duration`` reads it, in the largest unit up to days that is exact.
+
+    Raises ValueError for a fraction of a second, which settings cannot write.
+    """
+    if period.years:
+        return f"{period.years}y"
+    for unit in ("d", "h", "m", "s"):
+        if period.ms % _UNIT_MS[unit] == 0:
+            return f"{period.ms // _UNIT_MS[unit]}{unit}"
+    raise ValueError("a duration is a whole number of seconds")
