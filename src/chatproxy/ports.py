@@ -110,7 +110,6 @@ class TranscriptStore(Protocol):
     async def remember_stray(self, heads: Sequence[bytes], subject: SubjectTag, expires_at: int) -> None:
         """Let a nobody's conversation be continued by who sends its history, unless another one said the same."""
 
-
     async def annotations(self, subject: SubjectTag | None = None) -> AsyncIterator[StoredTurn]:
         """Every live turn, of one subject or of all, in no order, without loading them all."""
         yield NotImplemented

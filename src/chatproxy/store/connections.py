@@ -4,7 +4,8 @@ A bounded pool over redis-py's connections, with its own rules:
 
 1. A connection goes back to the pool only after every reply to what was sent on it has been read. Anything else, a
    timeout, an error, a cancelled caller, closes it: a reply left behind would be the next caller's answer.
-2. One deadline covers waiting for a free connection, connecting, sending and reading.
+2. One deadline covers waiting for a free connection, connecting, sending and reading. It grows with what is sent,
+   or a value that is long enough could never be stored.
 3. Nothing is sent twice: what was asked may have been done, and only the caller knows whether to ask again.
 4. What goes wrong leaves here as StoreUnavailableError, which names the address without credentials.
 """
@@ -30,6 +31,8 @@ Command = Sequence[bytes | int | str]
 Reply = Any
 """As RESP2 has it: bytes, int, None, a list of these, or a ResponseError as a value."""
 
+_SLOWEST_BYTES_A_SECOND = 8 << 20
+"""What a store that is not down takes at the least."""
 _HINTS = {
     "LOADING": "it is still reading its files",
     "MISCONF": "it cannot write to its disk: free space there and see its log",
@@ -45,7 +48,7 @@ class Connections:
 
     Args:
         address: the server.
-        deadline: seconds for one call of :meth:`ask`, all told.
+        deadline: seconds for one call of :meth:`ask`, all told, and more for long values.
         connect_timeout: seconds for making a connection, within the deadline.
         most: how many calls run at once; further ones wait.
     """
@@ -66,11 +69,13 @@ class Connections:
         Raises:
             StoreUnavailableError: no whole answer in time. Any part of what was asked may have been done.
         """
+        sent = sum(len(word) for command in commands for word in command if isinstance(word, bytes))
+        deadline = self._deadline + sent / _SLOWEST_BYTES_A_SECOND
         try:
-            async with asyncio.timeout(self._deadline), self._free:
+            async with asyncio.timeout(deadline), self._free:
                 return await self._converse(commands)
         except TimeoutError as error:
-            raise self.unavailable(f"did not answer within {self._deadline:g} s") from error
+            raise self.unavailable(f"did not answer within {deadline:.3g} s") from error
         except (RedisError, OSError) as error:
             raise self.unavailable(f"cannot be used: {error}") from error
 

@@ -83,9 +83,7 @@ class RedisStore:
         """
         for head in heads:
             key = keys.stray(head)
-            taken, value = await self._ask(
-                ["SET", key, subject, "NX", "PXAT", expires_at], ["GET", key]
-            )
+            taken, value = await self._ask(["SET", key, subject, "NX", "PXAT", expires_at], ["GET", key])
             if taken is None and value != subject:
                 await self._ask(["SET", key, b"", "XX", "KEEPTTL"])
 
