@@ -21,8 +21,6 @@ from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.redis import RedisStore
 from integration.store_builders import a_turn
 
-pytestmark = pytest.mark.valkey
-
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

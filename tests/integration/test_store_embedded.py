@@ -26,8 +26,6 @@ from chatproxy.store.redis import RedisStore
 from chatproxy.store.socketpath import socket_path
 from integration.store_builders import a_turn
 
-pytestmark = pytest.mark.valkey
-
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="other systems do not end a child with its parent"
 )

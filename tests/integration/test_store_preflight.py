@@ -12,8 +12,6 @@ from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.preflight import Severity, judge, read_facts, require_safe
 from chatproxy.store.redis import RedisStore
 
-pytestmark = pytest.mark.valkey
-
 
 @pytest.fixture
 async def restricted(connections: Connections, server: EmbeddedServer) -> AsyncIterator[Connections]:

@@ -12,8 +12,6 @@ from chatproxy.store.connections import Command, Connections
 from chatproxy.store.redis import RedisStore
 from integration.store_builders import ALICE, BOB, CONVERSATION, HOUR, NOW, WRAP, a_group, a_turn
 
-pytestmark = pytest.mark.valkey
-
 FOREVER = (keys.EPOCH_WRAPS, b"cp:{ctl}:")
 
 

@@ -12,8 +12,6 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.redis import RedisStore
 from integration.store_builders import ALICE, BOB, CONVERSATION, HOUR, NOW, a_turn
 
-pytestmark = pytest.mark.valkey
-
 NOBODY = SubjectTag(b"N" * 16)
 
 

@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -103,12 +104,14 @@ def test_a_directory_too_deep_for_any_socket_is_refused(
 def test_a_socket_directory_that_others_can_write_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     deep = tmp_path.joinpath(*["a-rather-long-name"] * 8)
-    socket_path(deep).parent.chmod(0o777)
+    # pytest's own directory may be too long a name for a socket.
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # noqa: S108
+        monkeypatch.setattr("tempfile.tempdir", short)
+        socket_path(deep).parent.chmod(0o777)
 
-    with pytest.raises(StoreRefusedError, match="others may write"):
-        socket_path(deep)
+        with pytest.raises(StoreRefusedError, match="others may write"):
+            socket_path(deep)
 
 
 def test_ballast_takes_up_real_space_once_and_is_kept_while_there_is_room(tmp_path: Path) -> None:

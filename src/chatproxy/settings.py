@@ -1,0 +1,532 @@
+"""What the operator has decided, read once: environment over file over built-in.
+
+A setting is one field of ``Settings``: its name in upper case after ``CHATPROXY_`` is the environment variable, in
+lower case it is the key in the TOML file. All problems are reported together, each naming the variable, where the
+value came from, and the accepted form. Values of secrets are never shown.
+"""
+
+import dataclasses
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chatproxy.errors import ConfigurationError
+from chatproxy.forwarding import UpstreamAddress
+from chatproxy.policy.periods import Period, format_duration, parse_duration
+from chatproxy.policy.profile import (
+    PROFILES,
+    ExemptMode,
+    FlaggedCapability,
+    OnWithdraw,
+    Periods,
+    Profile,
+    ResumeScope,
+    UnknownAge,
+)
+
+PREFIX = "CHATPROXY_"
+DEFAULT_FILE = Path("config/chatproxy.toml")
+# What Kubernetes injects into every pod for a service called chatproxy.
+_INJECTED = re.compile(r"CHATPROXY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener binds. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value.strip()
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError("must be one of: " + ", ".join(allowed))
+        return value
+
+    return parse
+
+
+def _not_yet(later: Mapping[str, str], parse: Callable[[str], str]) -> Callable[[str], str]:
+    """Refuse values that the design promises and this version does not have, saying so."""
+
+    def parse_known(value: str) -> str:
+        for prefix, instead in later.items():
+            if value.startswith(prefix):
+                raise ValueError(f"is not in this version yet; use {instead}")
+        return parse(value)
+
+    return parse_known
+
+
+def _boolean(value: str) -> bool:
+    try:
+        return {"true": True, "false": False}[value.lower()]
+    except KeyError:
+        raise ValueError("must be true or false") from None
+
+
+def _count(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def _bytes(value: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})(B|KiB|MiB|GiB)", value)
+    if match is None or int(match[1]) == 0:
+        raise ValueError("must be a size such as 64MiB (units: B, KiB, MiB, GiB)")
+    return int(match[1]) * {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[match[2]]
+
+
+def _period(*, zero: bool = False) -> Callable[[str], Period]:
+    def parse(value: str) -> Period:
+        if value == "0" and zero:
+            value = "0d"
+        period = parse_duration(value)
+        if period == Period() and not zero:
+            raise ValueError("must not be zero")
+        return period
+
+    return parse
+
+
+def _seconds(*, zero: bool = False) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        period = _period(zero=zero)(value)
+        if period.years:
+            raise ValueError("must be a duration such as 60s, 5m, 12h or 30d")
+        return period.ms / 1000
+
+    return parse
+
+
+def _address(value: str) -> Address:
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\s\[\]]+)):(\d{1,5})", value)
+    if match is None or int(match[3]) > 65_535:  # noqa: PLR2004 - the highest port
+        raise ValueError("must be host:port such as 127.0.0.1:8080 or [::1]:8080")
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def _upstream(value: str) -> str:
+    try:
+        UpstreamAddress.parse(value)
+    except ConfigurationError:
+        raise ValueError(
+            "must be an http:// or https:// URL such as https://chat.internal:8443/api, "
+            "without user, query, fragment, or dots as path segments"
+        ) from None
+    return value.rstrip("/")
+
+
+def _store(value: str) -> str:
+    if value == "embedded" or re.match(r"(redis|rediss|unix)://.", value):
+        return value
+    raise ValueError("must be embedded, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
+
+
+def _keyset(value: str) -> str:
+    if not value.startswith("file:") or value == "file:":
+        raise ValueError("must be file:PATH")
+    return value
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(item.strip()) for item in value.split(",") if item.strip())
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks, comma-separated, such as 10.0.0.5,192.168.0.0/16"
+        ) from None
+
+
+_SHORTEST_SECRET = 16
+
+
+def _shared_secrets(value: str) -> tuple[str, ...]:
+    secrets = tuple(item.strip() for item in value.split(",") if item.strip())
+    if not 1 <= len(secrets) <= 2 or any(len(s) < _SHORTEST_SECRET or not s.isascii() for s in secrets):  # noqa: PLR2004
+        raise ValueError(
+            f"must be one ASCII secret of {_SHORTEST_SECRET} characters or more, or two, comma-separated"
+        )
+    return secrets
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def _lower_names(value: str) -> tuple[str, ...]:
+    names = _names(value.lower())
+    if not names:
+        raise ValueError("must name at least one plan, comma-separated")
+    return names
+
+
+def _instant(value: str) -> str:
+    from datetime import datetime  # noqa: PLC0415
+
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.tzinfo is None:
+        raise ValueError("must be an instant with its zone, such as 2025-10-08T00:00:00Z")
+    return value
+
+
+def _setting(default: Any, parse: Callable[[str], Any], about: str, *, secret: bool = False) -> Any:
+    """Describe one setting. ``default`` is text in the accepted form, or None where there is none."""
+    value = None if default is None else parse(default)
+    return dataclasses.field(
+        default=value,
+        repr=not secret,
+        metadata={"default": default, "parse": parse, "about": about, "secret": secret},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of chatproxy. Periods are policy periods; other durations are in seconds; sizes in bytes."""
+
+    upstream: str | None = _setting(
+        None, _upstream, "base URL of the chat backend; its path, if any, is put before the request's"
+    )
+    upstream_ca_file: str | None = _setting(
+        None, _text, "PEM file of the certificate authority of an https upstream, instead of the system's"
+    )
+    upstream_connect_timeout: float = _setting(
+        "5s", _seconds(), "longest wait for a connection to the upstream"
+    )
+    upstream_head_timeout: float = _setting(
+        "10m", _seconds(), "longest wait for the head of the upstream's answer, once the request is sent"
+    )
+    upstream_idle_timeout: float = _setting(
+        "5m", _seconds(), "longest silence of the upstream inside an answer"
+    )
+    listen: Address = _setting("127.0.0.1:8080", _address, "chat traffic and the data subject's pages")
+    admin_listen: Address = _setting("127.0.0.1:8081", _address, "health, metrics, admin API")
+    workers: int = _setting(
+        "1", _count(1, 256), "processes; more than one needs the disk journal of a later version"
+    )
+    drain_time: float = _setting(
+        "60s", _seconds(zero=True), "how long running answers may go on after SIGTERM"
+    )
+    store: str = _setting("embedded", _store, "embedded, or the URL of a Redis or Valkey server", secret=True)
+    store_ca_file: str | None = _setting(
+        None, _text, "PEM file of the certificate authority of a rediss:// store"
+    )
+    store_timeout: float = _setting("2s", _seconds(), "longest wait for one answer of the store")
+    store_allow_volatile: bool = _setting(
+        "false", _boolean, "accept a store without persistence, which loses transcripts when it restarts"
+    )
+    data_dir: str = _setting("./.chatproxy", _text, "embedded store, audit log")
+    retention_service: Period = _setting(
+        "30d", _period(), "how long every kept turn may serve the chat itself"
+    )
+    retention_training: Period = _setting(
+        "5y", _period(), "how long a turn covered by consent is kept for training"
+    )
+    retention_safety: Period = _setting("2y", _period(), "how long a flagged turn is kept for safety")
+    retention_safety_score: Period = _setting(
+        "7y", _period(), "how long a safety score is kept, without content"
+    )
+    retention_feedback: Period = _setting(
+        "5y", _period(), "how long feedback keeps its conversation, from submission"
+    )
+    retention_session_share: Period = _setting(
+        "180d", _period(), "how long a shared session is kept, never for training"
+    )
+    retention_incognito: Period = _setting(
+        "30d", _period(zero=True), "how long an incognito turn is kept; at most the service period"
+    )
+    retention_withdrawn: Period = _setting("30d", _period(zero=True), "the grace after a withdrawal")
+    plans_consumer: tuple[str, ...] = _setting(
+        "free,pro,max,claude_code", _lower_names, "plans whose people choose"
+    )
+    plans_exempt: tuple[str, ...] = _setting(
+        "work,team,enterprise,gov,education,api,bedrock,vertex,foundry",
+        _lower_names,
+        "plans that are never eligible",
+    )
+    policy_profile: str = _setting(
+        "standard", _one_of("standard", "strict"), "the set of policy parameters to start from"
+    )
+    policy_resume_scope: str | None = _setting(
+        None, _one_of("whole_conversation", "new_turns_only"), "what a resumed conversation brings in (R12)"
+    )
+    policy_on_withdraw: str | None = _setting(
+        None, _one_of("shrink", "keep_quarantined"), "what a withdrawal does to kept turns (R20)"
+    )
+    policy_exempt_mode: str | None = _setting(
+        None, _one_of("passthrough", "store_30d"), "whether turns of exempt plans are kept at all (R2)"
+    )
+    policy_unknown_age: str | None = _setting(
+        None, _one_of("adult", "ineligible"), "how unproved age counts (R5)"
+    )
+    policy_flagged_capability: str | None = _setting(
+        None, _one_of("exclude", "allow"), "whether flagged turns may train capability (R19)"
+    )
+    choice_deadline: str | None = _setting(None, _instant, "when the choice is due (R10)")
+    choice_missing: str = _setting(
+        "treat_as_refused",
+        _not_yet({"gate": "treat_as_refused"}, _one_of("treat_as_refused")),
+        "what a missing choice means after the deadline",
+    )
+    consent_source: str = _setting(
+        "builtin",
+        _not_yet({"http://": "builtin", "https://": "builtin"}, _one_of("builtin")),
+        "where consent is recorded",
+    )
+    consent_max_staleness: float = _setting(
+        "60s", _seconds(zero=True), "an older cached yes counts as no (R30)"
+    )
+    keyset: str = _setting(
+        "file:./.chatproxy-keys/keyset",
+        _not_yet({"http://": "file:PATH", "https://": "file:PATH", "vault": "file:PATH"}, _keyset),
+        "where the keyset is; never inside the data directory",
+    )
+    erasure_horizon: Period = _setting(
+        "30d", _period(), "within it, after an erasure or expiry, no backup can be read"
+    )
+    identity: str = _setting(
+        "headers",
+        _not_yet({"jwt": "headers", "api_keys": "headers"}, _one_of("headers")),
+        "how the caller is identified",
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "", _networks, "addresses or networks whose identity headers count"
+    )
+    identity_secret: tuple[str, ...] | None = _setting(
+        None,
+        _shared_secrets,
+        "shared secret expected in X-Chat-Auth; two, comma-separated, while it is changed",
+        secret=True,
+    )
+    connector_tools: tuple[str, ...] = _setting(
+        "mcp__*", _names, "names of tools, as shell patterns, whose results are a connector's raw data (R25)"
+    )
+    response_headers: bool = _setting(
+        "true", _boolean, "state the decision in X-Chat-Turn and the headers beside it"
+    )
+    capture_failure: str = _setting(
+        "serve",
+        _one_of("serve", "refuse"),
+        "what happens to a chat that cannot be kept: serve it, or refuse it with 503",
+    )
+    capture_limit: int = _setting(
+        "64MiB", _bytes, "largest copy of one exchange; the traffic itself is not limited"
+    )
+    capture_queue: int = _setting("256MiB", _bytes, "memory for copies that are not kept yet")
+    node: str = _setting("node-1", _text, "name of this process in what it keeps")
+    log_level: str = _setting(
+        "info", _one_of("debug", "info", "warning", "error"), "least level that is logged"
+    )
+
+    @property
+    def profile(self) -> Profile:
+        """Return the policy parameters: those of the named profile, but for the ones that are set."""
+        base = next(profile for profile in PROFILES if profile.name == self.policy_profile)
+        return Profile(
+            name=base.name,
+            resume_scope=ResumeScope(self.policy_resume_scope or base.resume_scope),
+            on_withdraw=OnWithdraw(self.policy_on_withdraw or base.on_withdraw),
+            exempt_mode=ExemptMode(self.policy_exempt_mode or base.exempt_mode),
+            unknown_age=UnknownAge(self.policy_unknown_age or base.unknown_age),
+            flagged_capability=FlaggedCapability(self.policy_flagged_capability or base.flagged_capability),
+            incognito_days=base.incognito_days,
+            consumer_plans=frozenset(self.plans_consumer),
+            exempt_plans=frozenset(self.plans_exempt),
+        )
+
+    @property
+    def periods(self) -> Periods:
+        """Return the policy periods."""
+        return Periods(
+            service=self.retention_service,
+            training=self.retention_training,
+            safety=self.retention_safety,
+            safety_score=self.retention_safety_score,
+            feedback=self.retention_feedback,
+            session_share=self.retention_session_share,
+            incognito=self.retention_incognito,
+            withdrawn=self.retention_withdrawn,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings and, by field name, where each came from (``built-in``, the file, or the variable)."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, *, overrides: Mapping[str, str] | None = None
+) -> Loaded:
+    """Read environment and file once.
+
+    ``overrides`` are values of the command line, by field name, over everything else. Raises ConfigurationError
+    that lists every problem, one a line.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    texts: dict[str, tuple[str, str]] = {}
+    for layer in (_read_file(environ, problems), _read_environment(environ, problems)):
+        texts.update(layer)
+    texts.update({name: (text, "command line") for name, text in (overrides or {}).items()})
+
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for field in dataclasses.fields(Settings):
+        if field.name not in texts:
+            sources[field.name] = "built-in"
+            continue
+        text, source = texts[field.name]
+        sources[field.name] = source
+        try:
+            values[field.name] = field.metadata["parse"](text)
+        except ValueError as error:
+            value = "" if field.metadata["secret"] else f" = {_without_credentials(text)!r}"
+            problems.append(f"{PREFIX}{field.name.upper()}{value} (from {source}) {error}")
+    settings = Settings(**values)
+    problems += _contradictions(settings)
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return Loaded(settings, sources)
+
+
+def _read_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
+    named = environ.get(PREFIX + "CONFIG")
+    path = Path(named) if named else DEFAULT_FILE
+    if not named and not path.exists():
+        return {}
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        problems.append(f"{PREFIX}CONFIG: {path} cannot be read: {error.strerror}")
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{path} is not valid TOML: {error}")
+        return {}
+    known = {field.name for field in dataclasses.fields(Settings)}
+    texts = {}
+    for key, value in table.items():
+        if key not in known:
+            problems.append(f"{key} in {path} is not a setting; the settings are listed in docs/settings.md")
+        elif isinstance(value, bool):
+            texts[key] = (str(value).lower(), str(path))
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            texts[key] = (",".join(value), str(path))
+        elif isinstance(value, str | int):
+            texts[key] = (str(value), str(path))
+        else:
+            problems.append(f"{key} in {path} must be text, a number, true, false or a list of text")
+    return texts
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    texts: dict[str, tuple[str, str]] = {}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable == PREFIX + "CONFIG":
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in fields and variable.isupper():
+            texts[name] = (value, variable)
+            continue
+        target = fields.get(name.removesuffix("_file"))
+        if name.endswith("_file") and variable.isupper() and target and target.metadata["secret"]:
+            if PREFIX + target.name.upper() in environ:
+                problems.append(f"{variable} and {PREFIX}{target.name.upper()} are both set; set only one")
+                continue
+            try:
+                texts[target.name] = (Path(value).read_text(encoding="utf-8").strip(), variable)
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                problems.append(f"{variable}: {value} cannot be read: {reason}")
+        elif not _INJECTED.fullmatch(variable):
+            problems.append(f"{variable} is not a setting; the settings are listed in docs/settings.md")
+    return texts
+
+
+def _length(period: Period) -> int:
+    """Return a period's length in ms, for comparing; a year is measured from 1970."""
+    return period.after(0)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = []
+    if settings.workers > 1:
+        problems.append(
+            "CHATPROXY_WORKERS must be 1: more processes need the disk journal of a later version; "
+            "run more nodes on one server store instead"
+        )
+    if both := set(settings.plans_consumer) & set(settings.plans_exempt):
+        problems.append(
+            f"CHATPROXY_PLANS_CONSUMER and CHATPROXY_PLANS_EXEMPT both name: {', '.join(sorted(both))}; "
+            "a plan is one or the other"
+        )
+    if _length(settings.retention_training) < _length(settings.retention_service):
+        problems.append("CHATPROXY_RETENTION_TRAINING must not be shorter than CHATPROXY_RETENTION_SERVICE")
+    if settings.listen == settings.admin_listen and settings.listen.port:
+        problems.append("CHATPROXY_LISTEN and CHATPROXY_ADMIN_LISTEN must be two different addresses")
+    return problems
+
+
+def shown(settings: Settings, name: str) -> str | None:
+    """Return the value of a setting in the form that it is written in; secrets and URLs' passwords are hidden."""
+    value = getattr(settings, name)
+    if value is None:
+        return None
+    if name == "store":
+        return _without_credentials(value)
+    if next(field for field in dataclasses.fields(settings) if field.name == name).metadata["secret"]:
+        return "(hidden)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Period):
+        return format_duration(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return format_duration(Period(ms=round(value * 1000)))
+    if name in {"capture_limit", "capture_queue"}:
+        return _format_bytes(value)
+    return str(value)
+
+
+def _without_credentials(text: str) -> str:
+    """Hide what may be secret in a URL: user and password, and the query. What is no URL stays as it is."""
+    if "://" not in text:
+        return text
+    without_user = re.sub(r"(?<=://).*@", "(hidden)@", text, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?(hidden)", without_user, flags=re.DOTALL)
+
+
+def _format_bytes(size: int) -> str:
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"

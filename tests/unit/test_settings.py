@@ -1,0 +1,581 @@
+"""What an operator may write into a setting, from where it is taken, and what is said of what cannot be taken."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chatproxy.errors import ConfigurationError
+from chatproxy.policy.periods import DAY_MS, Period
+from chatproxy.policy.profile import Periods, Profile, ResumeScope, UnknownAge
+from chatproxy.settings import PREFIX, Address, Loaded, Settings, load_settings, shown
+
+SECRET = "correct-horse-battery"
+OTHER_SECRET = "staple-of-the-front"
+
+
+@pytest.fixture(autouse=True)
+def _away_from_the_files_of_this_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(environ: Mapping[str, str] | None = None, /, **settings: str) -> Settings:
+    """Load settings given by field name, as environment variables."""
+    return load_settings(
+        {PREFIX + name.upper(): text for name, text in settings.items()} | dict(environ or {})
+    ).settings
+
+
+def problems(environ: Mapping[str, str] | None = None, /, **settings: str) -> list[str]:
+    """Return the lines that a refusal says."""
+    with pytest.raises(ConfigurationError) as refusal:
+        load(environ, **settings)
+    return str(refusal.value).splitlines()
+
+
+def in_file(directory: Path, text: str) -> dict[str, str]:
+    """Write a settings file and return the environment that names it."""
+    path = directory / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return {"CHATPROXY_CONFIG": str(path)}
+
+
+def test_without_file_and_environment_all_is_built_in() -> None:
+    loaded = load_settings({})
+
+    assert loaded.settings == Settings()
+    assert set(loaded.sources.values()) == {"built-in"}
+    assert set(loaded.sources) == {field.name for field in dataclasses.fields(Settings)}
+
+
+def test_the_built_in_policy_is_the_policys_own() -> None:
+    assert Settings().profile == Profile()
+    assert Settings().periods == Periods()
+
+
+ACCEPTED = [
+    ("upstream", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+    ("upstream", "https://chat.internal:8443/api/", "https://chat.internal:8443/api"),
+    ("upstream", "http://[::1]:8000", "http://[::1]:8000"),
+    ("upstream_ca_file", " /etc/ca.pem ", "/etc/ca.pem"),
+    ("upstream_connect_timeout", "3s", 3.0),
+    ("upstream_head_timeout", "2h", 7200.0),
+    ("listen", "0.0.0.0:80", Address("0.0.0.0", 80)),  # noqa: S104 - a value, nothing listens
+    ("listen", "[::1]:8080", Address("::1", 8080)),
+    ("listen", "localhost:0", Address("localhost", 0)),
+    ("admin_listen", "chat.internal:65535", Address("chat.internal", 65535)),
+    ("workers", "1", 1),
+    ("drain_time", "0", 0.0),
+    ("drain_time", "0s", 0.0),
+    ("drain_time", "1w", 604_800.0),
+    ("store", "embedded", "embedded"),
+    ("store", "redis://u:p@store:6379/1", "redis://u:p@store:6379/1"),
+    ("store", "rediss://store", "rediss://store"),
+    ("store", "unix:///run/valkey.sock", "unix:///run/valkey.sock"),
+    ("store_timeout", "1m", 60.0),
+    ("store_allow_volatile", "true", True),
+    ("store_allow_volatile", "FALSE", False),
+    ("retention_service", "30d", Period(ms=30 * DAY_MS)),
+    ("retention_service", "720h", Period(ms=30 * DAY_MS)),
+    ("retention_training", "5y", Period(years=5)),
+    ("retention_incognito", "0", Period()),
+    ("retention_incognito", "0d", Period()),
+    ("retention_withdrawn", "0", Period()),
+    ("plans_consumer", "Free, Plus", ("free", "plus")),
+    ("plans_exempt", "business,", ("business",)),
+    ("policy_profile", "strict", "strict"),
+    ("policy_resume_scope", "new_turns_only", "new_turns_only"),
+    ("policy_on_withdraw", "keep_quarantined", "keep_quarantined"),
+    ("policy_exempt_mode", "store_30d", "store_30d"),
+    ("policy_unknown_age", "ineligible", "ineligible"),
+    ("policy_flagged_capability", "allow", "allow"),
+    ("choice_deadline", "2025-10-08T00:00:00Z", "2025-10-08T00:00:00Z"),
+    ("choice_deadline", "2025-10-08T00:00:00+02:00", "2025-10-08T00:00:00+02:00"),
+    ("choice_missing", "treat_as_refused", "treat_as_refused"),
+    ("consent_source", "builtin", "builtin"),
+    ("consent_max_staleness", "0", 0.0),
+    ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
+    ("erasure_horizon", "30d", Period(ms=30 * DAY_MS)),
+    ("identity", "headers", "headers"),
+    ("trusted_proxies", "", ()),
+    ("identity_secret", SECRET, (SECRET,)),
+    ("identity_secret", f"{SECRET}, {OTHER_SECRET}", (SECRET, OTHER_SECRET)),
+    ("connector_tools", "", ()),
+    ("connector_tools", "mcp__*, drive_*", ("mcp__*", "drive_*")),
+    ("response_headers", "false", False),
+    ("capture_failure", "refuse", "refuse"),
+    ("capture_limit", "512KiB", 512 * 1024),
+    ("capture_queue", "1GiB", 1 << 30),
+    ("capture_queue", "1000B", 1000),
+    ("node", "eu-1", "eu-1"),
+    ("log_level", "debug", "debug"),
+]
+
+
+@pytest.mark.parametrize("name, text, value", ACCEPTED, ids=[f"{name} {text}" for name, text, _ in ACCEPTED])
+def test_a_form_that_is_accepted_means_this(name: str, text: str, value: object) -> None:
+    assert getattr(load(**{name: text}), name) == value
+
+
+def test_every_setting_has_an_accepted_form_in_the_table_above() -> None:
+    tested = {name for name, _, _ in ACCEPTED} | {"upstream_idle_timeout", "store_ca_file", "data_dir"}
+    periods = {field.name for field in dataclasses.fields(Settings) if field.name.startswith("retention_")}
+
+    assert tested | periods == {field.name for field in dataclasses.fields(Settings)}
+
+
+def test_networks_are_read_as_addresses_or_networks() -> None:
+    networks = load(trusted_proxies="10.0.0.5, 192.168.0.0/16,::1").trusted_proxies
+
+    assert [str(network) for network in networks] == ["10.0.0.5/32", "192.168.0.0/16", "::1/128"]
+
+
+DURATIONS = (
+    "retention_service",
+    "retention_withdrawn",
+    "erasure_horizon",
+    "store_timeout",
+    "consent_max_staleness",
+)
+REFUSED_DURATIONS = [
+    pytest.param("30", id="a number without a unit"),
+    pytest.param('"30"', id="a quoted number"),
+    pytest.param("30 d", id="a space between"),
+    pytest.param("", id="nothing"),
+    pytest.param("-1", id="negative"),
+    pytest.param("-1d", id="negative days"),
+    pytest.param("1.5d", id="a fraction"),
+    pytest.param("030d", id="a leading zero"),
+    pytest.param("30D", id="a unit in capitals"),
+    pytest.param("30days", id="a unit in words"),
+    pytest.param("1d12h", id="two units"),
+    pytest.param("\u0663d", id="a digit of another script"),
+]
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("text", REFUSED_DURATIONS)
+def test_a_duration_is_a_whole_number_and_a_unit_or_an_error(name: str, text: str) -> None:
+    [problem] = problems(**{name: text})
+
+    assert problem.startswith(f"{PREFIX}{name.upper()} = {text!r} (from {PREFIX}{name.upper()}) must be")
+    assert "30d" in problem
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0d", "0y"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "retention_service",
+        "retention_training",
+        "retention_safety",
+        "retention_safety_score",
+        "retention_feedback",
+        "retention_session_share",
+        "erasure_horizon",
+        "store_timeout",
+        "upstream_connect_timeout",
+        "upstream_head_timeout",
+        "upstream_idle_timeout",
+    ],
+)
+def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
+    [problem] = problems(**{name: text})
+
+    assert f"{PREFIX}{name.upper()}" in problem
+    assert "must" in problem
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        pytest.param("upstream", "", "http:// or https:// URL", id="no upstream"),
+        pytest.param(
+            "upstream", "chat.internal:8080", "http:// or https:// URL", id="an upstream without scheme"
+        ),
+        pytest.param(
+            "upstream", "ftp://chat.internal", "http:// or https:// URL", id="an upstream of another scheme"
+        ),
+        pytest.param("upstream", "http://chat:99999", "http:// or https:// URL", id="a port that is none"),
+        pytest.param("upstream", "http://[::1", "http:// or https:// URL", id="half an IPv6 address"),
+        pytest.param("upstream", "http://chat/v1?x=1", "without user, query", id="an upstream with a query"),
+        pytest.param("upstream", "http://chat/#x", "without user, query", id="an upstream with a fragment"),
+        pytest.param("upstream", "http://chat/a/../b", "dots as path segments", id="an upstream with dots"),
+        pytest.param("upstream", "http://chat/a b", "such as https://", id="an upstream with a space"),
+        pytest.param("listen", "8080", "host:port", id="a port alone"),
+        pytest.param("listen", ":8080", "host:port", id="no host"),
+        pytest.param("listen", "::1:8080", "[::1]:8080", id="an IPv6 address without brackets"),
+        pytest.param("listen", "127.0.0.1:65536", "host:port", id="a port too high"),
+        pytest.param("workers", "0", "whole number from 1", id="no workers"),
+        pytest.param("workers", "two", "whole number from 1", id="workers in words"),
+        pytest.param("workers", "4", "run more nodes", id="more than one worker"),
+        pytest.param("drain_time", "1y", "such as 60s", id="a year of draining"),
+        pytest.param("store_ca_file", "  ", "must not be empty", id="a file without a name"),
+        pytest.param("store_allow_volatile", "yes", "true or false", id="yes"),
+        pytest.param("store_allow_volatile", "1", "true or false", id="1"),
+        pytest.param("plans_consumer", " , ", "at least one plan", id="no plans"),
+        pytest.param("policy_profile", "lenient", "standard, strict", id="an unknown profile"),
+        pytest.param(
+            "policy_resume_scope", "none", "whole_conversation, new_turns_only", id="an unknown scope"
+        ),
+        pytest.param("choice_deadline", "2025-10-08", "with its zone", id="a day"),
+        pytest.param("choice_deadline", "2025-10-08T00:00:00", "with its zone", id="an instant without zone"),
+        pytest.param("choice_deadline", "soon", "with its zone", id="a word for an instant"),
+        pytest.param("choice_missing", "gate", "not in this version yet", id="the gate"),
+        pytest.param("choice_missing", "treat_as_given", "treat_as_refused", id="silence as consent"),
+        pytest.param("consent_source", "https://consent", "not in this version yet", id="a consent service"),
+        pytest.param("keyset", "/etc/keyset", "file:PATH", id="a keyset without scheme"),
+        pytest.param("keyset", "file:", "file:PATH", id="a keyset without path"),
+        pytest.param("keyset", "vault:transit/chatproxy", "not in this version yet", id="a vault"),
+        pytest.param("identity", "jwt", "not in this version yet", id="tokens"),
+        pytest.param("identity", "api_keys", "not in this version yet", id="API keys"),
+        pytest.param("identity", "none", "headers", id="an unknown identity"),
+        pytest.param("trusted_proxies", "front.internal", "addresses or networks", id="a host name"),
+        pytest.param("trusted_proxies", "10.0.0.1/8", "addresses or networks", id="a network with host bits"),
+        pytest.param("capture_failure", "ignore", "serve, refuse", id="an unknown choice"),
+        pytest.param("capture_limit", "64", "64MiB", id="a size without unit"),
+        pytest.param("capture_limit", "64MB", "64MiB", id="a size in another unit"),
+        pytest.param("capture_limit", "0MiB", "64MiB", id="no size"),
+        pytest.param("log_level", "INFO", "debug, info", id="a level in capitals"),
+        pytest.param("node", "", "must not be empty", id="no name"),
+    ],
+)
+def test_what_is_not_accepted_is_refused_by_name_with_the_form(name: str, text: str, said: str) -> None:
+    [problem] = problems(**{name: text})
+
+    assert f"{PREFIX}{name.upper()}" in problem
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("short", id="too short"),
+        pytest.param(f"{SECRET},short", id="the second too short"),
+        pytest.param(f"{SECRET},{OTHER_SECRET},{SECRET}", id="three"),
+        pytest.param("passwörter-sind-gut", id="not ASCII"),
+    ],
+)
+def test_a_secret_that_is_refused_is_not_repeated(text: str) -> None:
+    [problem] = problems(identity_secret=text)
+
+    assert problem.startswith(
+        "CHATPROXY_IDENTITY_SECRET (from CHATPROXY_IDENTITY_SECRET) must be one ASCII secret"
+    )
+    assert not text or text not in problem
+
+
+@pytest.mark.parametrize("text", ["redis+cluster://store", "http://store", "store:6379", "redis://", ""])
+def test_a_store_that_is_refused_is_not_repeated(text: str) -> None:
+    [problem] = problems(store=text)
+
+    assert problem.startswith("CHATPROXY_STORE (from CHATPROXY_STORE) must be embedded, redis://HOST:PORT/DB")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://someone:hunter2@chat.internal", id="a password"),
+        pytest.param("http://someone:hunter2/x@chat.internal", id="a password with a slash"),
+        pytest.param("http://chat.internal/?key=hunter2", id="a query"),
+    ],
+)
+def test_credentials_in_an_upstream_are_refused_and_not_repeated(url: str) -> None:
+    [problem] = problems(upstream=url)
+
+    assert "without user, query" in problem
+    assert "hunter2" not in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    told = problems(
+        {"CHATPROXY_RETENTION": "30d", "CHATPROXY_IDENTITY_SECRET_FILE": "/nowhere/secret"},
+        upstream="chat",
+        retention_service="30",
+        workers="2",
+    )
+
+    assert [line.split()[0].rstrip(":") for line in told] == [
+        "CHATPROXY_IDENTITY_SECRET_FILE",
+        "CHATPROXY_RETENTION",
+        "CHATPROXY_UPSTREAM",
+        "CHATPROXY_RETENTION_SERVICE",
+        "CHATPROXY_WORKERS",
+    ]
+
+
+@pytest.mark.parametrize(
+    "variable", ["CHATPROXY_RETENTION_DAYS", "CHATPROXY_UPSTREAM_FILE", "CHATPROXY_upstream", "CHATPROXY_"]
+)
+def test_a_variable_that_is_no_setting_is_an_error(variable: str) -> None:
+    [problem] = problems({variable: "30d"})
+
+    assert problem.startswith(f"{variable} is not a setting")
+    assert "docs/settings.md" in problem
+
+
+def test_what_kubernetes_injects_for_a_service_called_chatproxy_is_passed_over() -> None:
+    injected = {
+        "CHATPROXY_SERVICE_HOST": "10.96.0.7",
+        "CHATPROXY_SERVICE_PORT": "8080",
+        "CHATPROXY_SERVICE_PORT_HTTP": "8080",
+        "CHATPROXY_PORT": "tcp://10.96.0.7:8080",
+        "CHATPROXY_PORT_8080_TCP": "tcp://10.96.0.7:8080",
+        "CHATPROXY_PORT_8080_TCP_ADDR": "10.96.0.7",
+    }
+
+    assert load(injected) == Settings()
+
+
+def test_variables_of_other_programs_are_nobodys_business() -> None:
+    assert load({"PATH": "/usr/bin", "CHAT_PROXY_UPSTREAM": "x", "MY_CHATPROXY_UPSTREAM": "x"}) == Settings()
+
+
+# --- from where ---
+
+
+def test_environment_wins_over_file_and_file_over_built_in(tmp_path: Path) -> None:
+    environ = in_file(tmp_path, 'node = "from-file"\nlog_level = "error"\n')
+
+    loaded = load_settings(environ | {"CHATPROXY_NODE": "from-environment"})
+
+    assert (loaded.settings.node, loaded.settings.log_level) == ("from-environment", "error")
+    assert loaded.sources["node"] == "CHATPROXY_NODE"
+    assert loaded.sources["log_level"] == environ["CHATPROXY_CONFIG"]
+    assert loaded.sources["listen"] == "built-in"
+
+
+def test_the_command_line_wins_over_all() -> None:
+    loaded = load_settings({"CHATPROXY_NODE": "from-environment"}, overrides={"node": "told"})
+
+    assert (loaded.settings.node, loaded.sources["node"]) == ("told", "command line")
+
+
+def test_the_file_in_its_usual_place_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "chatproxy.toml").write_text('node = "usual"')
+
+    assert load_settings({}).settings.node == "usual"
+
+
+def test_a_file_that_is_named_takes_the_place_of_the_usual_one(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "chatproxy.toml").write_text('node = "usual"')
+
+    assert load(in_file(tmp_path, 'log_level = "error"')).node == "node-1"
+
+
+@pytest.mark.parametrize(
+    "text, name, value",
+    [
+        pytest.param('retention_training = "5y"', "retention_training", Period(years=5), id="text"),
+        pytest.param("workers = 1", "workers", 1, id="a number"),
+        pytest.param("store_allow_volatile = true", "store_allow_volatile", True, id="true"),
+        pytest.param('plans_consumer = ["free", "plus"]', "plans_consumer", ("free", "plus"), id="a list"),
+        pytest.param('plans_consumer = "free,plus"', "plans_consumer", ("free", "plus"), id="a list as text"),
+        pytest.param("trusted_proxies = []", "trusted_proxies", (), id="an empty list"),
+    ],
+)
+def test_the_file_has_types_of_its_own(tmp_path: Path, text: str, name: str, value: object) -> None:
+    assert getattr(load(in_file(tmp_path, text)), name) == value
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        pytest.param(
+            "retention_service = 30", "a whole number and a unit", id="a number where a unit belongs"
+        ),
+        pytest.param("retention_service = 0", "must", id="zero"),
+        pytest.param("drain_time = 1.5", "must be text, a number, true, false", id="a fraction"),
+        pytest.param(
+            "choice_deadline = 2025-10-08T00:00:00Z", "must be text", id="an instant that is not text"
+        ),
+        pytest.param("plans_consumer = [1]", "a list of text", id="a list of numbers"),
+        pytest.param("[retention]\nservice = '30d'", "retention in", id="a table"),
+        pytest.param("Node = 'x'", "Node in", id="a name in capitals"),
+        pytest.param("node = ", "is not valid TOML", id="no TOML"),
+    ],
+)
+def test_what_the_file_may_not_say_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    environ = in_file(tmp_path, text)
+
+    [problem] = problems(environ)
+
+    assert said in problem
+    assert environ["CHATPROXY_CONFIG"] in problem
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"node = '\xff'")
+
+    [problem] = problems({"CHATPROXY_CONFIG": str(tmp_path / "bytes.toml")})
+
+    assert "is not valid TOML" in problem
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    [problem] = problems({"CHATPROXY_CONFIG": str(tmp_path / "missing.toml")})
+
+    assert problem == f"CHATPROXY_CONFIG: {tmp_path}/missing.toml cannot be read: No such file or directory"
+
+
+# --- secrets ---
+
+
+@pytest.mark.parametrize(
+    "name, text, value",
+    [("identity_secret", SECRET, (SECRET,)), ("store", "redis://u:p@store", "redis://u:p@store")],
+)
+def test_a_secret_may_lie_in_a_file_of_its_own(tmp_path: Path, name: str, text: str, value: object) -> None:
+    (tmp_path / "secret").write_text(text + "\n")
+    variable = f"{PREFIX}{name.upper()}_FILE"
+
+    loaded = load_settings({variable: str(tmp_path / "secret")})
+
+    assert getattr(loaded.settings, name) == value
+    assert loaded.sources[name] == variable
+
+
+def test_a_secrets_file_wins_over_the_settings_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(OTHER_SECRET)
+    environ = in_file(tmp_path, f'identity_secret = "{SECRET}"')
+
+    settings = load(environ | {"CHATPROXY_IDENTITY_SECRET_FILE": str(tmp_path / "secret")})
+
+    assert settings.identity_secret == (OTHER_SECRET,)
+
+
+def test_a_secret_and_its_file_are_one_too_many(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+
+    [problem] = problems({"CHATPROXY_IDENTITY_SECRET_FILE": str(tmp_path / "secret")}, identity_secret=SECRET)
+
+    assert (
+        problem == "CHATPROXY_IDENTITY_SECRET_FILE and CHATPROXY_IDENTITY_SECRET are both set; set only one"
+    )
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [(None, "No such file or directory"), (b"\xff\xfe" * 20, "it is not UTF-8 text")],
+    ids=["missing", "no text"],
+)
+def test_a_secrets_file_that_cannot_be_read_is_an_error(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+
+    [problem] = problems({"CHATPROXY_IDENTITY_SECRET_FILE": str(path)})
+
+    assert problem == f"CHATPROXY_IDENTITY_SECRET_FILE: {path} cannot be read: {said}"
+
+
+def test_secrets_are_in_no_repr() -> None:
+    loaded: Loaded = load_settings(
+        {"CHATPROXY_IDENTITY_SECRET": SECRET, "CHATPROXY_STORE": "redis://u:hunter2@store"}
+    )
+
+    assert SECRET not in repr(loaded)
+    assert "hunter2" not in repr(loaded)
+
+
+# --- what does not go together ---
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        pytest.param(
+            {"plans_consumer": "free,team"},
+            ("PLANS_CONSUMER", "PLANS_EXEMPT", "team"),
+            id="a plan on both sides",
+        ),
+        pytest.param(
+            {"retention_training": "29d"},
+            ("RETENTION_TRAINING", "RETENTION_SERVICE"),
+            id="training under service",
+        ),
+        pytest.param(
+            {"listen": "0.0.0.0:9000", "admin_listen": "0.0.0.0:9000"},
+            ("LISTEN", "ADMIN_LISTEN"),
+            id="two listeners at one address",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, str], named: tuple[str, ...]
+) -> None:
+    [problem] = problems(**settings)
+
+    assert all(name in problem for name in named)
+
+
+def test_two_listeners_may_both_take_any_free_port() -> None:
+    assert load(listen="127.0.0.1:0", admin_listen="127.0.0.1:0").listen.port == 0
+
+
+# --- the policy ---
+
+
+def test_single_parameters_are_set_over_the_profiles() -> None:
+    profile = load(policy_profile="strict", policy_unknown_age="adult").profile
+
+    assert profile.name == "strict"
+    assert profile.resume_scope is ResumeScope.NEW_TURNS_ONLY
+    assert profile.unknown_age is UnknownAge.ADULT
+    assert profile.incognito_days == 0
+
+
+def test_plans_and_periods_reach_the_policy() -> None:
+    settings = load(
+        plans_consumer="plus", plans_exempt="business", retention_training="3y", retention_withdrawn="0"
+    )
+
+    assert settings.profile.consumer_plans == {"plus"}
+    assert settings.profile.exempt_plans == {"business"}
+    assert settings.periods == Periods(training=Period(years=3), withdrawn=Period())
+
+
+# --- shown ---
+
+
+@pytest.mark.parametrize(
+    "name, text, form",
+    [
+        ("upstream", "http://chat", "http://chat"),
+        ("listen", "[::1]:8080", "[::1]:8080"),
+        ("drain_time", "90s", "90s"),
+        ("drain_time", "60s", "1m"),
+        ("retention_training", "5y", "5y"),
+        ("retention_withdrawn", "0", "0d"),
+        ("store_allow_volatile", "true", "true"),
+        ("trusted_proxies", "10.0.0.5,::1", "10.0.0.5/32,::1/128"),
+        ("capture_limit", "1024KiB", "1MiB"),
+        ("capture_queue", "1000B", "1000B"),
+        ("identity_secret", SECRET, "(hidden)"),
+        ("store", "embedded", "embedded"),
+        ("store", "redis://store:6379/1", "redis://store:6379/1"),
+        ("store", "redis://u:hunter2@store:6379/1", "redis://(hidden)@store:6379/1"),
+        ("store", "redis://:hun@ter2@store", "redis://(hidden)@store"),
+        ("store", "redis://:hun/ter2@store", "redis://(hidden)@store"),
+        ("store", "redis://store?password=hunter2", "redis://store?(hidden)"),
+        ("store", "unix://u:hunter2@/run/s.sock", "unix://(hidden)@/run/s.sock"),
+    ],
+)
+def test_a_setting_is_shown_as_it_is_written_but_for_secrets(name: str, text: str, form: str) -> None:
+    assert shown(load(**{name: text}), name) == form
+
+
+def test_what_is_shown_of_the_defaults_loads_to_the_defaults() -> None:
+    texts = {
+        field.name: text
+        for field in dataclasses.fields(Settings)
+        if (text := shown(Settings(), field.name)) is not None
+    }
+
+    assert load(**texts) == Settings()
