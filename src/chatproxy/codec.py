@@ -1,0 +1,156 @@
+"""A transcript as bytes to be sealed, and back. The parts of a turn that expire together are one payload.
+
+A payload is JSON of a numbered version, compressed by zstd where that makes it smaller. Each message and part
+carries its place, so that the payloads of a turn merge again in any order, and what is left of one whose other
+payloads have expired is still in order. What belongs to the turn as a whole (model, usage, finish reasons) is in each.
+
+Payloads are opened before they are read, so they are authentic; reading is bounded nevertheless, and a version that
+this program does not know is refused rather than guessed at.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from chatproxy.errors import UndecryptableError
+from chatproxy.model import Message, Origin, Part, PartKind, Transcript
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+VERSION: Literal[1] = 1
+MAX_OUTPUT = 64 << 20
+"""Bytes that the payloads of one turn may hold together, decompressed (security B2)."""
+
+_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What is sealed of one group of parts. ``compressed`` is bit 0 of the record's flags (security B4)."""
+
+    data: bytes = field(repr=False)
+    compressed: bool
+
+
+class _Part(msgspec.Struct, gc=False):
+    at: int
+    kind: PartKind
+    origin: Origin
+    body: dict[str, Any]
+
+
+class _Message(msgspec.Struct, omit_defaults=True, gc=False):
+    at: int
+    role: str
+    parts: list[_Part]
+    choice: int | None = None
+
+
+class _Group(msgspec.Struct, omit_defaults=True, gc=False):
+    v: int
+    input: list[_Message] = []
+    output: list[_Message] = []
+    model: str | None = None
+    usage: dict[str, int] = {}
+    finish: list[str] = []
+    parsed: bool = True
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+def encode_group(transcript: Transcript, select: Callable[[Part], bool]) -> Payload:
+    """Return the payload of those parts of *transcript* that *select* chooses."""
+    group = _Group(
+        v=VERSION,
+        input=_chosen(transcript.input, select),
+        output=_chosen(transcript.output, select),
+        model=transcript.model,
+        usage=dict(transcript.usage),
+        finish=list(transcript.finish),
+        parsed=transcript.parsed,
+    )
+    plain = msgspec.json.encode(group)
+    small = zstd.compress(plain, level=_LEVEL)
+    return Payload(small, compressed=True) if len(small) < len(plain) else Payload(plain, compressed=False)
+
+
+def decode_groups(payloads: Iterable[Payload], max_output: int = MAX_OUTPUT) -> Transcript:
+    """Return the transcript that *payloads*, all or some of those of one turn, hold.
+
+    Raises UndecryptableError if there is none, or one is of an unknown version, malformed, or beyond *max_output* bytes.
+    """
+    groups: list[_Group] = []
+    for payload in payloads:
+        plain = _decompress(payload.data, max_output) if payload.compressed else payload.data
+        max_output -= len(plain)
+        if max_output < 0:
+            raise UndecryptableError("payload_too_large")
+        groups.append(_read(plain))
+    if not groups:
+        raise UndecryptableError("payload_missing")
+    first = groups[0]
+    return Transcript(
+        input=_merged([message for group in groups for message in group.input]),
+        output=_merged([message for group in groups for message in group.output]),
+        model=first.model,
+        usage=first.usage,
+        finish=tuple(first.finish),
+        parsed=first.parsed,
+    )
+
+
+def _chosen(messages: Sequence[Message], select: Callable[[Part], bool]) -> list[_Message]:
+    """Return the messages of which *select* chooses a part, and those that never had any."""
+    chosen: list[_Message] = []
+    for at, message in enumerate(messages):
+        parts = [
+            _Part(number, part.kind, part.origin, dict(part.body))
+            for number, part in enumerate(message.parts)
+            if select(part)
+        ]
+        if parts or not message.parts:
+            chosen.append(_Message(at, message.role, parts, message.choice))
+    return chosen
+
+
+def _merged(found: Iterable[_Message]) -> tuple[Message, ...]:
+    heads: dict[int, _Message] = {}
+    parts: dict[int, dict[int, Part]] = {}
+    for message in found:
+        heads[message.at] = message
+        place = parts.setdefault(message.at, {})
+        place.update({part.at: Part(part.kind, part.origin, part.body) for part in message.parts})
+    return tuple(
+        Message(head.role, tuple(part for _, part in sorted(parts[at].items())), head.choice)
+        for at, head in sorted(heads.items())
+    )
+
+
+def _decompress(data: bytes, max_output: int) -> bytes:
+    decoder = zstd.ZstdDecompressor()
+    try:
+        plain = decoder.decompress(data, max_output + 1)
+    except zstd.ZstdError:
+        raise UndecryptableError("payload_malformed") from None
+    if len(plain) > max_output:
+        raise UndecryptableError("payload_too_large")
+    if not decoder.eof or decoder.unused_data:
+        raise UndecryptableError("payload_malformed")
+    return plain
+
+
+def _read(plain: bytes) -> _Group:
+    try:
+        if msgspec.json.decode(plain, type=_Version).v != VERSION:
+            raise UndecryptableError("payload_version_unknown")
+        return msgspec.json.decode(plain, type=_Group)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise UndecryptableError("payload_malformed") from None

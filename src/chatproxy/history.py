@@ -1,0 +1,167 @@
+"""Which earlier answer does a request continue? Conversations matched by what they say (R13).
+
+Chat clients send the whole conversation with each request and name it rarely. So each answer that was stored is known
+by a *head*: a keyed hash of all that was said up to and including it. A request that continues the conversation
+brings the same words again, so the head after an answer in its history is the head of the turn that made it.
+
+1. A running SHA-256 goes over the canonical bytes of each message. A head is the keyed hash of where it stands after
+   an answer; without the key it says nothing about the words. The key binds tenant and person: that is the caller's.
+2. A message must hash the same as it was streamed, as it was returned whole, and as any client sends it back. So its
+   canonical bytes hold: its role; its text in one piece without white space at either end (content as text equals
+   content as parts, a refusal equals a text); then, in order, calls of tools by name and arguments in canonical
+   JSON, results by content, media by digest, other blocks by canonical JSON. They do not hold: reasoning (clients drop
+   it), ids of calls (backends begin anew, clients rename), hints for caches (clients move them).
+3. Instructions are left out, so that a changed system prompt does not break a conversation in two.
+4. Answers that follow each other directly are one answer: a reply to a prefill continues it, and clients send both
+   back as one message.
+5. Of several answers to one request (choices) each has its head, since the client goes on from whichever it likes.
+   An edited or regenerated message leaves the path at the answer before it: the deepest head that is known is where a
+   branch begins.
+6. A trailing answer counts as a position too. When its head is known, it is no prefill but an answer that was stored,
+   and nothing before it is new.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from chatproxy.model import Message, Origin, Part, PartKind
+
+Keyed = Callable[[bytes], bytes]
+"""A keyed hash under a key of its own, bound to the tenant and the data subject."""
+
+_ANSWER = "assistant"
+_INSTRUCTIONS = frozenset({"system", "developer"})
+_START = b"chatproxy/history/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place right after an answer in what a request sent: after its first ``length`` messages."""
+
+    length: int
+    head: bytes = field(repr=False)
+
+
+class Path:
+    """The way of one conversation through the messages of a request, walked and hashed once."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        """Walk *messages*: all that a request sent, history and new input."""
+        self._answers: list[tuple[int, bytes]] = []
+        self._running = hashlib.sha256(_START)
+        self._open: list[Part] = []
+        """The answer that has not been followed by anything yet."""
+        self._open_length = 0
+        for length, message in enumerate(messages, 1):
+            if message.role == _ANSWER:
+                self._open += message.parts
+                self._open_length = length
+            elif message.role not in _INSTRUCTIONS:
+                self._close_answer()
+                self._running.update(message_bytes(message))
+
+    def positions(self, keyed: Keyed) -> Iterator[Position]:
+        """Yield the place after each answer, the deepest first; the first whose head is known is the parent's."""
+        if _says_something(self._open):
+            yield Position(self._open_length, keyed(self._after([])))
+        for length, digest in reversed(self._answers):
+            yield Position(length, keyed(digest))
+
+    def heads(self, answers: Sequence[Message], keyed: Keyed) -> tuple[bytes, ...]:
+        """Return the head after each of *answers*, the alternative replies to this request.
+
+        An answer that says nothing has none, and answers that say the same have one.
+        """
+        digests = (self._after(answer.parts) for answer in answers if _says_something(answer.parts))
+        return tuple(map(keyed, dict.fromkeys(digests)))
+
+    def _close_answer(self) -> None:
+        if self._open:
+            canonical = _canonical(self._open)
+            if any(canonical):
+                self._running.update(_encoded(_ANSWER, *canonical))
+                self._answers.append((self._open_length, self._running.digest()))
+            self._open = []
+
+    def _after(self, answer: Sequence[Part]) -> bytes:
+        running = self._running.copy()
+        running.update(_encoded(_ANSWER, *_canonical([*self._open, *answer])))
+        return running.digest()
+
+
+def message_bytes(message: Message) -> bytes:
+    """Return the canonical bytes of *message*, the same however it travelled (2). They say themselves where they end."""
+    return _encoded(message.role, *_canonical(message.parts))
+
+
+def _encoded(role: str, text: str, rest: list[Any]) -> bytes:
+    return msgspec.json.encode([role, text, rest], order="sorted")
+
+
+def _says_something(parts: Sequence[Part]) -> bool:
+    return any(_canonical(parts))
+
+
+def _canonical(parts: Sequence[Part]) -> tuple[str, list[Any]]:
+    texts: list[str] = []
+    rest: list[Any] = []
+    for part in parts:
+        body = part.body
+        match part.kind:
+            case PartKind.TEXT if body.get(
+                "audio_id"
+            ):  # clients send nothing but the id of a spoken answer back
+                rest.append(["audio", body["audio_id"]])
+            case PartKind.TEXT | PartKind.REFUSAL:
+                texts.append(body["text"])
+            case PartKind.REASONING:
+                pass
+            case PartKind.TOOL_CALL:
+                rest.append(["call", body["name"], _canonical_json(body["arguments"])])
+            case PartKind.TOOL_RESULT:
+                rest.append(["result", *_canonical_result(body)])
+            case PartKind.MEDIA:
+                if part.origin is not Origin.ASSISTANT or not body["mime"].startswith("audio/"):
+                    rest.append(["media", _digest_of(body)])
+            case _:
+                rest.append(["other", _bare(body)])
+    return "".join(texts).strip(), rest
+
+
+def _canonical_result(body: Mapping[str, Any]) -> tuple[str, object]:
+    """Return the text of a tool's result and whatever else it holds."""
+    content = body.get("content")
+    if not isinstance(content, list):
+        return body.get("text", "").strip(), _bare(content)
+    texts = [item["text"] for item in content if _is_text(item)]
+    others = [_bare(item) for item in content if not _is_text(item)]
+    return "".join(texts).strip(), others or None
+
+
+def _is_text(item: object) -> bool:
+    return isinstance(item, dict) and item.get("type") == "text" and isinstance(item.get("text"), str)
+
+
+def _digest_of(media: Mapping[str, Any]) -> object:
+    return media.get("sha256") or media.get("url_sha256") or media.get("file_id") or _bare(media)
+
+
+def _canonical_json(arguments: str) -> object:
+    """Return what JSON *arguments* say, or their text if they are broken. No arguments are an empty object."""
+    try:
+        return _bare(msgspec.json.decode(arguments or "{}"))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return arguments.strip()
+
+
+def _bare(value: object) -> object:
+    """Return JSON *value* without what clients change as they pass it on: null members, and 1.0 for 1."""
+    if isinstance(value, Mapping):
+        return {key: _bare(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

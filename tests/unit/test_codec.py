@@ -1,0 +1,196 @@
+"""Transcripts as bytes: groups merge, what expired is missing, and nothing unknown is guessed at."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from chatproxy.codec import Payload, decode_groups, encode_group
+from chatproxy.errors import UndecryptableError
+from chatproxy.model import Message, Origin, Part, PartKind, Transcript
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+TRANSCRIPT = Transcript(
+    input=(
+        Message("system", (Part(PartKind.TEXT, Origin.SYSTEM, {"text": "Be brief."}),)),
+        Message("assistant", ()),
+        Message(
+            "user",
+            (
+                Part(PartKind.TOOL_RESULT, Origin.CONNECTOR_RAW, {"id": "1", "content": [{"a": None}, 2.5]}),
+                Part(PartKind.TEXT, Origin.TYPED, {"text": "Bonjour 👋" * 40}),
+            ),
+        ),
+    ),
+    output=(
+        Message("assistant", (Part(PartKind.TEXT, Origin.ASSISTANT, {"text": "a"}),), choice=0),
+        Message("assistant", (Part(PartKind.TEXT, Origin.ASSISTANT, {"text": "b"}),), choice=1),
+    ),
+    model="gpt-test",
+    usage={"total_tokens": 3},
+    finish=("stop", "length"),
+)
+
+
+def is_connector(part: Part) -> bool:
+    return part.origin is Origin.CONNECTOR_RAW
+
+
+def every(_part: Part) -> bool:
+    return True
+
+
+def group(**fields: object) -> Payload:
+    return Payload(json.dumps(fields).encode(), compressed=False)
+
+
+def test_a_transcript_comes_back_as_it_was() -> None:
+    assert decode_groups([encode_group(TRANSCRIPT, every)]) == TRANSCRIPT
+
+
+def test_groups_merge_in_any_order() -> None:
+    groups = [
+        encode_group(TRANSCRIPT, lambda part: not is_connector(part)),
+        encode_group(TRANSCRIPT, is_connector),
+    ]
+
+    assert decode_groups(groups) == decode_groups(groups[::-1]) == TRANSCRIPT
+
+
+def test_what_is_left_of_a_turn_is_in_order_and_names_what_it_was() -> None:
+    left = decode_groups([encode_group(TRANSCRIPT, lambda part: not is_connector(part))])
+
+    assert left.input[2] == Message("user", TRANSCRIPT.input[2].parts[1:])
+    assert replace(left, input=TRANSCRIPT.input) == TRANSCRIPT
+
+
+def test_of_a_message_whose_parts_are_all_elsewhere_nothing_is_kept() -> None:
+    assert decode_groups([encode_group(TRANSCRIPT, is_connector)]).output == ()
+
+
+def test_an_unparsed_transcript_stays_unparsed() -> None:
+    raw = Transcript(
+        (Message("user", (Part(PartKind.RAW_REQUEST, Origin.RAW, {"base64": "AA=="}),)),), (), parsed=False
+    )
+
+    assert decode_groups([encode_group(raw, every)]) == raw
+
+
+def test_a_payload_is_compressed_where_that_makes_it_smaller() -> None:
+    large = encode_group(TRANSCRIPT, every)
+    small = encode_group(Transcript((), ()), every)
+
+    assert (large.compressed, large.data[:4]) == (True, b"\x28\xb5\x2f\xfd")
+    assert (small.compressed, json.loads(small.data)) == (False, {"v": 1})
+
+
+def test_the_fields_of_version_1_are_fixed() -> None:
+    transcript = Transcript(
+        TRANSCRIPT.input[:1],
+        TRANSCRIPT.output[1:],
+        TRANSCRIPT.model,
+        TRANSCRIPT.usage,
+        TRANSCRIPT.finish,
+        parsed=False,
+    )
+    payload = encode_group(transcript, every)
+    plain = zstd.decompress(payload.data) if payload.compressed else payload.data
+
+    assert json.loads(plain) == {
+        "v": 1,
+        "input": [
+            {
+                "at": 0,
+                "role": "system",
+                "parts": [{"at": 0, "kind": "text", "origin": "system", "body": {"text": "Be brief."}}],
+            }
+        ],
+        "output": [
+            {
+                "at": 0,
+                "role": "assistant",
+                "parts": [{"at": 0, "kind": "text", "origin": "assistant", "body": {"text": "b"}}],
+                "choice": 1,
+            }
+        ],
+        "model": "gpt-test",
+        "usage": {"total_tokens": 3},
+        "finish": ["stop", "length"],
+        "parsed": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "payloads, reason",
+    [
+        pytest.param([], "payload_missing", id="none"),
+        pytest.param([group(v=2)], "payload_version_unknown", id="a later version"),
+        pytest.param(
+            [group(v=2, input="other")], "payload_version_unknown", id="a later version of another shape"
+        ),
+        pytest.param([group(v=0)], "payload_version_unknown", id="version 0"),
+        pytest.param([group(v=1), group(v=2)], "payload_version_unknown", id="one of two"),
+        pytest.param([group()], "payload_malformed", id="no version"),
+        pytest.param([group(v="1")], "payload_malformed", id="a version in text"),
+        pytest.param([group(v=1, input=5)], "payload_malformed", id="another shape"),
+        pytest.param(
+            [
+                group(
+                    v=1,
+                    input=[
+                        {
+                            "at": 0,
+                            "role": "u",
+                            "parts": [{"at": 0, "kind": "new", "origin": "raw", "body": {}}],
+                        }
+                    ],
+                )
+            ],
+            "payload_malformed",
+            id="an unknown kind",
+        ),
+        pytest.param([Payload(b"", compressed=False)], "payload_malformed", id="nothing"),
+        pytest.param([Payload(b"\xff", compressed=False)], "payload_malformed", id="not UTF-8"),
+        pytest.param([Payload(b'{"v":1}', compressed=True)], "payload_malformed", id="not compressed"),
+        pytest.param(
+            [Payload(zstd.compress(b'{"v":1}')[:-1], compressed=True)], "payload_malformed", id="cut"
+        ),
+        pytest.param(
+            [Payload(zstd.compress(b'{"v":1}') + b"x", compressed=True)], "payload_malformed", id="more"
+        ),
+        pytest.param([Payload(zstd.compress(bytes(1001)), compressed=True)], "payload_too_large", id="large"),
+        pytest.param(
+            [Payload(bytes(1001), compressed=False)], "payload_too_large", id="large, not compressed"
+        ),
+        pytest.param(
+            [Payload(b'{"v":1}' + b" " * 600, compressed=False)] * 2, "payload_too_large", id="large together"
+        ),
+    ],
+)
+def test_what_cannot_be_a_payload_is_refused(payloads: list[Payload], reason: str) -> None:
+    with pytest.raises(UndecryptableError) as refused:
+        decode_groups(payloads, max_output=1000)
+    assert refused.value.reason == reason
+
+
+def test_nesting_without_end_is_refused() -> None:
+    with pytest.raises(UndecryptableError, match="payload_malformed"):
+        decode_groups([Payload(b'{"v":1,"input":' + b"[" * 200_000, compressed=False)])
+
+
+def test_a_payload_of_exactly_the_bound_is_read() -> None:
+    plain = b'{"v":1}' + b" " * 993
+
+    assert decode_groups([Payload(plain, compressed=False)], max_output=1000) == Transcript((), ())
+    assert decode_groups([Payload(zstd.compress(plain), compressed=True)], max_output=1000) == Transcript(
+        (), ()
+    )
+
+
+def test_a_payload_has_no_content_in_its_repr() -> None:
+    assert "Bonjour" not in repr(encode_group(TRANSCRIPT, every))
