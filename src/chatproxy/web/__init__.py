@@ -1,0 +1,1 @@
+"""What speaks HTTP: the byte path, the listeners, the pages."""

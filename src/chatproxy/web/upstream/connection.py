@@ -1,0 +1,348 @@
+"""One connection to the upstream, and the one request at a time that runs on it.
+
+Rules of this file:
+
+1. A connection has at most one call. Bytes that arrive while it has none belong to nobody: it is cut (security F2).
+2. A call gives its connection back as soon as the response has arrived, not when it has been read, and only if the
+   whole request was sent and the response left the connection in a known state. In all other cases it is closed.
+3. Whoever waits in a call and is cancelled takes the connection down with him.
+4. Pieces that arrived before a failure are handed on before the failure is raised.
+"""
+
+import asyncio
+import math
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+from chatproxy.forwarding import RefusedRequestError, ResponseHead
+from chatproxy.web.upstream.errors import UpstreamAbortedError, UpstreamError, UpstreamTimeoutError
+from chatproxy.web.upstream.response import ResponseReader
+
+_HIGH_WATER = 65_536
+"""Bytes of response that may wait for a slow client before the upstream is made to wait."""
+_LOW_WATER = _HIGH_WATER // 4
+_FIRST_ERROR_STATUS = 400
+
+
+class Pool(Protocol):
+    """What a connection and a call need of the pool they belong to."""
+
+    loop: asyncio.AbstractEventLoop
+    head_timeout: float
+    idle_timeout: float
+    idle_expiry: float
+
+    def forget(self, connection: "Connection") -> None:
+        """The connection is closed."""
+
+    def give_back(self, connection: "Connection") -> None:
+        """The connection may be used again."""
+
+    async def connect(self) -> "Connection":
+        """Open a new connection. Raises UpstreamError."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection, while it serves a call and while it is idle."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.call: UpstreamCall | None = None
+        self.is_reused = False
+        self.is_write_paused = False
+        self.idle_since = 0.0
+        self.transport: asyncio.Transport
+        self._pool = pool
+        self._poll: Callable[[int], list[tuple[int, int]]]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.transport = transport  # type: ignore[assignment]
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._poll = poll.poll
+
+    def is_usable(self, now: float) -> bool:
+        """Whether a request may be sent: nothing, not even its end, has arrived since the last response.
+
+        The system is asked, since the event loop may not have come to it yet.
+        """
+        return (
+            now - self.idle_since < self._pool.idle_expiry
+            and not self.transport.is_closing()
+            and not self._poll(0)
+        )
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long, fail what has taken too long."""
+        if self.call is not None:
+            self.call.sweep(now)
+        elif now - self.idle_since >= self._pool.idle_expiry:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self.call is None:
+            self.transport.abort()
+        else:
+            self.call.received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._pool.forget(self)
+        if self.call is not None:
+            self.call.lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.is_write_paused = True
+        if self.call is not None:
+            self.call.rearm()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.is_write_paused = False
+        if self.call is not None:
+            self.call.rearm()
+            self.call.wake()
+
+
+class UpstreamCall:
+    """One request and its response.
+
+    Whoever starts it reads it to its end or aborts it. One task reads (``head``, ``read``); the same or one other
+    writes (``write``, ``drain``).
+    """
+
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_drainer",
+        "_drop",
+        "_error",
+        "_is_head_request",
+        "_is_read_paused",
+        "_is_sent",
+        "_left",
+        "_may_replay",
+        "_pool",
+        "_reader",
+        "_replay",
+        "_waiter",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        connection: Connection,
+        *,
+        is_head_request: bool,
+        length: int | None,
+        drop: frozenset[bytes],
+        replay: bytes | None,
+    ) -> None:
+        self._connection: Connection | None
+        self._reader: ResponseReader
+        self._is_read_paused: bool
+        self._deadline: float
+        self._pool = pool
+        self._is_head_request = is_head_request
+        self._left = length
+        self._drop = drop
+        self._replay = replay
+        self._may_replay = False
+        self._is_sent = False
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drainer: asyncio.Future[None] | None = None
+        self._begin(connection)
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether more of the request body is of any use: not all is sent, and no error or end has been answered."""
+        if self._connection is None or self._is_sent:
+            return False
+        head = self._reader.head
+        return head is None or head.status < _FIRST_ERROR_STATUS
+
+    def write(self, data: bytes, *, more_body: bool) -> None:
+        """Send a piece of the request body, framed as announced; nothing, if the upstream wants no more of it.
+
+        Raises RefusedRequestError, and aborts, where the body is not as long as announced.
+        """
+        if self.wants_body:
+            self.send(b"", data, more_body=more_body)
+
+    async def drain(self) -> bool:
+        """Wait until the upstream takes more of the body. False: it wants no more; do not read the rest of it."""
+        while self.wants_body and self._connection is not None and self._connection.is_write_paused:
+            self._drainer = self._pool.loop.create_future()
+            await self._wait_for(self._drainer)
+        return self.wants_body
+
+    async def head(self) -> ResponseHead:
+        """Wait for the head of the final response. Raises UpstreamError."""
+        while (head := self._reader.head) is None:
+            if self._error is None:
+                self._waiter = self._pool.loop.create_future()
+                await self._wait_for(self._waiter)
+            elif self._replay is not None and self._may_replay:
+                await self._start_again(self._replay)
+            else:
+                raise self._error
+        return head
+
+    async def read(self) -> tuple[bytes, bool]:
+        """Return the next piece of the body as it came, and whether anything may follow it.
+
+        ``(b"", False)`` is an end that came by itself. Raises UpstreamError after the last piece that arrived.
+        """
+        reader = self._reader
+        while not reader.pieces:
+            if reader.is_complete:
+                return b"", False
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._pool.loop.create_future()
+            await self._wait_for(self._waiter)
+        piece = reader.take()
+        if self._is_read_paused and reader.buffered <= _LOW_WATER and self._connection is not None:
+            self._is_read_paused = False
+            self._connection.transport.resume_reading()
+            self.rearm()
+        return piece, bool(reader.pieces) or not reader.is_complete
+
+    def abort(self) -> None:
+        """Close the connection at once, unless the response has arrived. Never raises; may be called again."""
+        self._replay = None
+        self._fail(UpstreamAbortedError("the request to the upstream was given up"))
+
+    # Called by the pool and the connection.
+
+    def send(self, head: bytes, data: bytes, *, more_body: bool) -> None:
+        """Send a request head, or nothing, and a piece of the body in one write."""
+        framed = self._framed(data, more_body=more_body)
+        if self._connection is not None:
+            self._connection.transport.write(head + framed)
+            self._is_sent = not more_body or self._left == 0
+            self.rearm()
+
+    def received(self, data: bytes) -> None:
+        """Bytes of the response have arrived."""
+        reader = self._reader
+        try:
+            reader.feed(data)
+        except UpstreamError as error:
+            self._fail(error)
+            return
+        if reader.is_complete:
+            self._end()
+        elif reader.head is not None:
+            if reader.buffered > _HIGH_WATER and not self._is_read_paused and self._connection is not None:
+                self._is_read_paused = True
+                self._connection.transport.pause_reading()
+            self.rearm()
+        self.wake()
+
+    def lost(self, cause: Exception | None) -> None:
+        """The connection has ended, in order if there is no *cause*."""
+        if cause is None:
+            try:
+                self._reader.finish()
+            except UpstreamError as error:
+                self._fail(error)
+            else:
+                self._connection = None
+                self.wake()
+        else:
+            self._fail(UpstreamAbortedError("the upstream broke the connection before its answer was whole"))
+
+    def rearm(self) -> None:
+        """Set the deadline of what the upstream has to do next; none, while it is another's turn."""
+        pool = self._pool
+        if self._connection is None or self._is_read_paused:
+            self._deadline = math.inf
+        elif self._connection.is_write_paused:
+            self._deadline = pool.loop.time() + pool.idle_timeout
+        elif not self._is_sent:
+            self._deadline = math.inf
+        elif self._reader.head is None:
+            self._deadline = pool.loop.time() + pool.head_timeout
+        else:
+            self._deadline = pool.loop.time() + pool.idle_timeout
+
+    def sweep(self, now: float) -> None:
+        """Fail if the deadline has passed."""
+        if now >= self._deadline:
+            if self._reader.head is None and self._is_sent:
+                message = f"the upstream did not begin to answer within {self._pool.head_timeout:g} s"
+            else:
+                message = f"the upstream neither sent nor took anything for {self._pool.idle_timeout:g} s"
+            self._fail(UpstreamTimeoutError(message))
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        waiter, drainer = self._waiter, self._drainer
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if drainer is not None and not drainer.done():
+            drainer.set_result(None)
+
+    def _begin(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reader = ResponseReader(to_head_request=self._is_head_request, drop=self._drop)
+        self._is_read_paused = False
+        self._deadline = math.inf
+        connection.call = self
+
+    async def _start_again(self, request: bytes) -> None:
+        """Send a safe request without body once more (RFC 9112 9.3.1); not again, as the connection is new."""
+        connection = await self._pool.connect()
+        if self._replay is None:
+            # Given up meanwhile.
+            connection.transport.abort()
+            return
+        self._error = None
+        self._begin(connection)
+        connection.transport.write(request)
+        self.rearm()
+
+    def _framed(self, data: bytes, *, more_body: bool) -> bytes:
+        if self._left is None:
+            framed = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            return framed if more_body else framed + b"0\r\n\r\n"
+        self._left -= len(data)
+        if self._left < 0 or (self._left > 0 and not more_body):
+            self.abort()
+            raise RefusedRequestError(
+                "body_length", "the request body is not as long as its Content-Length says"
+            )
+        return data
+
+    async def _wait_for(self, change: asyncio.Future[None]) -> None:
+        try:
+            await change
+        except BaseException:
+            self.abort()
+            raise
+
+    def _end(self) -> None:
+        """The response has arrived: the connection is free."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        connection.call = None
+        if self._reader.is_reusable and self._is_sent:
+            self._pool.give_back(connection)
+        else:
+            connection.transport.abort()
+
+    def _fail(self, error: UpstreamError) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._may_replay = connection.is_reused and not self._reader.has_started
+        self._error = error
+        connection.call = None
+        connection.transport.abort()
+        self.wake()
