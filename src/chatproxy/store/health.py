@@ -31,17 +31,23 @@ class StoreHealth:
         self._allow_volatile = allow_volatile
         self._when_safe = when_safe
         self.problem: str | None = "the store has not been reached yet"
+        self.is_safe = True
+        """Whether the store may be written to. A store that is away is not unsafe."""
 
     async def check(self) -> None:
         """Check once. Raises StoreUnavailableError, or ConfigurationError where the store must not be used."""
         findings = judge(
             await read_facts(self._store.connections, now=self._clock()), allow_volatile=self._allow_volatile
         )
-        require_safe(findings)
+        try:
+            require_safe(findings)
+        except ConfigurationError:
+            self.is_safe = False
+            raise
         for finding in findings:
             _log.warning("store could be safer", what=finding.what, fix=finding.fix)
         await self._when_safe()
-        self.problem = None
+        self.is_safe, self.problem = True, None
 
     async def watch(self) -> None:
         """Ping often, check now and then, for ever."""

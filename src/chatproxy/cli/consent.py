@@ -1,0 +1,157 @@
+"""Record and read what people have chosen."""
+
+from collections.abc import Sequence
+
+import click
+
+from chatproxy.audit import operating_user
+from chatproxy.cli.people import as_json_option, of_person
+from chatproxy.cli.printing import print_json, print_table
+from chatproxy.cli.vault import in_vault
+from chatproxy.consent.events import PURPOSES, Choice, ConsentEvent
+from chatproxy.model import Surface
+from chatproxy.policy.instants import format_instant
+from chatproxy.wiring import Vault
+
+_SURFACES = (Surface.CHAT, Surface.CODE)
+
+
+@click.group()
+def consent() -> None:
+    """Record and read what people have chosen.
+
+    SUBJECT is the data subject's id as the identity layer sends it; give - to read it from standard input, since
+    other users of a machine can see the arguments of a command.
+    """
+
+
+@consent.command()
+@of_person
+@click.option(
+    "--purpose", "purposes", multiple=True, type=click.Choice(PURPOSES), help="Only for this one; repeatable."
+)
+@click.option(
+    "--surface", "surfaces", multiple=True, type=click.Choice(_SURFACES), help="Only there; repeatable."
+)
+@as_json_option
+def give(
+    subject: str, tenant: str, purposes: tuple[str, ...], surfaces: tuple[Surface, ...], *, as_json: bool
+) -> None:
+    """The person agrees: for every purpose, in chat and in code, unless it is said which."""
+    _record(Choice.GIVEN, subject, tenant, as_json=as_json, purposes=purposes, surfaces=surfaces)
+
+
+@consent.command()
+@of_person
+@as_json_option
+def refuse(subject: str, tenant: str, *, as_json: bool) -> None:
+    """The person does not agree."""
+    _record(Choice.REFUSED, subject, tenant, as_json=as_json)
+
+
+@consent.command()
+@of_person
+@as_json_option
+def defer(subject: str, tenant: str, *, as_json: bool) -> None:
+    """The person does not want to choose now."""
+    _record(Choice.DEFERRED, subject, tenant, as_json=as_json)
+
+
+@consent.command()
+@of_person
+@as_json_option
+def withdraw(subject: str, tenant: str, *, as_json: bool) -> None:
+    """The person takes back what they agreed to."""
+    _record(Choice.WITHDRAWN, subject, tenant, as_json=as_json)
+
+
+@consent.command()
+@of_person
+@as_json_option
+def show(subject: str, tenant: str, *, as_json: bool) -> None:
+    """Show the choice that stands."""
+    events = _history(subject, tenant)
+    if as_json:
+        print_json(_row(events[-1]) if events else {"choice": None})
+    elif events:
+        _print([events[-1]])
+    else:
+        click.echo("No choice is on record, which counts as no.")
+
+
+@consent.command()
+@of_person
+@as_json_option
+def history(subject: str, tenant: str, *, as_json: bool) -> None:
+    """Show every choice, oldest first."""
+    events = _history(subject, tenant)
+    if as_json:
+        for event in events:
+            print_json(_row(event))
+    elif events:
+        _print(events)
+    else:
+        click.echo("No choice is on record, which counts as no.")
+
+
+def _record(
+    choice: Choice,
+    subject: str,
+    tenant: str,
+    *,
+    as_json: bool,
+    purposes: Sequence[str] = (),
+    surfaces: Sequence[Surface] = (),
+) -> None:
+    async def work(vault: Vault) -> ConsentEvent:
+        return await vault.ledger.record(
+            vault.pseudonyms.subject_tag(tenant=tenant, subject=subject),
+            choice,
+            at=vault.clock(),
+            by=f"operator:{operating_user()}",
+            method="cli",
+            purposes=purposes or PURPOSES,
+            surfaces=surfaces or _SURFACES,
+        )
+
+    event = in_vault(work)
+    if as_json:
+        print_json(_row(event))
+    else:
+        click.echo(f"Recorded: {choice}, at {format_instant(event.at)}. Receipt: {event.receipt_id}.")
+
+
+def _history(subject: str, tenant: str) -> tuple[ConsentEvent, ...]:
+    async def work(vault: Vault) -> tuple[ConsentEvent, ...]:
+        return await vault.ledger.history(vault.pseudonyms.subject_tag(tenant=tenant, subject=subject))
+
+    return in_vault(work)
+
+
+def _row(event: ConsentEvent) -> dict[str, object]:
+    return {
+        "choice": event.choice,
+        "at": format_instant(event.at),
+        "by": event.by,
+        "method": event.method,
+        "purposes": event.purposes,
+        "surfaces": list(event.surfaces),
+        "receipt_id": event.receipt_id,
+        "event": event.digest,
+    }
+
+
+def _print(events: Sequence[ConsentEvent]) -> None:
+    print_table(
+        ("at", "choice", "purposes", "surfaces", "by"),
+        [
+            (
+                format_instant(event.at),
+                event.choice,
+                ", ".join(purpose for purpose, agreed in event.purposes.items() if agreed) or "none",
+                ", ".join(event.surfaces),
+                event.by,
+            )
+            for event in events
+        ],
+    )

@@ -1,0 +1,136 @@
+"""Check settings, keyset, store, clock and upstream, and say what to fix."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from chatproxy.cli.people import as_json_option
+from chatproxy.cli.printing import print_json
+from chatproxy.clock import wall_clock
+from chatproxy.errors import ChatproxyError
+from chatproxy.forwarding import UpstreamAddress
+from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.settings import Settings, load_settings
+from chatproxy.store.opening import open_store
+from chatproxy.store.preflight import Severity, judge, read_facts
+from chatproxy.telemetry import configure_logging
+from chatproxy.workflows.keys import load_keyring
+
+_FOUND_FAULTS = 3
+_MARKS = {"ok": "ok  ", "warning": "warn", "fatal": "FAIL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    state: str
+    what: str
+    fix: str | None = None
+
+
+@click.command()
+@as_json_option
+def doctor(*, as_json: bool) -> None:
+    """Check settings, keyset, store, clock and upstream, and say what to fix.
+
+    Exit code 0 if nothing stands in the way of serving and keeping, 3 if something does.
+    """
+    configure_logging("error")
+    findings = asyncio.run(_examine())
+    for finding in findings:
+        if as_json:
+            print_json(
+                {"check": finding.check, "state": finding.state, "what": finding.what, "fix": finding.fix}
+            )
+        else:
+            click.echo(f"{_MARKS[finding.state]}  {finding.check}: {finding.what}")
+            if finding.fix:
+                click.echo(f"      fix: {finding.fix}")
+    if any(finding.state == "fatal" for finding in findings):
+        sys.exit(_FOUND_FAULTS)
+
+
+async def _examine() -> list[Finding]:
+    try:
+        settings = load_settings().settings
+    except ChatproxyError as error:
+        return [Finding("settings", "fatal", str(error))]
+    return [
+        Finding("settings", "ok", "all are valid"),
+        *await _examine_vault(settings),
+        await _examine_upstream(settings),
+        *_examine_identity(settings),
+    ]
+
+
+async def _examine_vault(settings: Settings) -> list[Finding]:
+    findings = []
+    keyset = None
+    try:
+        keyset = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir)).load()
+        findings.append(Finding("keyset", "ok", f"{keyset.id} can be read"))
+    except ChatproxyError as error:
+        findings.append(Finding("keyset", "fatal", str(error)))
+    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
+    try:
+        async with open_store(
+            settings.store, Path(settings.data_dir), ca_file=ca_file, deadline=settings.store_timeout
+        ) as store:
+            facts = await read_facts(store.connections, now=wall_clock())
+            judged = judge(facts, allow_volatile=settings.store_allow_volatile)
+            version = ".".join(map(str, facts.version or ()))
+            findings.append(Finding("store", "ok", f"{facts.engine} {version} answers"))
+            findings += [Finding("store", str(each.severity), each.what, each.fix) for each in judged]
+            if keyset is not None and not any(each.severity is Severity.FATAL for each in judged):
+                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=wall_clock())
+                findings.append(Finding("key ring", "ok", "the keyset fits the store"))
+    except ChatproxyError as error:
+        findings.append(Finding("store", "fatal", str(error)))
+    return findings
+
+
+async def _examine_upstream(settings: Settings) -> Finding:
+    if settings.upstream is None:
+        return Finding(
+            "upstream", "fatal", "CHATPROXY_UPSTREAM is not set", "set it to the base URL of the chat backend"
+        )
+    address = UpstreamAddress.parse(settings.upstream)
+    try:
+        async with asyncio.timeout(settings.upstream_connect_timeout):
+            _, writer = await asyncio.open_connection(address.host, address.port)
+    except (OSError, TimeoutError):
+        return Finding(
+            "upstream",
+            "fatal",
+            f"no connection to {address.host} port {address.port}",
+            "start the chat backend, or correct CHATPROXY_UPSTREAM",
+        )
+    writer.close()
+    return Finding("upstream", "ok", f"{address.host} port {address.port} takes connections")
+
+
+def _examine_identity(settings: Settings) -> list[Finding]:
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies) and not settings.identity_secret:
+        return [
+            Finding(
+                "identity",
+                "fatal",
+                "CHATPROXY_TRUSTED_PROXIES names every address, so any client may say it is anybody",
+                "name the addresses of the front alone, or set CHATPROXY_IDENTITY_SECRET too",
+            )
+        ]
+    if settings.trusted_proxies or settings.identity_secret:
+        return [Finding("identity", "ok", "a front is trusted to say who speaks")]
+    return [
+        Finding(
+            "identity",
+            "warning",
+            "nobody is trusted to say who speaks, so every conversation is nobody's: kept 30 days, never eligible",
+            "set CHATPROXY_TRUSTED_PROXIES, CHATPROXY_IDENTITY_SECRET or both",
+        )
+    ]

@@ -1,0 +1,26 @@
+"""How commands reach what is stored: beside a running proxy or alone, and closed again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from chatproxy.settings import load_settings
+from chatproxy.telemetry import configure_logging
+from chatproxy.wiring import Vault, open_vault
+
+T = TypeVar("T")
+
+
+def in_vault(work: Callable[[Vault], Awaitable[T]]) -> T:
+    """Open the store and the keyset of the settings, do *work*, close them.
+
+    Raises ConfigurationError, StoreUnavailableError, and what *work* raises.
+    """
+
+    async def run() -> T:
+        async with open_vault(settings) as vault:
+            return await work(vault)
+
+    settings = load_settings().settings
+    configure_logging("error")
+    return asyncio.run(run())

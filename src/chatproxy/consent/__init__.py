@@ -1,0 +1,1 @@
+"""What each person has chosen: the ledger of choice events, and the cache that lookups go through."""

@@ -1,0 +1,92 @@
+"""What waits between capture and store, in memory (the disk journal of a later version takes its place).
+
+Bounded in bytes: an exchange that finds no room is lost, and its caller counts that. The oldest is never dropped for
+a newer one.
+"""
+
+import asyncio
+from collections import deque
+
+from chatproxy.model import Exchange
+from chatproxy.ports import Journal
+
+_EXCHANGE_BYTES = 2048
+"""What an exchange takes beside its copies: without it, empty requests could fill the memory uncounted."""
+_PIECE_BYTES = 64
+"""What each piece of a copy takes beside its bytes: streams come in small ones."""
+
+
+class MemoryJournal:
+    """Holds exchanges until the store has confirmed them; a crash loses them."""
+
+    def __init__(self, capacity: int) -> None:
+        """Hold at most *capacity* bytes, copies and what it takes to hold them."""
+        self._capacity = capacity
+        self._held = 0
+        self._ended: deque[Exchange] = deque()
+        self._running = 0
+        self._taken = 0
+        self._something_ended = asyncio.Event()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory now."""
+        return self._held
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more than a twentieth of the capacity is free."""
+        return self._held > self._capacity * 0.95
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, waits or is being kept."""
+        return not (self._running or self._ended or self._taken)
+
+    def open(self, exchange: Exchange) -> bool:
+        """Begin to hold an exchange; False if there is no room."""
+        if self.is_full or self._held + _EXCHANGE_BYTES > self._capacity:
+            return False
+        self._held += _held_by(exchange)
+        self._running += 1
+        return True
+
+    def grow(self, exchange: Exchange, size: int) -> bool:
+        """Account for a further piece of *size* bytes, which is then appended; False if there is no room."""
+        if self._held + size + _PIECE_BYTES > self._capacity:
+            return False
+        self._held += size + _PIECE_BYTES
+        exchange.size += size
+        return True
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Stop holding an exchange that is still running."""
+        self._running -= 1
+        self._held -= _held_by(exchange)
+
+    def close(self, exchange: Exchange) -> None:
+        """Mark an exchange as ended, to be kept."""
+        self._running -= 1
+        self._ended.append(exchange)
+        self._something_ended.set()
+
+    async def take(self, most: int) -> list[Exchange]:
+        """Wait for ended exchanges and take up to *most*, oldest first; they are held until released."""
+        while not self._ended:
+            self._something_ended.clear()
+            await self._something_ended.wait()
+        taken = [self._ended.popleft() for _ in range(min(most, len(self._ended)))]
+        self._taken += len(taken)
+        return taken
+
+    def release(self, exchange: Exchange) -> None:
+        """Stop holding an exchange that was taken."""
+        self._taken -= 1
+        self._held -= _held_by(exchange)
+
+
+def _held_by(exchange: Exchange) -> int:
+    return exchange.size + _EXCHANGE_BYTES + _PIECE_BYTES * (len(exchange.request) + len(exchange.reply))
+
+
+_: type[Journal] = MemoryJournal

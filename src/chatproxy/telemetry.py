@@ -1,0 +1,168 @@
+"""What operators can see: metrics by name, and logs made of known fields. Neither can carry content.
+
+Labels and fields take values from closed sets, numbers and pseudonymous handles; there is no place to pass text of
+a person or of the upstream. Every turn that is seen meets exactly one outcome, so the outcomes add up to the turns
+seen once nothing is pending.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class TurnOutcome(StrEnum):
+    """The one fate of a captured turn."""
+
+    STORED = "stored"
+    UNPARSED = "unparsed"
+    """Could not be understood; kept sealed as raw bytes for the service period."""
+    REPLAYED = "replayed"
+    """Was stored already by an earlier try."""
+    NOT_STORED = "not_stored"
+    """The policy keeps nothing (exempt plan, ZDR, minor, incognito for no time)."""
+    EXPIRED = "expired"
+    """Its period was over before the store could take it."""
+    ERASED = "erased"
+    """Its person was erased while it was under way."""
+    LOST = "lost"
+    """The memory for turns that wait was full. The only outcome that is a fault."""
+
+
+class Metrics:
+    """The metrics of one process. Sizes in bytes, durations in seconds."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        on = self.registry
+        self.requests = Counter(
+            "chatproxy_requests", "Requests forwarded, by capture", ["capture"], registry=on
+        )
+        self.failures = Counter(
+            "chatproxy_failures", "Answers made by chatproxy itself", ["code"], registry=on
+        )
+        self.turns_seen = Counter("chatproxy_turns_seen", "Chats accepted for capture", registry=on)
+        self.turns = Counter("chatproxy_turns", "Turns that met their outcome", ["outcome"], registry=on)
+        self.turns_pending = Gauge(
+            "chatproxy_turns_pending", "Turns running or waiting to be kept", registry=on
+        )
+        self.decisions = Counter("chatproxy_decisions", "Decisions by reason", ["reason"], registry=on)
+        self.ends = Counter("chatproxy_stream_ends", "How captured exchanges ended", ["end"], registry=on)
+        self.uncaptured = Counter(
+            "chatproxy_uncaptured_chats", "Requests that look like chat and are not captured yet", registry=on
+        )
+        self.identity_rejected = Counter(
+            "chatproxy_identity_rejected",
+            "Requests whose identity headers were dropped",
+            ["reason"],
+            registry=on,
+        )
+        self.relayed_bytes = Counter(
+            "chatproxy_relayed_bytes", "Body bytes passed on", ["direction"], registry=on
+        )
+        self.queue_bytes = Gauge("chatproxy_queue_bytes", "Memory held by copies not kept yet", registry=on)
+        self.history_unmatched = Counter(
+            "chatproxy_history_messages_unmatched", "Resent messages that match no stored turn", registry=on
+        )
+        self.store_seconds = Histogram(
+            "chatproxy_store_seconds",
+            "Store round trips, by operation",
+            ["operation"],
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5),
+            registry=on,
+        )
+        self.store_failures = Counter(
+            "chatproxy_store_failures", "Store calls that failed", ["operation"], registry=on
+        )
+        self.lookups = Counter(
+            "chatproxy_consent_lookups", "Consent lookups at acceptance", ["result"], registry=on
+        )
+        for outcome in TurnOutcome:
+            self.turns.labels(outcome)
+
+    def settle(self, outcome: TurnOutcome) -> None:
+        """Count the one outcome of a turn."""
+        self.turns.labels(outcome).inc()
+        self.turns_pending.dec()
+
+    def render(self) -> bytes:
+        """Return the Prometheus text exposition."""
+        return generate_latest(self.registry)
+
+
+_OWN = "chatproxy."
+_ENDS_WORDS = re.compile(r"[^\w %./-]")
+
+
+def _first_words(message: object) -> str:
+    """Return the beginning of another library's message: after that it shows values, which may be content."""
+    return _ENDS_WORDS.split(str(message), maxsplit=1)[0].strip()
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time, level, event and known fields. Exceptions give their type and place only."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record; a traceback's values and messages are left out, since they may carry content."""
+        entry: dict[str, object] = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage() if record.name.startswith(_OWN) else _first_words(record.msg),
+        }
+        fields = record.__dict__.get("fields")
+        if isinstance(fields, dict):
+            entry.update(fields)
+        if record.exc_info and record.exc_info[0] is not None:
+            entry["exception"] = record.exc_info[0].__name__
+            trace = record.exc_info[2]
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            if trace is not None:
+                code = trace.tb_frame.f_code
+                entry["where"] = (
+                    f"{code.co_qualname if sys.version_info >= (3, 11) else code.co_name}:{trace.tb_lineno}"
+                )
+        return json.dumps(entry, ensure_ascii=True)
+
+
+def configure_logging(level: str) -> None:
+    """Log JSON lines to standard error; libraries that would log requests are held at warning."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in ("httpx", "httpcore", "redis", "uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # Uvicorn logs whole tracebacks of the application and access lines with query strings.
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+class Log:
+    """Events with known fields, by component."""
+
+    def __init__(self, component: str) -> None:
+        self._logger = logging.getLogger(f"chatproxy.{component}")
+
+    def debug(self, event: str, **fields: str | float | bool | None) -> None:
+        """Log what only a developer needs."""
+        self._logger.debug(event, extra={"fields": fields})
+
+    def info(self, event: str, **fields: str | float | bool | None) -> None:
+        """Log what an operator may want to know."""
+        self._logger.info(event, extra={"fields": fields})
+
+    def warning(self, event: str, **fields: str | float | bool | None) -> None:
+        """Log what an operator should look at."""
+        self._logger.warning(event, extra={"fields": fields})
+
+    def error(
+        self, event: str, *, failure: BaseException | None = None, **fields: str | float | bool | None
+    ) -> None:
+        """Log what an operator must act on; of *failure* only type and place are shown."""
+        info = (type(failure), failure, failure.__traceback__) if failure is not None else None
+        self._logger.error(event, exc_info=info, extra={"fields": fields})

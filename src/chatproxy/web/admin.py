@@ -1,0 +1,28 @@
+"""The admin listener: is it alive, would it serve and keep, and what has it counted."""
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from chatproxy.telemetry import Metrics
+
+
+def build_admin(metrics: Metrics, *, unready: Callable[[], list[str]]) -> Starlette:
+    """Build the application. ``unready`` says, in words, why the process would not serve and keep; empty if it would."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(_: Request) -> Response:
+        reasons = unready()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition)],
+    )

@@ -1,0 +1,322 @@
+"""The byte path: pass a request on, pass the answer back, show a copy of each piece to the recorder.
+
+Rules of this file:
+
+1. The client first. A piece goes to the client before it is remembered, and nothing here waits for consent, keys or
+   storage; whatever fails in them is not this path's business.
+2. Every recorder is finished exactly once, synchronously, also when the task is cancelled: no ``await`` may stand
+   between the end of an exchange and ``finish``.
+3. An answer that is cut short is passed on cut short: without the final chunk, so that the client sees it.
+4. Plain ASGI, no middleware: what Starlette runs after a response does not run when a stream is cancelled.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from chatproxy.clock import Clock
+from chatproxy.errors import AmbiguousIdentityError
+from chatproxy.forwarding import (
+    Header,
+    RefusedRequestError,
+    RequestHead,
+    UpstreamAddress,
+    request_head,
+    upstream_target,
+)
+from chatproxy.identity import IDENTITY_HEADERS, IdentifyCaller
+from chatproxy.model import Caller, StreamEnd
+from chatproxy.policy.reasons import Reason
+from chatproxy.telemetry import Log, Metrics
+from chatproxy.web.server import TARGET
+from chatproxy.web.upstream import (
+    Upstream,
+    UpstreamCall,
+    UpstreamError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+from chatproxy.wire import find_dialect, looks_like_chat, render_failure
+from chatproxy.wire.base import Failure
+from chatproxy.workflows.announce import Announcer
+from chatproxy.workflows.record import Capture, Recorder
+
+_log = Log("proxy")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Proxy:
+    """ASGI application that is a gateway to one upstream."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        address: UpstreamAddress,
+        identify: IdentifyCaller,
+        capture: Capture,
+        announcer: Announcer,
+        metrics: Metrics,
+        clock: Clock,
+        new_request_id: Callable[[], str],
+        refuse_uncaptured: bool,
+    ) -> None:
+        """``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded."""
+        self._upstream = upstream
+        self._address = address
+        self._identify = identify
+        self._capture = capture
+        self._announcer = announcer
+        self._metrics = metrics
+        self._clock = clock
+        self._new_request_id = new_request_id
+        self._refuse_uncaptured = refuse_uncaptured
+        self._has_warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        headers: list[Header] = scope["headers"]
+        path: str = scope["raw_path"].decode("ascii", "replace")
+        try:
+            client = scope["client"]
+            identified = self._identify(headers, client[0] if client else None)
+            target = upstream_target(scope[TARGET], base_path=self._address.base_path)
+            head = request_head(headers, authority=self._address.authority, drop=IDENTITY_HEADERS)
+        except RefusedRequestError as refused:
+            await self._fail(scope, send, path, refused.status, refused.code, str(refused), closing=True)
+            return
+        except AmbiguousIdentityError as refused:
+            await self._fail(scope, send, path, 400, "ambiguous_identity", str(refused), closing=True)
+            return
+        if identified.rejected:
+            self._metrics.identity_rejected.labels(identified.rejected).inc()
+        await self._pass(scope, receive, send, path, target, head, identified.caller)
+
+    async def _pass(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        path: str,
+        target: bytes,
+        head: RequestHead,
+        caller: Caller,
+    ) -> None:
+        """Forward a request that may pass, and relay the answer."""
+        method: str = scope["method"]
+        dialect = find_dialect(method, path)
+        received_at = self._clock()
+        opened: Recorder | Reason | None = None
+        if dialect is not None:
+            opened = self._capture.begin(
+                caller,
+                dialect=dialect.name,
+                request_encoding=_value(scope["headers"], b"content-encoding"),
+                received_at=received_at,
+            )
+            if opened is None and self._refuse_uncaptured:
+                message = "the conversation cannot be kept at the moment; try again later"
+                await self._fail(scope, send, path, 503, "capture_unavailable", message)
+                return
+        elif looks_like_chat(method, path):
+            self._uncaptured()
+        recorder = opened if isinstance(opened, Recorder) else None
+        self._metrics.requests.labels("captured" if recorder else "passed").inc()
+
+        relay = _Relay(self._upstream, receive, send, recorder)
+        try:
+            announcement = None
+            if dialect is not None:
+                announcement = self._announcer.begin(caller, opened, received_at=received_at)
+            await relay.run(
+                method.encode(), target, head.headers, length=head.length, announcement=announcement
+            )
+        except UpstreamError as error:
+            relay.note_failure()
+            if relay.client_is_gone:
+                pass
+            elif relay.has_answered:
+                _log.warning("upstream answer cut short", kind=type(error).__name__)
+            else:
+                status, code = _blame(error)
+                await self._fail(scope, send, path, status, code, str(error))
+        except asyncio.CancelledError:
+            relay.close()
+            if not relay.has_answered and not relay.client_is_gone:
+                message = "chatproxy is stopping and did not wait for the answer; try again"
+                await self._fail(scope, send, path, 503, "stopping", message, closing=True)
+            raise
+        finally:
+            relay.close()
+            sent, received = relay.request_bytes, relay.reply_bytes
+            self._metrics.relayed_bytes.labels("request").inc(sent)
+            self._metrics.relayed_bytes.labels("reply").inc(received)
+
+    def _uncaptured(self) -> None:
+        self._metrics.uncaptured.inc()
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "requests look like chat but are of a dialect that is not captured; "
+                "they pass and nothing of them is kept (counted as chatproxy_uncaptured_chats_total)"
+            )
+
+    async def _fail(
+        self,
+        scope: Scope,
+        send: Send,
+        path: str,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        closing: bool = False,
+    ) -> None:
+        """Answer with an error of our own, in the dialect of the path, with a request id.
+
+        ``closing``: what follows on the connection cannot be trusted to be another request (security D1).
+        """
+        given = _REQUEST_ID.fullmatch(_raw_value(scope["headers"], b"x-request-id"))
+        request_id = given[0].decode() if given else self._new_request_id()
+        self._metrics.failures.labels(code).inc()
+        _log.warning(
+            "request answered with an error of chatproxy", status=status, code=code, request_id=request_id
+        )
+        body = render_failure(path, Failure(status, code, message, request_id))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+        ]
+        if closing:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class _Relay:
+    """One exchange under way: two directions, one end."""
+
+    def __init__(self, upstream: Upstream, receive: Receive, send: Send, recorder: Recorder | None) -> None:
+        self._upstream = upstream
+        self._receive = receive
+        self._send = send
+        self._recorder = recorder
+        self._call: UpstreamCall | None = None
+        self._watch: asyncio.Task[None] | None = None
+        # Until something else is known: what ends this exchange is chatproxy itself stopping.
+        self._end = StreamEnd.INTERRUPTED
+        self.client_is_gone = False
+        self.has_answered = False
+        self.request_bytes = 0
+        self.reply_bytes = 0
+
+    async def run(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[Header],
+        *,
+        length: int | None,
+        announcement: Callable[[], list[Header]] | None,
+    ) -> None:
+        """Forward the request and relay the answer. Raises UpstreamError."""
+        body, more_body = b"", False
+        if length != 0:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                self._client_left()
+                return
+            body, more_body = message["body"], message["more_body"]
+            self._remember_request(body)
+        call = await self._upstream.start(
+            method, target, headers, length=length, body=body, more_body=more_body
+        )
+        self._call = call
+        self._watch = asyncio.get_running_loop().create_task(self._watch_client(call, more_body=more_body))
+        head = await call.head()
+        recorder = self._recorder
+        if recorder is not None:
+            recorder.head(
+                head.status, _value(head.headers, b"content-type"), _value(head.headers, b"content-encoding")
+            )
+        reply_headers = head.headers if announcement is None else [*head.headers, *announcement()]
+        self.has_answered = True
+        await self._send({"type": "http.response.start", "status": head.status, "headers": reply_headers})
+        while True:
+            piece, more = await call.read()
+            if not more:
+                self._end = StreamEnd.COMPLETE
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+            self.reply_bytes += len(piece)
+            if recorder is not None and piece:
+                recorder.reply(piece)
+            if not more:
+                return
+
+    async def _watch_client(self, call: UpstreamCall, *, more_body: bool) -> None:
+        """Pass on the rest of the request's body, then notice when the client leaves."""
+        upstream_wants_more = True
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                break
+            if more_body:
+                piece, more_body = message["body"], message["more_body"]
+                self._remember_request(piece)
+                if upstream_wants_more:
+                    call.write(piece, more_body=more_body)
+                    upstream_wants_more = await call.drain()
+        if self._end is StreamEnd.INTERRUPTED:
+            self._client_left()
+            call.abort()
+
+    def _remember_request(self, piece: bytes) -> None:
+        self.request_bytes += len(piece)
+        if self._recorder is not None and piece:
+            self._recorder.request(piece)
+
+    def _client_left(self) -> None:
+        self.client_is_gone = True
+        self._end = StreamEnd.CLIENT_ABORTED
+
+    def note_failure(self) -> None:
+        """The upstream failed, or was given up because the client had left."""
+        if not self.client_is_gone:
+            self._end = StreamEnd.UPSTREAM_ABORTED if self.has_answered else StreamEnd.ERROR
+
+    def close(self) -> None:
+        """End both directions and finish the recorder. Never waits, never raises; may be called again."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.finish(self._end)
+        if self._end is not StreamEnd.COMPLETE:
+            if self._call is not None:
+                self._call.abort()
+            if self._watch is not None:
+                self._watch.cancel()
+
+
+def _blame(error: UpstreamError) -> tuple[int, str]:
+    """Return the status (RFC 9110 15.6) and code for an upstream that failed before it answered."""
+    if isinstance(error, UpstreamTimeoutError):
+        return 504, "upstream_timeout"
+    if isinstance(error, UpstreamUnreachableError):
+        return 502, "upstream_unreachable"
+    return 502, "upstream_error"
+
+
+def _raw_value(headers: list[Header], wanted: bytes) -> bytes:
+    for name, value in headers:
+        if name == wanted or name.lower() == wanted:
+            return value
+    return b""
+
+
+def _value(headers: list[Header], wanted: bytes) -> str:
+    return _raw_value(headers, wanted).decode("latin-1")

@@ -1,0 +1,307 @@
+"""The composition root: settings in, a running whole out. What stands behind each port is named only here."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import ssl
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chatproxy.audit import FileAuditLog
+from chatproxy.clock import Clock, wall_clock
+from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.crypto.keyset import Keyset
+from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.errors import ConfigurationError, StoreUnavailableError
+from chatproxy.forwarding import UpstreamAddress
+from chatproxy.identity import HeaderIdentity
+from chatproxy.journal import MemoryJournal
+from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.model import TurnId
+from chatproxy.settings import Settings
+from chatproxy.store.health import StoreHealth
+from chatproxy.store.opening import open_store
+from chatproxy.store.redis import RedisStore
+from chatproxy.tasks import Background
+from chatproxy.telemetry import Log, Metrics
+from chatproxy.web.admin import build_admin
+from chatproxy.web.proxy import Proxy
+from chatproxy.web.public import Public
+from chatproxy.web.server import Listener
+from chatproxy.web.upstream import Upstream
+from chatproxy.wire.base import OriginRules
+from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
+from chatproxy.workflows.archive import Archive
+from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.keys import RecordKeys, load_keyring
+from chatproxy.workflows.place import Places
+from chatproxy.workflows.record import Capture
+from chatproxy.workflows.record_consent import ConsentLedger
+from chatproxy.workflows.seal import Sealer
+from chatproxy.workflows.subjects import Subjects
+from chatproxy.workflows.transcripts import Transcripts
+
+_log = Log("serve")
+_LAST_KEEPING_SECONDS = 5.0
+"""How long, after the last answer has ended, turns that wait may still be kept before the process stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """What every command on stored data works with."""
+
+    settings: Settings
+    clock: Clock
+    store: RedisStore
+    health: StoreHealth
+    keyset: Keyset
+    record_keys: RecordKeys
+    annotation_keys: AnnotationKeys
+    pseudonyms: Pseudonymizer
+    policy: Policy
+
+    @property
+    def ledger(self) -> ConsentLedger:
+        """Return the consent ledgers."""
+        return ConsentLedger(
+            self.store,
+            self.annotation_keys,
+            training=self.policy.periods.training,
+            new_record_id=lambda: str(uuid.uuid4()),
+        )
+
+    @property
+    def transcripts(self) -> Transcripts:
+        """Return what is kept, to be read."""
+        return Transcripts(
+            self.store,
+            self.record_keys,
+            self.annotation_keys,
+            self.pseudonyms,
+            self.policy,
+            audit=FileAuditLog(Path(self.settings.data_dir) / "audit" / "audit.jsonl", clock=self.clock),
+            clock=self.clock,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_vault(
+    settings: Settings, *, clock: Clock = wall_clock, store_may_be_away: bool = False
+) -> AsyncIterator[Vault]:
+    """Open keyset and store and see that they fit each other.
+
+    With ``store_may_be_away`` a server that does not answer yet is accepted; one that answers and must not be used
+    never is. Raises ConfigurationError, StoreUnavailableError.
+    """
+    data_dir = Path(settings.data_dir)
+    keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
+    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
+    async with open_store(
+        settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout
+    ) as store:
+        record_keys = RecordKeys(store)
+
+        async def load_keys() -> None:
+            record_keys.use(
+                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=clock())
+            )
+
+        health = StoreHealth(
+            store, clock=clock, allow_volatile=settings.store_allow_volatile, when_safe=load_keys
+        )
+        try:
+            await health.check()
+        except StoreUnavailableError:
+            if not store_may_be_away:
+                raise
+        yield Vault(
+            settings=settings,
+            clock=clock,
+            store=store,
+            health=health,
+            keyset=keyset,
+            record_keys=record_keys,
+            annotation_keys=keyset.annotation_keys(),
+            pseudonyms=Pseudonymizer(keyset.pseudonyms.key),
+            policy=Policy(settings.profile, settings.periods),
+        )
+
+
+class RunningProxy:
+    """The proxy while it serves."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        public: Listener,
+        admin: Listener,
+        journal: MemoryJournal,
+        metrics: Metrics,
+        *,
+        upstream: str,
+    ) -> None:
+        """``upstream``: its origin, for people."""
+        self.vault = vault
+        self.upstream = upstream
+        self.metrics = metrics
+        self._public = public
+        self._admin = admin
+        self._journal = journal
+
+    @property
+    def url(self) -> str:
+        """Return where chats are taken."""
+        return self._public.url
+
+    @property
+    def admin_url(self) -> str:
+        """Return where health and metrics are."""
+        return self._admin.url
+
+    async def all_kept(self, *, within: float) -> bool:
+        """Wait until every captured turn has met its outcome; False if *within* seconds were not enough."""
+        deadline = asyncio.get_running_loop().time() + within
+        while not self._journal.is_idle:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def cut(self) -> None:
+        """Do not wait for running answers any longer."""
+        self._public.cut()
+
+
+@contextlib.asynccontextmanager
+async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> AsyncIterator[RunningProxy]:
+    """Serve; on leaving, stop in order: no new chats, running answers end, turns are kept, the store closes.
+
+    Raises ConfigurationError.
+    """
+    if settings.upstream is None:
+        raise ConfigurationError(
+            "CHATPROXY_UPSTREAM is not set: give the base URL of the chat backend, such as "
+            "https://api.example.com, or run `chatproxy demo`, which brings its own"
+        )
+    try:
+        address = UpstreamAddress.parse(settings.upstream)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"CHATPROXY_UPSTREAM cannot be used: {error}") from None
+    async with contextlib.AsyncExitStack() as closing:
+        vault = await closing.enter_async_context(open_vault(settings, clock=clock, store_may_be_away=True))
+        metrics = Metrics()
+        background = Background(logging.getLogger("chatproxy.background"))
+        closing.push_async_callback(background.aclose)
+        journal = MemoryJournal(settings.capture_queue)
+        metrics.queue_bytes.set_function(lambda: journal.held_bytes)
+        subjects = Subjects(
+            vault.store,
+            vault.record_keys,
+            vault.annotation_keys,
+            clock=clock,
+            metrics=metrics,
+            background=background,
+            max_staleness_ms=int(settings.consent_max_staleness * 1000),
+        )
+        archive = Archive(
+            journal=journal,
+            store=vault.store,
+            places=Places(vault.store, vault.pseudonyms, random=secrets.token_bytes),
+            subjects=subjects,
+            keys=vault.record_keys,
+            sealer=Sealer(
+                policy=vault.policy,
+                keys=vault.record_keys,
+                annotation_keys=vault.annotation_keys,
+                metrics=metrics,
+                node=settings.node,
+            ),
+            rules=OriginRules(settings.connector_tools),
+            clock=clock,
+            metrics=metrics,
+            capture_limit=settings.capture_limit,
+            may_put=lambda: vault.health.is_safe,
+        )
+        background.spawn(archive.run(), name="archive")
+        background.spawn(vault.health.watch(), name="store-health")
+        upstream = Upstream(
+            address,
+            connect_timeout=settings.upstream_connect_timeout,
+            head_timeout=settings.upstream_head_timeout,
+            idle_timeout=settings.upstream_idle_timeout,
+            ssl_context=_upstream_tls(settings) if address.is_tls else None,
+            drop=DECISION_HEADERS,
+        )
+        closing.push_async_callback(upstream.aclose)
+        proxy = Proxy(
+            upstream,
+            address=address,
+            identify=HeaderIdentity(
+                trusted_proxies=settings.trusted_proxies, secrets=settings.identity_secret or ()
+            ),
+            capture=Capture(
+                journal,
+                metrics,
+                limit=settings.capture_limit,
+                never_kept=vault.policy.never_kept,
+                new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
+            ),
+            announcer=Announcer(
+                subjects, vault.pseudonyms, vault.policy, clock=clock, with_headers=settings.response_headers
+            ),
+            metrics=metrics,
+            clock=clock,
+            new_request_id=lambda: f"req_{secrets.token_hex(12)}",
+            refuse_uncaptured=settings.capture_failure == "refuse",
+        )
+        is_draining = False
+
+        def unready() -> list[str]:
+            reasons = []
+            if is_draining:
+                reasons.append("stopping: no new chats are taken")
+            if vault.health.problem is not None:
+                reasons.append(vault.health.problem)
+            elif archive.is_failing:
+                reasons.append("the store does not take turns; they wait in memory")
+            if journal.is_full:
+                reasons.append("the memory for turns that wait is full; new turns are lost")
+            return reasons
+
+        admin = Listener(
+            build_admin(metrics, unready=unready),
+            host=settings.admin_listen.host,
+            port=settings.admin_listen.port,
+            setting="CHATPROXY_ADMIN_LISTEN",
+            drain_seconds=0,
+        )
+        public = Listener(
+            Public(proxy),
+            host=settings.listen.host,
+            port=settings.listen.port,
+            setting="CHATPROXY_LISTEN",
+            drain_seconds=settings.drain_time,
+        )
+        await admin.start()
+        closing.push_async_callback(admin.stop)
+        await public.start()
+        running = RunningProxy(vault, public, admin, journal, metrics, upstream=str(address))
+        try:
+            yield running
+        finally:
+            is_draining = True
+            await public.stop()
+            if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
+                _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
+
+
+def _upstream_tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=settings.upstream_ca_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError(
+            f"CHATPROXY_UPSTREAM_CA_FILE = {settings.upstream_ca_file} is not a readable PEM file of certificates"
+        ) from None

@@ -1,0 +1,1 @@
+"""What the system does, one file a verb, with ports and core only."""

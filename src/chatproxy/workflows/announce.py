@@ -1,0 +1,97 @@
+"""What is said of the decision while the chat runs: start reading the choice at acceptance, state it with the head.
+
+The headers are advice: what is known when the answer's head is sent, never waited for. The decision that counts is
+made when the turn is kept.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from chatproxy.clock import Clock
+from chatproxy.consent.events import ConsentEvent
+from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.forwarding import Header
+from chatproxy.model import Caller, Origin
+from chatproxy.policy.reasons import Reason
+from chatproxy.workflows.decide import Policy, public_reason
+from chatproxy.workflows.record import Recorder
+from chatproxy.workflows.subjects import Subjects
+
+DECISION_HEADERS = frozenset(
+    {b"x-chat-turn", b"x-training-eligible", b"x-retention-expires", b"x-decision-reason"}
+)
+"""Response headers that only chatproxy sets."""
+
+
+class Announcer:
+    """Starts lookups and words decisions."""
+
+    def __init__(
+        self,
+        subjects: Subjects,
+        pseudonyms: Pseudonymizer,
+        policy: Policy,
+        *,
+        clock: Clock,
+        with_headers: bool,
+    ) -> None:
+        self._subjects = subjects
+        self._pseudonyms = pseudonyms
+        self._policy = policy
+        self._clock = clock
+        self._with_headers = with_headers
+
+    def begin(
+        self, caller: Caller, opened: Recorder | Reason | None, *, received_at: int
+    ) -> Callable[[], list[Header]]:
+        """Start to read the caller's choice; return what gives the headers once the answer's head is there.
+
+        ``opened`` is what ``Capture.begin`` returned for this exchange.
+        """
+        subject = None
+        if isinstance(opened, Recorder) and caller.subject is not None:
+            subject = self._pseudonyms.subject_tag(tenant=caller.tenant, subject=caller.subject)
+            self._subjects.prefetch(subject)
+
+        def headers() -> list[Header]:
+            if not self._with_headers:
+                return []
+            if isinstance(opened, Reason):
+                return _worded(public_reason(opened), eligible=False)
+            if opened is None:
+                return _worded("NOT_KEPT", eligible=False)
+            if subject is None:
+                # Nobody in particular: the handle's pseudonym is not known before the history is.
+                events: Sequence[ConsentEvent] | None = ()
+                handle = None
+            else:
+                person = self._subjects.known(subject)
+                if person is None:
+                    return [(b"x-decision-reason", b"PENDING")]
+                events, handle = person.events, self._pseudonyms.turn_handle(subject, opened.exchange.turn)
+            decision = self._policy.decide_part(
+                caller, part=Origin.TYPED, received_at=received_at, now=self._clock(), events=events
+            )
+            return _worded(
+                public_reason(decision.reason),
+                eligible=decision.eligible_capability,
+                handle=handle,
+                expires_at=decision.expires_at,
+            )
+
+        return headers
+
+
+def _worded(
+    reason: str, *, eligible: bool, handle: str | None = None, expires_at: int | None = None
+) -> list[Header]:
+    headers = [
+        (b"x-training-eligible", b"?1" if eligible else b"?0"),
+        (b"x-decision-reason", reason.encode()),
+    ]
+    if handle is not None:
+        headers.append((b"x-chat-turn", handle.encode()))
+    if expires_at is not None:
+        instant = datetime.fromtimestamp(expires_at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        headers.append((b"x-retention-expires", instant.encode()))
+    return headers

@@ -1,0 +1,244 @@
+"""From an exchange that has ended to a turn that is kept: understand, place, decide, seal, put.
+
+One loop takes ended exchanges from the journal in batches, oldest first. What the store does not confirm is tried
+again, for as long as it takes, and idempotently; an exchange is released only once it has met its outcome. No chat
+ever waits for any of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from chatproxy import capture
+from chatproxy.clock import Clock
+from chatproxy.errors import StoreUnavailableError, UndecryptableError
+from chatproxy.journal import MemoryJournal
+from chatproxy.model import Exchange
+from chatproxy.policy.reasons import Reason
+from chatproxy.ports import PutStatus, SealedTurn, TranscriptStore
+from chatproxy.telemetry import Log, Metrics, TurnOutcome
+from chatproxy.wire.base import OriginRules
+from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.place import Place, Places
+from chatproxy.workflows.seal import FirstKeys, Sealer
+from chatproxy.workflows.subjects import Person, Subjects
+
+_log = Log("archive")
+T = TypeVar("T")
+
+_BATCH = 64
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
+_PUT_BYTES = 4 << 20
+_LONG = 256 << 10
+"""Bytes of an exchange from which on it is read in a thread: some milliseconds of parsing."""
+_MOST_FAULTS = 5
+"""How often a turn that cannot be sealed, though the store answers, is tried before it is given up."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An exchange between being taken and its outcome."""
+
+    exchange: Exchange
+    understood: capture.Understood | None = None
+    place: Place | None = None
+    faults: int = 0
+    is_concluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A turn sealed under what was known of its person, to be put."""
+
+    pending: _Pending
+    person: Person
+    turn: SealedTurn
+
+
+class Archive:
+    """Keeps what the journal holds."""
+
+    def __init__(
+        self,
+        *,
+        journal: MemoryJournal,
+        store: TranscriptStore,
+        places: Places,
+        subjects: Subjects,
+        keys: RecordKeys,
+        sealer: Sealer,
+        rules: OriginRules,
+        clock: Clock,
+        metrics: Metrics,
+        capture_limit: int,
+        may_put: Callable[[], bool],
+    ) -> None:
+        """``capture_limit``: bytes that a compressed body may decode to. ``may_put``: whether the store is safe."""
+        self._may_put = may_put
+        self._journal = journal
+        self._store = store
+        self._places = places
+        self._subjects = subjects
+        self._keys = keys
+        self._sealer = sealer
+        self._rules = rules
+        self._clock = clock
+        self._metrics = metrics
+        self._capture_limit = capture_limit
+        self.is_failing = False
+        """Whether the store refused or did not answer the last try."""
+
+    async def run(self) -> None:
+        """Keep turns until cancelled."""
+        while True:
+            batch = await self._journal.take(_BATCH)
+            await self._keep([_Pending(exchange) for exchange in batch])
+
+    async def _keep(self, waiting: list[_Pending]) -> None:
+        """Bring every exchange to its outcome, trying again as long as the store does not answer."""
+        pause = _FIRST_PAUSE
+        while waiting:
+            try:
+                self.is_failing = not await self._try(waiting)
+            except StoreUnavailableError:
+                self.is_failing = True
+                self._metrics.store_failures.labels("keep").inc()
+            except Exception as error:  # noqa: BLE001 - the outer edge of keeping: it must never end by itself
+                self.is_failing = True
+                _log.error("turns cannot be kept; they are tried again", failure=error)
+            waiting = [pending for pending in waiting if not pending.is_concluded]
+            if self.is_failing and waiting:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _try(self, waiting: list[_Pending]) -> bool:
+        """Try each once; return whether the store took part. Raises StoreUnavailableError."""
+        first = FirstKeys(self._keys)
+        attempts = []
+        for pending in waiting:
+            attempt = await self._prepare(pending, first)
+            if attempt is not None:
+                attempts.append(attempt)
+        if not self._may_put():
+            return False
+        took_part = not attempts
+        for portion in _portions(attempts):
+            with self._metrics.store_seconds.labels("put").time():
+                statuses = await self._store.put([attempt.turn for attempt in portion])
+            for attempt, status in zip(portion, statuses, strict=True):
+                await self._settle(attempt, status)
+                took_part |= status is not None
+        return took_part
+
+    async def _prepare(self, pending: _Pending, first: FirstKeys) -> _Attempt | None:
+        """Understand, place, decide and seal; None where that concludes the turn, or must be tried again.
+
+        A fault of one turn, whatever it is, must not stand in the way of the others.
+        """
+        try:
+            exchange = pending.exchange
+            if pending.understood is None:
+                pending.understood = await _aside(
+                    exchange, lambda: capture.understand(exchange, self._rules, limit=self._capture_limit)
+                )
+            if pending.place is None:
+                pending.place = await self._places.find(exchange, pending.understood)
+                pending.understood = _without_repeated(pending.understood, pending.place.repeated)
+            subject = pending.place.subject
+            person = self._subjects.known(subject) or await self._subjects.read(subject)
+            turn = await self._sealer.seal(
+                exchange, pending.understood, pending.place, person, first=first, now=self._clock()
+            )
+        except StoreUnavailableError:
+            raise
+        except UndecryptableError as error:
+            self._fault(pending, error.reason)
+            return None
+        except Exception as error:  # noqa: BLE001 - the outer edge of keeping one turn
+            self._fault(pending, type(error).__name__)
+            return None
+        if isinstance(turn, Reason):
+            self._conclude(pending, TurnOutcome.EXPIRED if turn is Reason.EXPIRED else TurnOutcome.NOT_STORED)
+            return None
+        return _Attempt(pending, person, turn)
+
+    async def _settle(self, attempt: _Attempt, status: PutStatus | None) -> None:
+        """Act on the store's answer to one put."""
+        pending, turn = attempt.pending, attempt.turn
+        match status:
+            case None:
+                self._metrics.store_failures.labels("put").inc()
+            case PutStatus.LEDGER_CHANGED:
+                # The person has chosen since: read and decide again.
+                self._subjects.forget(turn.subject)
+            case PutStatus.KEY_CHANGED:
+                # Usually somebody else made the person's first key; a key that has vanished stays a fault.
+                self._subjects.forget(turn.subject)
+                self._fault(pending, "subject_key_changed")
+            case PutStatus.STORED | PutStatus.REPLAYED:
+                if attempt.person.state.generation is None and turn.new_wrap is not None:
+                    self._subjects.has_key(
+                        turn.subject, attempt.person, generation=turn.generation, wrap=turn.new_wrap
+                    )
+                if pending.place is not None and pending.place.is_stray:
+                    await self._store.remember_stray(turn.heads, turn.subject, turn.expires_at)
+                self._conclude(pending, _kept_as(pending, status))
+            case PutStatus.EXPIRED:
+                self._conclude(pending, TurnOutcome.EXPIRED)
+            case PutStatus.ERASED:
+                self._conclude(pending, TurnOutcome.ERASED)
+
+    def _fault(self, pending: _Pending, reason: str) -> None:
+        """A turn could not be kept though the store answers: try again, and in the end give it up, loudly."""
+        pending.faults += 1
+        if pending.faults >= _MOST_FAULTS:
+            _log.error("turn lost: it cannot be kept", reason=reason)
+            self._conclude(pending, TurnOutcome.LOST)
+
+    def _conclude(self, pending: _Pending, outcome: TurnOutcome) -> None:
+        pending.is_concluded = True
+        self._metrics.settle(outcome)
+        if pending.place is not None:
+            if outcome in _KEPT:
+                self._metrics.history_unmatched.inc(pending.place.unmatched)
+            else:
+                self._places.forget(pending.place)
+        if pending.understood is not None:
+            self._metrics.ends.labels(pending.understood.end).inc()
+        self._journal.release(pending.exchange)
+
+
+async def _aside(exchange: Exchange, work: Callable[[], T]) -> T:
+    """Do *work* on an exchange; in a thread where it is so long that running chats would feel it."""
+    return await asyncio.to_thread(work) if exchange.size > _LONG else work()
+
+
+def _portions(attempts: Sequence[_Attempt]) -> Iterator[list[_Attempt]]:
+    """Cut a batch into puts that the store takes in well under its deadline."""
+    portion: list[_Attempt] = []
+    size = 0
+    for attempt in attempts:
+        portion.append(attempt)
+        size += sum(len(group.blob) for group in attempt.turn.groups)
+        if size > _PUT_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _without_repeated(understood: capture.Understood, repeated: int) -> capture.Understood:
+    """Leave out what an earlier turn holds (R13)."""
+    if not repeated:
+        return understood
+    transcript = replace(understood.transcript, input=understood.transcript.input[repeated:])
+    return replace(understood, transcript=transcript)
+
+
+def _kept_as(pending: _Pending, status: PutStatus) -> TurnOutcome:
+    if status is PutStatus.REPLAYED:
+        return TurnOutcome.REPLAYED
+    is_parsed = pending.understood is not None and pending.understood.transcript.parsed
+    return TurnOutcome.STORED if is_parsed else TurnOutcome.UNPARSED

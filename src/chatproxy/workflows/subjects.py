@@ -1,0 +1,122 @@
+"""What is known of each person in this process: their keys and their choices, cached and never trusted to be fresh.
+
+A lookup starts at acceptance and nobody waits for it (R29). What is cached may be old, and that is safe: a turn is
+put with the length of the ledger that its decision has seen, and the store refuses it when there is more by then, so
+a choice made on another node a millisecond ago is in force here.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+from chatproxy.clock import Clock
+from chatproxy.consent.events import ConsentEvent, read_ledger
+from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.crypto.keys import DataKey
+from chatproxy.errors import StoreUnavailableError, UndecryptableError
+from chatproxy.model import SubjectTag
+from chatproxy.ports import SubjectState, TranscriptStore
+from chatproxy.tasks import Background
+from chatproxy.telemetry import Log, Metrics
+from chatproxy.workflows.keys import RecordKeys
+
+_log = Log("subjects")
+_MOST_CACHED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What is known of one subject as of ``read_at``."""
+
+    state: SubjectState = field(repr=False)
+    events: tuple[ConsentEvent, ...] | None = field(repr=False)
+    """The ledger; None where it cannot be authenticated, which counts as no choice that can be read (R30)."""
+    read_at: int
+
+
+class Subjects:
+    """A bounded cache of Person, least recently used out first."""
+
+    def __init__(
+        self,
+        store: TranscriptStore,
+        keys: RecordKeys,
+        annotation_keys: AnnotationKeys,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        background: Background,
+        max_staleness_ms: int,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._annotation_keys = annotation_keys
+        self._clock = clock
+        self._metrics = metrics
+        self._background = background
+        self._max_staleness_ms = max_staleness_ms
+        self._cache: OrderedDict[SubjectTag, Person] = OrderedDict()
+        self._loading: set[SubjectTag] = set()
+
+    def prefetch(self, subject: SubjectTag) -> None:
+        """Begin to read a subject, unless that is under way or what is known is fresh. Returns at once."""
+        if self.known(subject) is not None:
+            self._metrics.lookups.labels("cached").inc()
+            return
+        if subject in self._loading:
+            self._metrics.lookups.labels("coalesced").inc()
+            return
+        self._loading.add(subject)
+        self._background.spawn(self._prefetch(subject), name="read-subject")
+
+    async def _prefetch(self, subject: SubjectTag) -> None:
+        try:
+            await self.read(subject)
+            self._metrics.lookups.labels("read").inc()
+        except StoreUnavailableError:
+            self._metrics.lookups.labels("failed").inc()
+        finally:
+            self._loading.discard(subject)
+
+    def known(self, subject: SubjectTag) -> Person | None:
+        """Return what is known if it is no older than the staleness allowed (R30)."""
+        person = self._cache.get(subject)
+        if person is None or abs(self._clock() - person.read_at) > self._max_staleness_ms:
+            return None
+        self._cache.move_to_end(subject)
+        return person
+
+    async def read(self, subject: SubjectTag) -> Person:
+        """Read a subject from the store now. Raises StoreUnavailableError."""
+        read_at = self._clock()
+        state = await self._store.subject_state(subject)
+        try:
+            events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
+        except UndecryptableError as error:
+            _log.error(
+                "consent ledger cannot be authenticated; its person counts as not having agreed",
+                reason=error.reason,
+            )
+            events = None
+        return self._remember(subject, Person(state, events, read_at))
+
+    def has_key(self, subject: SubjectTag, person: Person, *, generation: int, wrap: bytes) -> None:
+        """A put has made the subject's key: remember it."""
+        state = replace(person.state, generation=generation, wraps={**person.state.wraps, generation: wrap})
+        self._remember(subject, replace(person, state=state))
+
+    def subject_key(self, subject: SubjectTag, state: SubjectState) -> DataKey:
+        """Return the key that new records of the subject are sealed under. Raises UndecryptableError."""
+        if state.generation is None:
+            raise UndecryptableError("no_subject_key")
+        return self._keys.unwrap_subject_key(subject, state, state.generation)
+
+    def forget(self, subject: SubjectTag) -> None:
+        """Something about the subject has changed elsewhere."""
+        self._cache.pop(subject, None)
+
+    def _remember(self, subject: SubjectTag, person: Person) -> Person:
+        self._cache[subject] = person
+        self._cache.move_to_end(subject)
+        if len(self._cache) > _MOST_CACHED:
+            self._cache.popitem(last=False)
+        return person

@@ -1,0 +1,289 @@
+"""What is kept, and what it says: annotations for anyone who may list, content for a purpose that has a ground (R45).
+
+Listing verifies each annotation and decrypts nothing. Showing asks the audit log first, so that what cannot be
+recorded is not read.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from chatproxy import codec
+from chatproxy.clock import Clock
+from chatproxy.consent.events import ConsentEvent, read_ledger
+from chatproxy.crypto.annotation import AnnotationKeys, verify
+from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.crypto.record import RecordFlags, open_record, parse_header
+from chatproxy.crypto.wrap import wrapped_under
+from chatproxy.errors import AccessRefusedError, NotFoundError, UndecryptableError
+from chatproxy.model import ConversationTag, SubjectTag, Transcript, TurnId
+from chatproxy.policy.grounds import Ground
+from chatproxy.policy.instants import format_instant
+from chatproxy.ports import AuditLog, StoredTurn, SubjectState, TranscriptStore
+from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, TurnNote, read
+from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.keys import RecordKeys
+
+_GROUNDS = {
+    "service": frozenset({Ground.SERVICE}),
+    "capability": frozenset({Ground.TRAIN}),
+    "safety": frozenset({Ground.SAFETY_IO}),
+    "feedback": frozenset({Ground.FEEDBACK}),
+}
+PURPOSES = tuple(_GROUNDS)
+_TTL_TOLERANCE_MS = 1000
+_MOST_OWNERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTurn:
+    """A turn as its authentic annotation describes it."""
+
+    subject: SubjectTag
+    turn: TurnId
+    facts: TurnFacts
+    note: TurnNote
+    generation_kek: int | None
+    """The KEK version that the subject's key lies under; None: there is no key, so nothing opens."""
+
+    @property
+    def groups(self) -> tuple[GroupNote, ...]:
+        """Return the decisions on the turn's parts."""
+        return self.note.groups
+
+
+@dataclass(frozen=True, slots=True)
+class Spurious:
+    """A row whose annotation is not authentic, or whose TTL is not the one decided on."""
+
+    subject: SubjectTag
+    turn: TurnId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTurn:
+    """A turn with what was said in it."""
+
+    kept: KeptTurn
+    transcript: Transcript = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose turns are read: their keys, and their choices, None where these cannot be authenticated."""
+
+    state: SubjectState
+    events: tuple[ConsentEvent, ...] | None
+
+
+class Transcripts:
+    """Reads what is kept."""
+
+    def __init__(
+        self,
+        store: TranscriptStore,
+        keys: RecordKeys,
+        annotation_keys: AnnotationKeys,
+        pseudonyms: Pseudonymizer,
+        policy: Policy,
+        *,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._annotation_keys = annotation_keys
+        self._pseudonyms = pseudonyms
+        self._policy = policy
+        self._audit = audit
+        self._clock = clock
+
+    async def walk(
+        self, *, subject: SubjectTag | None = None, conversation: ConversationTag | None = None
+    ) -> AsyncIterator[KeptTurn | Spurious]:
+        """Walk the turns that are kept now, of all, a subject or a conversation. Raises StoreUnavailableError.
+
+        A *conversation* is one of *subject*.
+        """
+        if conversation is not None:
+            if subject is not None:
+                _, found = await self._conversation(subject, conversation)
+                for each in found:
+                    yield each
+            return
+        owners: dict[SubjectTag, _Owner] = {}
+        async for stored in self._store.annotations(subject):
+            if stored.subject not in owners:
+                if len(owners) >= _MOST_OWNERS:
+                    owners.clear()
+                owners[stored.subject] = await self._owner(stored.subject)
+            turn = self._verified(stored, owners[stored.subject])
+            if turn is not None:
+                yield turn
+
+    async def show(
+        self, subject: SubjectTag, conversation: ConversationTag, *, purpose: str
+    ) -> list[OpenedTurn]:
+        """Return a conversation in the order it was received, as far as *purpose* may read it.
+
+        Raises NotFoundError, AccessRefusedError where no part has a live ground for the purpose,
+        AuditUnavailableError, StoreUnavailableError, and UndecryptableError where any turn of it is not as it was
+        kept: a conversation that was tampered with is not shown as if it were whole.
+        """
+        owner, found = await self._conversation(subject, conversation)
+        turns: list[KeptTurn] = []
+        for turn in found:
+            if isinstance(turn, Spurious):
+                raise UndecryptableError(turn.reason)
+            turns.append(turn)
+        if not turns:
+            raise NotFoundError("nothing is held of a conversation of that name")
+        handle = self._pseudonyms.conversation_handle(subject, conversation)
+        readable = {turn.turn: self._readable(turn, purpose) for turn in turns}
+        if not any(readable.values()):
+            self._audit.append("transcripts.refused", {"conversation": handle, "purpose": purpose})
+            raise AccessRefusedError(
+                f"no part of this conversation has a live ground for the purpose {purpose}; "
+                "`chatproxy transcripts list` shows the grounds"
+            )
+        self._audit.append(
+            "transcripts.read",
+            {"conversation": handle, "purpose": purpose, "turns": sum(map(bool, readable.values()))},
+        )
+        return [
+            OpenedTurn(turn, await self._open(turn, owner.state, groups))
+            for turn in turns
+            if (groups := readable[turn.turn])
+        ]
+
+    async def _conversation(
+        self, subject: SubjectTag, conversation: ConversationTag
+    ) -> tuple[_Owner, list[KeptTurn | Spurious]]:
+        """Return what the index lists of a conversation, by time received, what is spurious last."""
+        owner = await self._owner(subject)
+        kept: list[KeptTurn] = []
+        spurious: list[Spurious] = []
+        for row in await self._store.conversation(subject, conversation):
+            turn = self._verified(row, owner)
+            if isinstance(turn, KeptTurn) and turn.facts.conversation_tag != conversation:
+                turn = Spurious(row.subject, row.turn, "turn_of_another_conversation")
+            if isinstance(turn, KeptTurn):
+                kept.append(turn)
+            elif turn is not None:
+                spurious.append(turn)
+        # The index is not authenticated, so it is not believed about the order either.
+        return owner, [*sorted(kept, key=lambda turn: turn.facts.received_at), *spurious]
+
+    async def _owner(self, subject: SubjectTag) -> _Owner:
+        state = await self._store.subject_state(subject)
+        try:
+            return _Owner(state, read_ledger(state.ledger, subject=subject, keys=self._annotation_keys))
+        except UndecryptableError:
+            return _Owner(state, None)
+
+    def _verified(self, stored: StoredTurn, owner: _Owner) -> KeptTurn | Spurious | None:
+        """Authenticate a row; None where it has expired by its own promise, whatever the store still holds."""
+        try:
+            annotation = verify(
+                stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
+            )
+            facts, note = read(annotation)
+        except UndecryptableError as error:
+            return Spurious(stored.subject, stored.turn, error.reason)
+        if annotation.expires_at <= self._clock():
+            return None
+        if abs(stored.ttl_expires_at - annotation.expires_at) > _TTL_TOLERANCE_MS:
+            return Spurious(stored.subject, stored.turn, "annotation_ttl")
+        state = owner.state
+        wrap = state.wraps.get(state.generation) if state.generation is not None else None
+        return KeptTurn(
+            stored.subject,
+            stored.turn,
+            facts,
+            self._as_chosen_since(facts, note, owner),
+            wrapped_under(wrap) if wrap else None,
+        )
+
+    def _as_chosen_since(self, facts: TurnFacts, note: TurnNote, owner: _Owner) -> TurnNote:
+        """Return *note* without the eligibility that the person has taken back since. Nothing is ever added."""
+        groups = []
+        for group in note.groups:
+            if group.eligible.capability:
+                decision = self._policy.decide_part(
+                    note.caller,
+                    part=group.part,
+                    received_at=facts.received_at,
+                    now=self._clock(),
+                    events=owner.events,
+                )
+                if not decision.eligible_capability:
+                    eligible = replace(group.eligible, capability=False)
+                    groups.append(replace(group, eligible=eligible, reason=str(decision.reason)))
+                    continue
+            groups.append(group)
+        return replace(note, groups=tuple(groups))
+
+    def _readable(self, turn: KeptTurn, purpose: str) -> list[GroupNote]:
+        """Return the groups that have a live ground for *purpose*."""
+        now = self._clock()
+        return [
+            group
+            for group in turn.groups
+            if any(group.grounds.get(ground, 0) > now for ground in _GROUNDS[purpose])
+            and _allows(group, purpose)
+        ]
+
+    async def _open(self, turn: KeptTurn, state: SubjectState, groups: list[GroupNote]) -> Transcript:
+        blobs = await self._store.records(turn.subject, turn.turn, [group.n for group in groups])
+        payloads = []
+        for group, blob in zip(groups, blobs, strict=True):
+            if blob is None:
+                raise UndecryptableError("record_missing")
+            header = parse_header(blob)
+            if header.expires_at != group.expires_at or header.turn != turn.turn:
+                raise UndecryptableError("record_of_another_turn")
+            data = open_record(
+                blob,
+                subject_key=self._keys.unwrap_subject_key(turn.subject, state, header.generation),
+                epoch_key=await self._keys.existing_epoch_key(header.epoch),
+                subject=turn.subject,
+                metadata=turn.facts.record_metadata(group.n),
+            )
+            payloads.append(codec.Payload(data, compressed=bool(header.flags & RecordFlags.ZSTD)))
+        return codec.decode_groups(payloads)
+
+
+def _allows(group: GroupNote, purpose: str) -> bool:
+    """Whether the purpose may use the group: training purposes ask for eligibility beside the ground."""
+    return purpose == "service" or bool(getattr(group.eligible, purpose))
+
+
+def summary(turn: KeptTurn, pseudonyms: Pseudonymizer) -> Mapping[str, object]:
+    """Return the row of a listing. With parts kept apart: the latest expiry, eligible if any part is."""
+    first = turn.groups[0]
+    grounds: dict[str, int] = {}
+    for group in turn.groups:
+        for ground, end in group.grounds.items():
+            grounds[ground] = max(end, grounds.get(ground, 0))
+    eligible = Eligible(
+        *(any(getattr(group.eligible, purpose) for group in turn.groups) for purpose in PURPOSES[1:])
+    )
+    return {
+        "turn": pseudonyms.turn_handle(turn.subject, turn.turn),
+        "conversation": pseudonyms.conversation_handle(turn.subject, turn.facts.conversation_tag),
+        "subject": turn.subject.hex(),
+        "plan": turn.note.plan,
+        "received_at": format_instant(turn.facts.received_at),
+        "expires_at": format_instant(turn.note.expires_at),
+        "grounds": {ground: format_instant(end) for ground, end in grounds.items()},
+        "eligible": {purpose: getattr(eligible, purpose) for purpose in PURPOSES[1:]},
+        "reason": first.reason,
+        "also": list(first.also),
+        "end": turn.note.end,
+        "dialect": turn.facts.dialect,
+        "parsed": turn.note.parsed,
+        "key_version": turn.generation_kek,
+        "bytes": sum(group.bytes for group in turn.groups),
+    }
