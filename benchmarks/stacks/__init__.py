@@ -1,0 +1,1 @@
+"""Bare streaming pass-throughs: ``python -m stacks.NAME PORT UPSTREAM_PORT``."""
