@@ -39,6 +39,11 @@ class MemoryJournal:
         return self._held > self._capacity * 0.95
 
     @property
+    def is_filling(self) -> bool:
+        """Whether copies come faster than they are kept: a quarter of the capacity is taken."""
+        return self._held > self._capacity * 0.25
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing runs, waits or is being kept."""
         return not (self._running or self._ended or self._taken)
