@@ -1,0 +1,165 @@
+"""No plaintext of a conversation, no id and no secret is ever written anywhere (pitfalls P35, P36)."""
+
+import asyncio
+import base64
+import json
+import logging
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from chatproxy.clock import wall_clock
+from chatproxy.consent.events import Choice
+from chatproxy.telemetry import JSONFormatter
+from integration.proxy_fixtures import (
+    OPENAI,
+    PATIENCE,
+    STREAM_HEAD,
+    a_world,
+    chunk,
+    openai_events,
+    openai_reply,
+    post,
+    raw_client,
+    response,
+)
+from simulators.backend import Peer
+
+CANARIES = {
+    "prompt": "canaryprompt7f1",
+    "answer": "canaryanswer7f2",
+    "header": "canaryheader7f3",
+    "subject": "canarysubject7f4",
+    "conversation": "canaryconversation7f5",
+    "query": "canaryquery7f6",
+    "key": "canarykey7f7",
+    "tenant": "canarytenant7f8",
+    "secret": "canarysecret7f9-0123456789",
+    "error": "canaryerror7fa",
+}
+
+
+def spellings(word: str) -> list[bytes]:
+    raw = word.encode()
+    # Base64 shows the middle of a word whatever stands before it.
+    encoded = [base64.b64encode(b"x" * shift + raw)[4:-4] for shift in range(3)]
+    return [raw, raw.hex().encode(), *encoded]
+
+
+LINES = (
+    b"Authorization: Bearer " + CANARIES["key"].encode(),
+    b"X-Chat-Auth: " + CANARIES["secret"].encode(),
+    b"X-Chat-Subject: " + CANARIES["subject"].encode(),
+    b"X-Chat-Conversation: " + CANARIES["conversation"].encode(),
+    b"X-Chat-Tenant: " + CANARIES["tenant"].encode(),
+    b"X-Chat-Plan: pro",
+    b"X-Other: " + CANARIES["header"].encode(),
+)
+PATH = f"{OPENAI}?q={CANARIES['query']}"
+
+
+async def backend_of_all_sorts(peer: Peer) -> None:
+    answer = CANARIES["answer"]
+    while True:
+        request = await peer.read_request()
+        if b"case-ok" in request:
+            await peer.send(response(openai_reply(answer)))
+        elif b"case-4xx" in request:
+            await peer.send(
+                response(b'{"error": {"message": "%b"}}' % CANARIES["error"].encode(), status=b"400 Bad")
+            )
+        elif b"case-5xx" in request:
+            await peer.send(response(b"<p>%b" % CANARIES["error"].encode(), status=b"500 Bad"))
+        elif b"case-garbage" in request:
+            await peer.send(b"%b: %b\r\n\r\n" % (answer.encode(), answer.encode()))
+            peer.close()
+        elif b"case-cut" in request:
+            await peer.send(STREAM_HEAD + chunk(openai_events(answer)[0]))
+            peer.close()
+        else:
+            await peer.send(STREAM_HEAD + chunk(openai_events(answer)[0]))
+            await peer.until_gone()
+
+
+async def crash_a_task() -> None:
+    """Have the loop report a task that nobody waited for, as its own handler words it."""
+
+    async def crash() -> None:
+        raise RuntimeError(CANARIES["prompt"])
+
+    task = asyncio.get_running_loop().create_task(crash(), name="crash")
+    await asyncio.wait([task])
+    told = "\n".join(["Task exception was never retrieved", f"future: {task!r}"])
+    logging.getLogger("asyncio").error(told, exc_info=task.exception())
+
+
+async def test_no_canary_is_found_in_files_logs_or_metrics(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(JSONFormatter())
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        async with (
+            asyncio.timeout(3 * PATIENCE),
+            a_world(
+                backend_of_all_sorts,
+                tmp_path,
+                "embedded",
+                identity_secret=CANARIES["secret"],
+                log_level="debug",
+            ) as world,
+        ):
+            vault = world.running.vault
+            subject = vault.pseudonyms.subject_tag(tenant=CANARIES["tenant"], subject=CANARIES["subject"])
+            await vault.ledger.record(subject, Choice.GIVEN, at=wall_clock(), by="test", method="test")
+            for case in ("ok", "4xx", "5xx", "garbage", "cut", "unparsed", "ambiguous"):
+                said = {"role": "user", "content": CANARIES["prompt"]}
+                body = json.dumps({"case": f"case-{case}", "messages": [said]}).encode()
+                lines: tuple[bytes, ...] = LINES
+                if case == "unparsed":
+                    body = b"case-ok {" + body
+                if case == "ambiguous":
+                    lines = (*LINES, b"X-Chat-Subject: " + CANARIES["subject"].encode())
+                async with raw_client(world.running.url) as client:
+                    await client.send(post(PATH, body, *lines))
+                    await client.answer()
+            async with raw_client(world.running.url) as client:
+                await client.send(post(PATH, b'{"case": "case-abort", "messages": []}', *LINES))
+                await client.head()
+            async with raw_client(world.running.url) as client:
+                await client.send(b"POST /%b HTTP/9.9\r\nbroken\r\n\r\n" % CANARIES["query"].encode())
+                await client.reader.read()
+
+            await crash_a_task()
+            assert await world.running.all_kept(within=PATIENCE)
+            rows = await world.kept()
+            assert {row["end"] for row in rows} >= {"complete", "error", "upstream_aborted", "client_aborted"}
+            for row in rows:
+                await world.said(row["conversation"])
+            world.assert_outcomes_add_up()
+            metrics = world.running.metrics.render()
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+    out, err = capfd.readouterr()
+    found = {"metrics": metrics, "log": log.getvalue().encode(), "out": out.encode(), "err": err.encode()}
+    found |= {
+        str(path.relative_to(tmp_path)): path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != "keyset"
+    }
+    assert {name for name in found if "appendonlydir" in name}
+    assert b'"level": "warning"' in found["log"]
+    leaks = [
+        (place, name)
+        for place, content in found.items()
+        for name, word in CANARIES.items()
+        if any(spelling in content for spelling in spellings(word))
+    ]
+    assert leaks == []
