@@ -39,16 +39,31 @@ _LONGEST_VALUE = 256
 
 
 class Rejected(StrEnum):
-    """Why identity headers were dropped."""
+    """Why identity headers were dropped, or a presented credential was not believed."""
 
     UNTRUSTED_PEER = "untrusted_peer"
     BAD_SECRET = "bad_secret"  # noqa: S105 - a reason, not a secret
     MISSPELT = "misspelt"
+    REPEATED = "repeated_credential"
+    """Two credentials, of which each reader could take another."""
+    MALFORMED = "token_malformed"
+    ALGORITHM = "token_algorithm"
+    KEYS_UNAVAILABLE = "token_keys_unavailable"
+    """Nothing can be verified: the source of the keys has not answered for too long. No fault of the caller's."""
+    UNKNOWN_KEY = "token_unknown_key"
+    SIGNATURE = "token_signature"
+    FOREIGN = "token_foreign"
+    """Of another issuer, or for another audience."""
+    EXPIRED = "token_expired"
+    EARLY = "token_early"
+    CLAIMS = "token_claims"
+    """Genuine, but it lacks what must be in it, or says it in another form."""
+    UNKNOWN_API_KEY = "unknown_api_key"
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The caller, and why any identity headers of the request were not believed."""
+    """The caller, and why any identity that the request presents was not believed."""
 
     caller: Caller
     rejected: Rejected | None = None

@@ -11,7 +11,7 @@ import pytest
 from chatproxy.capture import Understood, keep_raw, understand
 from chatproxy.model import Caller, Exchange, Origin, PartKind, StreamEnd, TurnId
 from chatproxy.wire.base import OriginRules
-from unit.wire.bodies import RULES, recorded, said, streamed, text_of
+from unit.wire.bodies import RULES, SPOKEN, recorded, said, streamed, text_of
 
 LIMIT = 1 << 20
 
@@ -48,7 +48,7 @@ def an_exchange(
 
 
 def read(exchange: Exchange, rules: OriginRules = RULES) -> Understood:
-    return understand(exchange, rules, LIMIT)
+    return understand(exchange, SPOKEN, rules, LIMIT)
 
 
 @pytest.mark.parametrize("dialect", ["openai_chat", "anthropic_messages"])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -176,6 +177,25 @@ def test_what_cannot_be_a_payload_is_refused(payloads: list[Payload], reason: st
     with pytest.raises(UndecryptableError) as refused:
         decode_groups(payloads, max_output=1000)
     assert refused.value.reason == reason
+
+
+def test_a_frame_without_its_end_is_refused_even_if_all_of_it_is_there() -> None:
+    compressor = zstd.ZstdCompressor()
+    unended = compressor.compress(b'{"v":1}', mode=zstd.ZstdCompressor.FLUSH_BLOCK)
+
+    with pytest.raises(UndecryptableError, match="payload_malformed"):
+        decode_groups([Payload(unended, compressed=True)])
+
+
+def test_a_bomb_is_not_inflated_beyond_the_bound() -> None:
+    bomb = Payload(zstd.compress(bytes(64 << 20)), compressed=True)
+    tracemalloc.start()
+    with pytest.raises(UndecryptableError, match="payload_too_large"):
+        decode_groups([bomb], max_output=1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 8 << 20
 
 
 def test_nesting_without_end_is_refused() -> None:
