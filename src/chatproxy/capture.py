@@ -14,7 +14,7 @@ from typing import Any
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Exchange, Message, Origin, Part, PartKind, StreamEnd, Transcript
-from chatproxy.wire import dialect_named
+from chatproxy.wire import Dialects
 from chatproxy.wire.base import ChatReply, ChatRequest, Dialect, OriginRules
 from chatproxy.wire.coding import decode
 from chatproxy.wire.json_reading import well_formed
@@ -32,11 +32,15 @@ class Understood:
     """What the request sent before its new input, to be matched and counted, not stored (R13)."""
     conversation: str | None = field(default=None, repr=False)
     """The dialect's own conversation id, where it has one."""
+    continues: str | None = field(default=None, repr=False)
+    """The name of the answer that the request continues without sending it again."""
+    reply_ids: tuple[str, ...] = field(default=(), repr=False)
+    """The names by which a later request can refer to the answer."""
 
 
-def understand(exchange: Exchange, rules: OriginRules, limit: int) -> Understood:
+def understand(exchange: Exchange, dialects: Dialects, rules: OriginRules, limit: int) -> Understood:
     """Read *exchange*, which has ended. *limit*: bytes that a body may have after its content coding is undone."""
-    dialect = dialect_named(exchange.dialect)
+    dialect = dialects.named(exchange.dialect)
     if dialect is None or exchange.truncated:
         return keep_raw(exchange)
     try:
@@ -54,7 +58,9 @@ def understand(exchange: Exchange, rules: OriginRules, limit: int) -> Understood
         ),
         end=_end(exchange, reply),
         history=request.messages[: request.new_from],
-        conversation=request.conversation,
+        conversation=request.conversation or reply.conversation,
+        continues=request.continues,
+        reply_ids=reply.reply_ids,
     )
 
 

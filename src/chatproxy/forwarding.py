@@ -20,6 +20,9 @@ from chatproxy.errors import ChatproxyError, ConfigurationError
 
 Header = tuple[bytes, bytes]
 
+SWITCHING_PROTOCOLS = 101
+"""The status after which a connection is no longer HTTP."""
+
 _HOP_BY_HOP = frozenset(
     (
         b"connection",
@@ -205,13 +208,16 @@ def response_head(
     http_version: str,
     to_head_request: bool,
     drop: frozenset[bytes],
+    may_switch: bool = False,
 ) -> ResponseHead:
     """Return what to send downstream for a response head of the upstream, and how its body ends.
 
     *drop* are lower-case names that only chatproxy may set. A field that ``Connection`` may not nominate stays
-    (security D5, 118). Raises RefusedResponseError.
+    (security D5, 118). With *may_switch* a 101 that goes over to WebSocket is final (RFC 9110 15.2.2). Raises
+    RefusedResponseError.
     """
-    if not 200 <= status <= 599:  # noqa: PLR2004 - security D5, 107 to 109; 1xx are not final
+    switches = may_switch and status == SWITCHING_PROTOCOLS
+    if not 200 <= status <= 599 and not switches:  # noqa: PLR2004 - security D5, 107 to 109; 1xx are not final
         raise RefusedResponseError("its status is not between 200 and 599")
     kept: list[Header] = []
     seen: dict[bytes, bytes] = {}
@@ -230,13 +236,23 @@ def response_head(
             # A 204 has no Content-Length (RFC 9110 8.6), a 304 needs none, and servers take it for a promise.
             if name == b"content-length" and status not in {204, 304}:
                 kept.append(header)
+    if switches:
+        _check_switch(seen, nominated)
     nominated -= _HOP_BY_HOP | _NOT_NOMINABLE
     if nominated:
         kept = [header for header in kept if header[0].lower() not in nominated]
     framing = _response_framing(seen.get(b"content-length"), seen.get(b"transfer-encoding"), http_version)
-    if to_head_request or status in {204, 304}:
+    if to_head_request or switches or status in {204, 304}:
         framing = Framing.NO_BODY
     return ResponseHead(status, reason, kept, framing)
+
+
+def _check_switch(seen: dict[bytes, bytes], nominated: set[bytes]) -> None:
+    """Refuse a 101 of the upstream that is not the one thing that was asked for."""
+    if seen.get(b"upgrade", b"").strip().lower() != b"websocket" or b"upgrade" not in nominated:
+        raise RefusedResponseError("it switches to a protocol that was not asked for")
+    if b"content-length" in seen or b"transfer-encoding" in seen:
+        raise RefusedResponseError("it switches protocols and has a body")
 
 
 def _response_framing(length: bytes | None, transfer_encoding: bytes | None, http_version: str) -> Framing:

@@ -17,7 +17,9 @@ brings the same words again, so the head after an answer in its history is the h
 5. Of several answers to one request (choices) each has its head, since the client goes on from whichever it likes.
    An edited or regenerated message leaves the path at the answer before it: the deepest head that is known is where a
    branch begins.
-6. A trailing answer counts as a position too. When its head is known, it is no prefill but an answer that was stored,
+6. Where the backend remembers the conversation, the client refers to an answer by a name that the backend gave it,
+   and sends nothing again. Then the head is the keyed hash of that name.
+7. A trailing answer counts as a position too. When its head is known, it is no prefill but an answer that was stored,
    and nothing before it is new.
 """
 
@@ -36,6 +38,7 @@ Keyed = Callable[[bytes], bytes]
 _ANSWER = "assistant"
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _START = b"chatproxy/history/v1"
+_NAME_START = b"chatproxy/reply/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ class Path:
         running = self._running.copy()
         running.update(_encoded(_ANSWER, *_canonical([*self._open, *answer])))
         return running.digest()
+
+
+def name_head(name: str, keyed: Keyed) -> bytes:
+    """Return the head of an answer, or of a conversation, that the backend has given *name* (6)."""
+    return keyed(hashlib.sha256(_NAME_START + name.encode("utf-8", "surrogatepass")).digest())
 
 
 def message_bytes(message: Message) -> bytes:

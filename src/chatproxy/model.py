@@ -133,6 +133,17 @@ class Transcript:
     parsed: bool = True
 
 
+class ConversationSource(StrEnum):
+    """Where a conversation gets its name from."""
+
+    IDENTITY = "identity"
+    """What names the caller names the conversation too."""
+    DIALECT = "dialect"
+    """The conversation id of the dialect, where it has one and the person is known."""
+    HISTORY = "history"
+    """The conversation of the turn that this one follows."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One captured request and its reply, as raw bytes, from acceptance until its turn is kept.

@@ -17,6 +17,9 @@ from typing import Any
 
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
+from chatproxy.identities.address import require_key_source
+from chatproxy.identity import IDENTITY_HEADERS
+from chatproxy.model import ConversationSource
 from chatproxy.policy.periods import Period, format_duration, parse_duration
 from chatproxy.policy.profile import (
     PROFILES,
@@ -175,6 +178,48 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
+def _some_names(value: str) -> tuple[str, ...]:
+    names = _names(value)
+    if not names:
+        raise ValueError("must name at least one, comma-separated")
+    return names
+
+
+def _conversation_sources(value: str) -> tuple[str, ...]:
+    names = _some_names(value)
+    known = {str(source) for source in ConversationSource}
+    if not set(names) <= known or len(set(names)) != len(names):
+        raise ValueError("must be of: " + ", ".join(sorted(known)) + "; each once, comma-separated")
+    return names
+
+
+_SIGNATURE_ALGORITHMS = frozenset(
+    ("ES256", "ES384", "ES512", "Ed25519", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
+)
+
+
+def _signature_algorithms(value: str) -> tuple[str, ...]:
+    names = _some_names(value)
+    if not set(names) <= _SIGNATURE_ALGORITHMS:
+        raise ValueError("must be of: " + ", ".join(sorted(_SIGNATURE_ALGORITHMS)))
+    return names
+
+
+def _header_name(value: str) -> str:
+    name = value.lower()
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", name) or name.encode() in IDENTITY_HEADERS:
+        raise ValueError("must be the name of a header that is not one of chatproxy's own")
+    return name
+
+
+def _key_source(value: str) -> str:
+    try:
+        require_key_source(value)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 def _lower_names(value: str) -> tuple[str, ...]:
     names = _names(value.lower())
     if not names:
@@ -222,6 +267,9 @@ class Settings:
     )
     upstream_idle_timeout: float = _setting(
         "5m", _seconds(), "longest silence of the upstream inside an answer"
+    )
+    websocket_idle_timeout: float = _setting(
+        "10m", _seconds(), "longest silence of both sides of a WebSocket connection"
     )
     listen: Address = _setting("127.0.0.1:8080", _address, "chat traffic and the data subject's pages")
     admin_listen: Address = _setting("127.0.0.1:8081", _address, "health, metrics, admin API")
@@ -308,11 +356,7 @@ class Settings:
     erasure_horizon: Period = _setting(
         "30d", _period(), "within it, after an erasure or expiry, no backup can be read"
     )
-    identity: str = _setting(
-        "headers",
-        _not_yet({"jwt": "headers", "api_keys": "headers"}, _one_of("headers")),
-        "how the caller is identified",
-    )
+    identity: str = _setting("headers", _one_of("headers", "jwt", "api_keys"), "how the caller is identified")
     trusted_proxies: tuple[Network, ...] = _setting(
         "", _networks, "addresses or networks whose identity headers count"
     )
@@ -322,8 +366,59 @@ class Settings:
         "shared secret expected in X-Chat-Auth; two, comma-separated, while it is changed",
         secret=True,
     )
+    jwt_jwks_url: str | None = _setting(
+        None, _key_source, "URL of the issuer's JWK Set; https, or http on this machine"
+    )
+    jwt_jwks_ca_file: str | None = _setting(
+        None, _text, "PEM file of the certificate authority of that URL, instead of the system's"
+    )
+    jwt_jwks_refresh: float = _setting(
+        "5m", _seconds(), "how often the keys are fetched; sooner when a key id is not known"
+    )
+    jwt_jwks_max_age: float = _setting(
+        "6h",
+        _seconds(),
+        "how long fetched keys count while the issuer does not answer; then no token is believed",
+    )
+    jwt_issuer: str | None = _setting(None, _text, "exact iss of the tokens that count")
+    jwt_audience: tuple[str, ...] | None = _setting(
+        None, _some_names, "aud values, comma-separated, one of which a token must name"
+    )
+    jwt_algorithms: tuple[str, ...] = _setting(
+        "RS256,ES256", _signature_algorithms, "signature algorithms that count; never none or HMAC"
+    )
+    jwt_leeway: float = _setting(
+        "60s", _seconds(zero=True), "how far the issuer's clock may differ, for exp, nbf and iat"
+    )
+    jwt_header: str = _setting(
+        "authorization",
+        _header_name,
+        "header with the token: after Bearer in authorization, there or alone in any other",
+    )
+    jwt_claim_subject: str = _setting("sub", _text, "claim that names the data subject; a.b is member b of a")
+    jwt_claim_tenant: str | None = _setting(
+        None, _text, "claim that names the tenant; if set, a token without it names nobody"
+    )
+    jwt_claim_plan: str | None = _setting(None, _text, "claim with the plan")
+    jwt_claim_conversation: str | None = _setting(None, _text, "claim with the conversation id")
+    jwt_claim_surface: str | None = _setting(None, _text, "claim with the surface: chat or code")
+    jwt_claim_age: str | None = _setting(None, _text, "claim with the age assurance: adult, minor or unknown")
+    jwt_claim_zdr: str | None = _setting(
+        None, _text, "claim that is true where zero data retention is agreed"
+    )
+    api_keys_file: str | None = _setting(
+        None, _text, "file that maps hashes of API keys to tenants and plans, mode 0600 or 0640"
+    )
     connector_tools: tuple[str, ...] = _setting(
         "mcp__*", _names, "names of tools, as shell patterns, whose results are a connector's raw data (R25)"
+    )
+    json_chats: str | None = _setting(
+        None, _text, "file that describes home-grown JSON chats, so that they are captured (docs/dialects.md)"
+    )
+    conversation_sources: tuple[str, ...] = _setting(
+        "identity,dialect,history",
+        _conversation_sources,
+        "what tells which conversation a turn belongs to, the first that knows",
     )
     response_headers: bool = _setting(
         "true", _boolean, "state the decision in X-Chat-Turn and the headers beside it"
@@ -334,7 +429,7 @@ class Settings:
         "what happens to a chat that cannot be kept: serve it, or refuse it with 503",
     )
     capture_limit: int = _setting(
-        "64MiB", _bytes, "largest copy of one exchange; the traffic itself is not limited"
+        "40MiB", _bytes, "largest copy of one exchange; the traffic itself is not limited"
     )
     capture_queue: int = _setting("256MiB", _bytes, "memory for copies that are not kept yet")
     node: str = _setting("node-1", _text, "name of this process in what it keeps")
@@ -476,8 +571,16 @@ def _length(period: Period) -> int:
     return period.after(0)
 
 
+_LARGEST_CAPTURE = 45 << 20
+"""What is not understood is kept as base64, and a payload is never read beyond 64 MiB."""
+
+
 def _contradictions(settings: Settings) -> list[str]:
     problems = []
+    if settings.capture_limit > _LARGEST_CAPTURE:
+        problems.append(
+            "CHATPROXY_CAPTURE_LIMIT must not be over 45MiB: what is larger could not be read again"
+        )
     if settings.workers > 1:
         problems.append(
             "CHATPROXY_WORKERS must be 1: more processes need the disk journal of a later version; "
@@ -490,6 +593,7 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if _length(settings.retention_training) < _length(settings.retention_service):
         problems.append("CHATPROXY_RETENTION_TRAINING must not be shorter than CHATPROXY_RETENTION_SERVICE")
+    problems += _identity_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:
         problems.append("CHATPROXY_LISTEN and CHATPROXY_ADMIN_LISTEN must be two different addresses")
     return problems
@@ -530,3 +634,32 @@ def _format_bytes(size: int) -> str:
         if size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size}B"
+
+
+def _identity_contradictions(settings: Settings) -> list[str]:
+    needed = {
+        "headers": (),
+        "jwt": ("jwt_jwks_url", "jwt_issuer", "jwt_audience"),
+        "api_keys": ("api_keys_file",),
+    }[settings.identity]
+    problems = [
+        f"CHATPROXY_IDENTITY = {settings.identity} needs {PREFIX}{name.upper()}"
+        for name in needed
+        if not getattr(settings, name)
+    ]
+    if settings.identity != "headers" and (settings.trusted_proxies or settings.identity_secret):
+        problems.append(
+            f"CHATPROXY_IDENTITY = {settings.identity} believes no headers, so CHATPROXY_TRUSTED_PROXIES and "
+            "CHATPROXY_IDENTITY_SECRET would not count; unset them"
+        )
+    if settings.jwt_jwks_refresh < _SOONEST_REFRESH_SECONDS:
+        problems.append("CHATPROXY_JWT_JWKS_REFRESH must not be under 10s")
+    if settings.jwt_jwks_max_age < settings.jwt_jwks_refresh:
+        problems.append("CHATPROXY_JWT_JWKS_MAX_AGE must not be shorter than CHATPROXY_JWT_JWKS_REFRESH")
+    if settings.jwt_leeway > _LONGEST_LEEWAY_SECONDS:
+        problems.append("CHATPROXY_JWT_LEEWAY must not be over 10m")
+    return problems
+
+
+_SOONEST_REFRESH_SECONDS = 10
+_LONGEST_LEEWAY_SECONDS = 600

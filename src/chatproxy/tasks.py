@@ -1,8 +1,18 @@
-"""Who holds a background task, hears of its failure and ends it?"""
+"""Who holds a background task, hears of its failure and ends it? And what is too long for the event loop?"""
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+T = TypeVar("T")
+_LONG_BYTES = 256 << 10
+"""From here on parsing, compressing or encrypting takes some milliseconds, which running chats would feel."""
+
+
+async def aside(work: Callable[[], T], *, size: int) -> T:
+    """Do *work* on *size* bytes: at once, or in a thread if there are many."""
+    return await asyncio.to_thread(work) if size > _LONG_BYTES else work()
 
 
 class Background:

@@ -55,9 +55,18 @@ class Metrics:
         self.uncaptured = Counter(
             "chatproxy_uncaptured_chats", "Requests that look like chat and are not captured yet", registry=on
         )
+        self.websockets = Counter(
+            "chatproxy_websockets", "WebSocket connections opened, by capture", ["capture"], registry=on
+        )
+        self.websocket_faults = Counter(
+            "chatproxy_websocket_faults",
+            "Described WebSocket connections whose capture was given up",
+            ["reason"],
+            registry=on,
+        )
         self.identity_rejected = Counter(
             "chatproxy_identity_rejected",
-            "Requests whose identity headers were dropped",
+            "Requests whose identity was not believed",
             ["reason"],
             registry=on,
         )
@@ -124,10 +133,7 @@ class JSONFormatter(logging.Formatter):
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next
             if trace is not None:
-                code = trace.tb_frame.f_code
-                entry["where"] = (
-                    f"{code.co_qualname if sys.version_info >= (3, 11) else code.co_name}:{trace.tb_lineno}"
-                )
+                entry["where"] = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
         return json.dumps(entry, ensure_ascii=True)
 
 

@@ -17,10 +17,14 @@ from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.forwarding import UpstreamAddress
-from chatproxy.identity import HeaderIdentity
+from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
+from chatproxy.identities.claims import ClaimNames, Issuer
+from chatproxy.identities.jwks import JWKSCache
+from chatproxy.identities.jwt import JWTIdentity
+from chatproxy.identity import HeaderIdentity, IdentifyCaller
 from chatproxy.journal import MemoryJournal
 from chatproxy.kms.file import FileRoot, KeysetFile
-from chatproxy.model import TurnId
+from chatproxy.model import ConversationSource, TurnId
 from chatproxy.settings import Settings
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import open_store
@@ -32,10 +36,14 @@ from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener
 from chatproxy.web.upstream import Upstream
+from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import OriginRules
+from chatproxy.wire.json_chat import JSONChat
+from chatproxy.wire.json_chat_description import read_descriptions
 from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
 from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.keys import RecordKeys, load_keyring
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.record import Capture
@@ -206,10 +214,16 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             background=background,
             max_staleness_ms=int(settings.consent_max_staleness * 1000),
         )
+        dialects = _dialects(settings.json_chats)
         archive = Archive(
             journal=journal,
             store=vault.store,
-            places=Places(vault.store, vault.pseudonyms, random=secrets.token_bytes),
+            places=Places(
+                vault.store,
+                vault.pseudonyms,
+                random=secrets.token_bytes,
+                sources=[ConversationSource(name) for name in settings.conversation_sources],
+            ),
             subjects=subjects,
             keys=vault.record_keys,
             sealer=Sealer(
@@ -219,6 +233,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
                 metrics=metrics,
                 node=settings.node,
             ),
+            dialects=dialects,
             rules=OriginRules(settings.connector_tools),
             clock=clock,
             metrics=metrics,
@@ -232,23 +247,34 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             connect_timeout=settings.upstream_connect_timeout,
             head_timeout=settings.upstream_head_timeout,
             idle_timeout=settings.upstream_idle_timeout,
-            ssl_context=_upstream_tls(settings) if address.is_tls else None,
+            ssl_context=_tls(settings.upstream_ca_file, "CHATPROXY_UPSTREAM_CA_FILE")
+            if address.is_tls
+            else None,
             drop=DECISION_HEADERS,
         )
         closing.push_async_callback(upstream.aclose)
+        capture = Capture(
+            journal,
+            metrics,
+            limit=settings.capture_limit,
+            never_kept=vault.policy.never_kept,
+            new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
+        )
         proxy = Proxy(
             upstream,
             address=address,
-            identify=HeaderIdentity(
-                trusted_proxies=settings.trusted_proxies, secrets=settings.identity_secret or ()
+            dialects=dialects,
+            identify=await _identification(settings, clock=clock, background=background),
+            capture=capture,
+            frames=FrameCapture(
+                capture,
+                (),
+                metrics=metrics,
+                clock=clock,
+                new_name=lambda: secrets.token_hex(16),
+                memory=settings.capture_queue // 4,
             ),
-            capture=Capture(
-                journal,
-                metrics,
-                limit=settings.capture_limit,
-                never_kept=vault.policy.never_kept,
-                new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
-            ),
+            tunnel_idle_timeout=settings.websocket_idle_timeout,
             announcer=Announcer(
                 subjects, vault.pseudonyms, vault.policy, clock=clock, with_headers=settings.response_headers
             ),
@@ -298,10 +324,64 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
 
 
-def _upstream_tls(settings: Settings) -> ssl.SSLContext:
+def _dialects(descriptions: str | None) -> Dialects:
+    """Return what is captured: described chats before the built-in dialects. Raises ConfigurationError."""
+    if descriptions is None:
+        return Dialects(DIALECTS)
     try:
-        return ssl.create_default_context(cafile=settings.upstream_ca_file)
+        text = Path(descriptions).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(
+            f"CHATPROXY_JSON_CHATS = {descriptions} is not a readable text file"
+        ) from None
+    return Dialects((*map(JSONChat, read_descriptions(text)), *DIALECTS))
+
+
+async def _identification(settings: Settings, *, clock: Clock, background: Background) -> IdentifyCaller:
+    """Return the way to tell who sends a request. Raises ConfigurationError."""
+    if settings.identity == "jwt":
+        keys = JWKSCache(
+            settings.jwt_jwks_url or "",
+            algorithms=settings.jwt_algorithms,
+            clock=clock,
+            refresh_seconds=settings.jwt_jwks_refresh,
+            max_age_seconds=settings.jwt_jwks_max_age,
+            ssl_context=_tls(settings.jwt_jwks_ca_file, "CHATPROXY_JWT_JWKS_CA_FILE"),
+        )
+        await keys.refresh()
+        background.spawn(keys.watch(), name="jwks")
+        return JWTIdentity(
+            keys,
+            issuer=Issuer(
+                name=settings.jwt_issuer or "",
+                audiences=frozenset(settings.jwt_audience or ()),
+                leeway_ms=int(settings.jwt_leeway * 1000),
+            ),
+            names=ClaimNames(
+                subject=settings.jwt_claim_subject,
+                tenant=settings.jwt_claim_tenant,
+                plan=settings.jwt_claim_plan,
+                conversation=settings.jwt_claim_conversation,
+                surface=settings.jwt_claim_surface,
+                age=settings.jwt_claim_age,
+                zdr=settings.jwt_claim_zdr,
+            ),
+            algorithms=frozenset(settings.jwt_algorithms),
+            clock=clock,
+            header=settings.jwt_header.encode(),
+        )
+    if settings.identity == "api_keys":
+        api_keys = APIKeyFile(Path(settings.api_keys_file or ""))
+        api_keys.load()
+        background.spawn(api_keys.watch(), name="api-keys")
+        return APIKeyIdentity(api_keys)
+    return HeaderIdentity(trusted_proxies=settings.trusted_proxies, secrets=settings.identity_secret or ())
+
+
+def _tls(ca_file: str | None, setting: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError):
         raise ConfigurationError(
-            f"CHATPROXY_UPSTREAM_CA_FILE = {settings.upstream_ca_file} is not a readable PEM file of certificates"
+            f"{setting} = {ca_file} is not a readable PEM file of certificates"
         ) from None

@@ -12,7 +12,7 @@ from chatproxy.codec import decode_groups, encode_group
 from chatproxy.history import Path
 from chatproxy.model import Caller, Exchange, PartKind, StreamEnd, TurnId
 from chatproxy.wire.base import OriginRules
-from unit.wire.bodies import RULES, VECTORS
+from unit.wire.bodies import RULES, SPOKEN, VECTORS
 
 RECORDED = [path.read_bytes() for path in sorted(VECTORS.iterdir())]
 
@@ -186,7 +186,7 @@ def test_any_exchange_becomes_a_turn(
         reply=[reply],
         end=end,
     )
-    understood = understand(exchange, RULES, 1 << 20)
+    understood = understand(exchange, SPOKEN, RULES, 1 << 20)
     transcript = understood.transcript
 
     assert decode_groups([encode_group(transcript, lambda _part: True)]) == transcript
@@ -207,7 +207,7 @@ def test_any_exchange_becomes_a_turn(
 def test_stricter_rules_only_ever_make_connectors_of_results(request: bytes, dialect: str) -> None:
     def origins(*patterns: str) -> list[tuple[PartKind, str]]:
         exchange = Exchange(TurnId(bytes(16)), 0, Caller(), dialect, request=[request])
-        understood = understand(exchange, OriginRules(patterns), 1 << 20)
+        understood = understand(exchange, SPOKEN, OriginRules(patterns), 1 << 20)
         messages = (*understood.history, *understood.transcript.input)
         return [(part.kind, part.origin) for message in messages for part in message.parts]
 

@@ -7,12 +7,18 @@ import pytest
 
 from chatproxy.capture import Understood, understand
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
-from chatproxy.wire import dialect_named
 from chatproxy.wire.base import ChatReply
-from unit.wire.bodies import RULES, VECTORS, recorded
+from unit.wire.bodies import RULES, SPOKEN, VECTORS, recorded
 
 STREAMS = sorted(path.name for path in VECTORS.glob("*.sse"))
-DIALECTS = {"openai": "openai_chat", "anthropic": "anthropic_messages"}
+DIALECTS = {
+    "openai": "openai_chat",
+    "responses": "openai_responses",
+    "anthropic": "anthropic_messages",
+    "gemini": "gemini",
+}
+REQUEST = b'{"messages": [{"role": "user"}], "input": "hi", "contents": [{"role": "user"}]}'
+"""A first request, whichever the dialect."""
 
 
 def dialect_of(name: str) -> str:
@@ -21,7 +27,7 @@ def dialect_of(name: str) -> str:
 
 @cache
 def read(name: str, length: int | None = None) -> ChatReply:
-    dialect = dialect_named(dialect_of(name))
+    dialect = SPOKEN.named(dialect_of(name))
     assert dialect is not None
     return dialect.read_reply(200, "text/event-stream", recorded(name)[:length], RULES)
 
@@ -78,14 +84,14 @@ def exchanged(name: str, *, encoding: str, reply: list[bytes]) -> Understood:
         received_at=0,
         caller=Caller(),
         dialect=dialect_of(name),
-        request=[b'{"messages": [{"role": "user", "content": "hi"}]}'],
+        request=[REQUEST],
         status=200,
         content_type="text/event-stream",
         content_encoding=encoding,
         reply=reply,
         end=StreamEnd.COMPLETE,
     )
-    return understand(exchange, RULES, 1 << 20)
+    return understand(exchange, SPOKEN, RULES, 1 << 20)
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -115,7 +121,7 @@ def test_a_compressed_stream_cut_anywhere_is_read_as_far_as_it_came(name: str) -
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 @pytest.mark.parametrize("name", STREAMS)
 def test_the_kind_of_line_end_does_not_matter(name: str, end: bytes) -> None:
-    dialect = dialect_named(dialect_of(name))
+    dialect = SPOKEN.named(dialect_of(name))
     assert dialect is not None
     body = recorded(name).replace(b"\n", end)
 

@@ -253,3 +253,22 @@ def test_nothing_that_was_said_is_in_a_repr() -> None:
     for exchange in (an_exchange(), an_exchange(request=b"Bonjour")):
         assert "Bonjour" not in repr(read(exchange))
         assert "Qm9uam91" not in repr(read(exchange))
+
+
+def test_what_names_answers_and_conversations_is_handed_on() -> None:
+    request = {"input": "hi", "previous_response_id": "resp_0"}
+    understood = read(
+        an_exchange(
+            dialect="openai_responses",
+            request=json.dumps(request).encode(),
+            reply=b'{"id": "resp_1", "status": "completed", "output": [], "conversation": {"id": "conv_1"}}',
+            content_type="application/json",
+        )
+    )
+
+    assert (understood.continues, understood.reply_ids, understood.conversation) == (
+        "resp_0",
+        ("resp_1",),
+        "conv_1",
+    )
+    assert "resp_" not in repr(understood)

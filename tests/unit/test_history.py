@@ -1,12 +1,13 @@
 """An answer is recognised when it comes back, in whatever shape; and nothing else is."""
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from chatproxy.history import Path, message_bytes
+from chatproxy.history import Path, message_bytes, name_head
 from chatproxy.model import Message, Origin, Part, PartKind
 from unit.wire.bodies import (
     ANTHROPIC,
@@ -308,3 +309,9 @@ def test_positions_are_keyed_only_as_far_as_they_are_looked_at() -> None:
 
     assert len(asked) == 1
     assert len(asked[0]) == 32
+
+
+def test_the_head_of_a_name_is_of_the_name_alone_and_no_head_of_words() -> None:
+    assert name_head("resp_1", keyed) == name_head("resp_1", keyed)
+    assert name_head("resp_1", keyed) != name_head("resp_2", keyed)
+    assert name_head("resp_1", keyed) != keyed(hashlib.sha256(b"resp_1").digest())

@@ -65,6 +65,26 @@ ACCEPTED = [
     ("listen", "[::1]:8080", Address("::1", 8080)),
     ("listen", "localhost:0", Address("localhost", 0)),
     ("admin_listen", "chat.internal:65535", Address("chat.internal", 65535)),
+    ("json_chats", "/etc/chats.toml", "/etc/chats.toml"),
+    ("conversation_sources", "history, identity", ("history", "identity")),
+    ("identity", "jwt", "jwt"),
+    ("jwt_jwks_url", "https://issuer.internal/keys", "https://issuer.internal/keys"),
+    ("jwt_jwks_ca_file", "/etc/ca.pem", "/etc/ca.pem"),
+    ("jwt_jwks_refresh", "10m", 600.0),
+    ("jwt_jwks_max_age", "1d", 86_400.0),
+    ("jwt_issuer", "https://issuer.internal/", "https://issuer.internal/"),
+    ("jwt_audience", "chat, code", ("chat", "code")),
+    ("jwt_algorithms", "EdDSA", ("EdDSA",)),
+    ("jwt_leeway", "0", 0.0),
+    ("jwt_header", "Cf-Access-Jwt-Assertion", "cf-access-jwt-assertion"),
+    ("jwt_claim_subject", "user.id", "user.id"),
+    ("jwt_claim_tenant", "org", "org"),
+    ("jwt_claim_plan", "plan", "plan"),
+    ("jwt_claim_conversation", "sid", "sid"),
+    ("jwt_claim_surface", "surface", "surface"),
+    ("jwt_claim_age", "age", "age"),
+    ("jwt_claim_zdr", "zdr", "zdr"),
+    ("api_keys_file", "/etc/keys", "/etc/keys"),
     ("workers", "1", 1),
     ("drain_time", "0", 0.0),
     ("drain_time", "0s", 0.0),
@@ -113,9 +133,18 @@ ACCEPTED = [
 ]
 
 
+ISSUER = {
+    "jwt_jwks_url": "https://issuer.internal/keys",
+    "jwt_issuer": "https://issuer.internal/",
+    "jwt_audience": "chat",
+}
+NEEDED = {("identity", "jwt"): ISSUER}
+"""What a value cannot be without."""
+
+
 @pytest.mark.parametrize("name, text, value", ACCEPTED, ids=[f"{name} {text}" for name, text, _ in ACCEPTED])
 def test_a_form_that_is_accepted_means_this(name: str, text: str, value: object) -> None:
-    assert getattr(load(**{name: text}), name) == value
+    assert getattr(load(**({name: text} | NEEDED.get((name, text), {}))), name) == value
 
 
 def test_every_setting_has_an_accepted_form_in_the_table_above() -> None:
@@ -228,9 +257,20 @@ def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
         pytest.param("keyset", "/etc/keyset", "file:PATH", id="a keyset without scheme"),
         pytest.param("keyset", "file:", "file:PATH", id="a keyset without path"),
         pytest.param("keyset", "vault:transit/chatproxy", "not in this version yet", id="a vault"),
-        pytest.param("identity", "jwt", "not in this version yet", id="tokens"),
-        pytest.param("identity", "api_keys", "not in this version yet", id="API keys"),
-        pytest.param("identity", "none", "headers", id="an unknown identity"),
+        pytest.param(
+            "conversation_sources", "guess", "dialect, history, identity", id="a source that does not exist"
+        ),
+        pytest.param("conversation_sources", "history,history", "each once", id="a source twice"),
+        pytest.param("identity", "none", "headers, jwt, api_keys", id="an unknown identity"),
+        pytest.param(
+            "jwt_jwks_url", "http://issuer.internal/keys", "https", id="keys in clear over a network"
+        ),
+        pytest.param("jwt_algorithms", "HS256", "ES256", id="a shared key for tokens"),
+        pytest.param("jwt_algorithms", "none", "ES256", id="no signature"),
+        pytest.param("jwt_audience", ",", "at least one", id="no audience"),
+        pytest.param(
+            "jwt_header", "x-chat-subject", "not one of chatproxy's own", id="a header that never counts"
+        ),
         pytest.param("trusted_proxies", "front.internal", "addresses or networks", id="a host name"),
         pytest.param("trusted_proxies", "10.0.0.1/8", "addresses or networks", id="a network with host bits"),
         pytest.param("capture_failure", "ignore", "serve, refuse", id="an unknown choice"),
@@ -504,6 +544,27 @@ def test_secrets_are_in_no_repr() -> None:
             {"listen": "0.0.0.0:9000", "admin_listen": "0.0.0.0:9000"},
             ("LISTEN", "ADMIN_LISTEN"),
             id="two listeners at one address",
+        ),
+        pytest.param(
+            {"identity": "jwt"} | {name: text for name, text in ISSUER.items() if name != "jwt_audience"},
+            ("IDENTITY = jwt", "JWT_AUDIENCE"),
+            id="tokens for anybody",
+        ),
+        pytest.param({"identity": "api_keys"}, ("API_KEYS_FILE",), id="API keys from nowhere"),
+        pytest.param(
+            {"identity": "jwt", "trusted_proxies": "10.0.0.1"} | ISSUER,
+            ("TRUSTED_PROXIES", "would not count"),
+            id="a front beside tokens",
+        ),
+        pytest.param({"jwt_jwks_refresh": "5s"}, ("JWT_JWKS_REFRESH", "10s"), id="keys fetched all the time"),
+        pytest.param(
+            {"jwt_jwks_max_age": "1m"},
+            ("JWT_JWKS_MAX_AGE", "JWT_JWKS_REFRESH"),
+            id="keys older than they may be",
+        ),
+        pytest.param({"jwt_leeway": "1h"}, ("JWT_LEEWAY", "10m"), id="tokens for ever"),
+        pytest.param(
+            {"capture_limit": "46MiB"}, ("CAPTURE_LIMIT", "45MiB"), id="a copy that cannot be read again"
         ),
     ],
 )

@@ -12,15 +12,17 @@ Rules of this file:
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from chatproxy.clock import Clock
 from chatproxy.errors import AmbiguousIdentityError
 from chatproxy.forwarding import (
+    SWITCHING_PROTOCOLS,
     Header,
     RefusedRequestError,
     RequestHead,
+    ResponseHead,
     UpstreamAddress,
     request_head,
     upstream_target,
@@ -29,7 +31,15 @@ from chatproxy.identity import IDENTITY_HEADERS, IdentifyCaller
 from chatproxy.model import Caller, StreamEnd
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Log, Metrics
-from chatproxy.web.server import TARGET
+from chatproxy.web.handshake import (
+    VERSION_HEADERS,
+    RefusedVersionError,
+    agreed_extensions,
+    upgrade_request,
+    upgrade_response,
+)
+from chatproxy.web.server import SWITCH, TARGET
+from chatproxy.web.tunnel import Tunnel, TunnelLimits
 from chatproxy.web.upstream import (
     Upstream,
     UpstreamCall,
@@ -37,9 +47,10 @@ from chatproxy.web.upstream import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from chatproxy.wire import find_dialect, looks_like_chat, render_failure
+from chatproxy.wire import Dialects
 from chatproxy.wire.base import Failure
 from chatproxy.workflows.announce import Announcer
+from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.record import Capture, Recorder
 
 _log = Log("proxy")
@@ -48,6 +59,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+_Handover = Callable[[UpstreamCall, ResponseHead], Coroutine[None, None, None]]
+"""Makes one tunnel of a call that was answered with 101 and its client. Raises UpstreamError; what it returns does not.
+"""
 
 
 class Proxy:
@@ -58,19 +72,28 @@ class Proxy:
         upstream: Upstream,
         *,
         address: UpstreamAddress,
+        dialects: Dialects,
         identify: IdentifyCaller,
         capture: Capture,
+        frames: FrameCapture,
+        tunnel_idle_timeout: float,
         announcer: Announcer,
         metrics: Metrics,
         clock: Clock,
         new_request_id: Callable[[], str],
         refuse_uncaptured: bool,
     ) -> None:
-        """``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded."""
+        """``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded.
+
+        ``tunnel_idle_timeout``: seconds without a byte after which a WebSocket connection is cut.
+        """
         self._upstream = upstream
         self._address = address
+        self._dialects = dialects
         self._identify = identify
         self._capture = capture
+        self._frames = frames
+        self._tunnel_limits = TunnelLimits(tunnel_idle_timeout, refuse_unkept=refuse_uncaptured)
         self._announcer = announcer
         self._metrics = metrics
         self._clock = clock
@@ -87,6 +110,8 @@ class Proxy:
             identified = self._identify(headers, client[0] if client else None)
             target = upstream_target(scope[TARGET], base_path=self._address.base_path)
             head = request_head(headers, authority=self._address.authority, drop=IDENTITY_HEADERS)
+            if SWITCH in scope:
+                head = upgrade_request(scope["method"], headers, head)
         except RefusedRequestError as refused:
             await self._fail(scope, send, path, refused.status, refused.code, str(refused), closing=True)
             return
@@ -109,7 +134,13 @@ class Proxy:
     ) -> None:
         """Forward a request that may pass, and relay the answer."""
         method: str = scope["method"]
-        dialect = find_dialect(method, path)
+        handover: _Handover | None = None
+        if SWITCH in scope:
+
+            def handover(call: UpstreamCall, head: ResponseHead) -> Coroutine[None, None, None]:
+                return self._tunnel(scope, path, caller, call, head)
+
+        dialect = None if handover else self._dialects.find(method, path)
         received_at = self._clock()
         opened: Recorder | Reason | None = None
         if dialect is not None:
@@ -123,7 +154,7 @@ class Proxy:
                 message = "the conversation cannot be kept at the moment; try again later"
                 await self._fail(scope, send, path, 503, "capture_unavailable", message)
                 return
-        elif looks_like_chat(method, path):
+        elif self._dialects.looks_like_chat(method, path):
             self._uncaptured()
         recorder = opened if isinstance(opened, Recorder) else None
         self._metrics.requests.labels("captured" if recorder else "passed").inc()
@@ -134,7 +165,12 @@ class Proxy:
             if dialect is not None:
                 announcement = self._announcer.begin(caller, opened, received_at=received_at)
             await relay.run(
-                method.encode(), target, head.headers, length=head.length, announcement=announcement
+                method.encode(),
+                target,
+                head.headers,
+                length=head.length,
+                announcement=announcement,
+                handover=handover,
             )
         except UpstreamError as error:
             relay.note_failure()
@@ -143,8 +179,12 @@ class Proxy:
             elif relay.has_answered:
                 _log.warning("upstream answer cut short", kind=type(error).__name__)
             else:
-                status, code = _blame(error)
-                await self._fail(scope, send, path, status, code, str(error))
+                _log.warning("upstream gave no answer", kind=type(error).__name__, what=str(error))
+                status, code, message = _blame(error)
+                await self._fail(scope, send, path, status, code, message)
+        except RefusedRequestError as refused:
+            relay.note_failure()
+            await self._fail(scope, send, path, refused.status, refused.code, str(refused), closing=True)
         except asyncio.CancelledError:
             relay.close()
             if not relay.has_answered and not relay.client_is_gone:
@@ -156,6 +196,21 @@ class Proxy:
             sent, received = relay.request_bytes, relay.reply_bytes
             self._metrics.relayed_bytes.labels("request").inc(sent)
             self._metrics.relayed_bytes.labels("reply").inc(received)
+
+    def _tunnel(
+        self, scope: Scope, path: str, caller: Caller, call: UpstreamCall, head: ResponseHead
+    ) -> Coroutine[None, None, None]:
+        """See _Handover."""
+        headers = upgrade_response(scope["headers"], head)
+        tunnel = Tunnel(
+            call,
+            self._tunnel_limits,
+            sent=self._metrics.relayed_bytes.labels("request"),
+            returned=self._metrics.relayed_bytes.labels("reply"),
+        )
+        copy = self._frames.begin(caller, path, agreed_extensions(head))
+        answer = b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n\r\n" % b"\r\n".join(map(b": ".join, headers))
+        return tunnel.run(scope[SWITCH], answer, copy)
 
     def _uncaptured(self) -> None:
         self._metrics.uncaptured.inc()
@@ -187,12 +242,15 @@ class Proxy:
         _log.warning(
             "request answered with an error of chatproxy", status=status, code=code, request_id=request_id
         )
-        body = render_failure(path, Failure(status, code, message, request_id))
+        failure = Failure(status, code, message, request_id)
+        body = self._dialects.render_failure(scope["method"], path, failure)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
         ]
+        if status == RefusedVersionError.status:
+            headers += VERSION_HEADERS
         if closing:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -224,8 +282,12 @@ class _Relay:
         *,
         length: int | None,
         announcement: Callable[[], list[Header]] | None,
+        handover: _Handover | None,
     ) -> None:
-        """Forward the request and relay the answer. Raises UpstreamError."""
+        """Forward the request and relay the answer. Raises UpstreamError.
+
+        ``handover`` is for a request that asks for a WebSocket.
+        """
         body, more_body = b"", False
         if length != 0:
             message = await self._receive()
@@ -235,11 +297,25 @@ class _Relay:
             body, more_body = message["body"], message["more_body"]
             self._remember_request(body)
         call = await self._upstream.start(
-            method, target, headers, length=length, body=body, more_body=more_body
+            method,
+            target,
+            headers,
+            length=length,
+            body=body,
+            more_body=more_body,
+            may_switch=handover is not None,
         )
         self._call = call
-        self._watch = asyncio.get_running_loop().create_task(self._watch_client(call, more_body=more_body))
+        watch = asyncio.get_running_loop().create_task(self._watch_client(call, more_body=more_body))
+        self._watch = watch
         head = await call.head()
+        if handover is not None and head.status == SWITCHING_PROTOCOLS:
+            tunnel = handover(call, head)
+            self.has_answered = True
+            watch.cancel()
+            await tunnel
+            self._end = StreamEnd.COMPLETE
+            return
         recorder = self._recorder
         if recorder is not None:
             recorder.head(
@@ -302,13 +378,16 @@ class _Relay:
                 self._watch.cancel()
 
 
-def _blame(error: UpstreamError) -> tuple[int, str]:
-    """Return the status (RFC 9110 15.6) and code for an upstream that failed before it answered."""
+def _blame(error: UpstreamError) -> tuple[int, str, str]:
+    """Return status (RFC 9110 15.6), code and words for an upstream that failed before it answered.
+
+    Where it is and what exactly is wrong with it is for the operator's log, not for clients.
+    """
     if isinstance(error, UpstreamTimeoutError):
-        return 504, "upstream_timeout"
+        return 504, "upstream_timeout", "the chat backend took too long; try again later"
     if isinstance(error, UpstreamUnreachableError):
-        return 502, "upstream_unreachable"
-    return 502, "upstream_error"
+        return 502, "upstream_unreachable", "the chat backend cannot be reached; try again later"
+    return 502, "upstream_error", "the chat backend broke off or gave no valid answer; try again later"
 
 
 def _raw_value(headers: list[Header], wanted: bytes) -> bytes:

@@ -7,27 +7,92 @@ which things stop matters more than which of them noticed the signal.
 import asyncio
 import socket
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatproxy.errors import ConfigurationError
+from chatproxy.web.handshake import asks_for_websocket
 
 TARGET = "chatproxy.target"
 """Scope key of the request target, byte for byte as received (ASGI loses an empty query)."""
 
+SWITCH = "chatproxy.switch"
+"""Scope key, present if the request asks for a WebSocket: a function that gives the connection to the protocol that it
+gets, and returns it as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
+
+_MOST_EARLY_BYTES = 65_536
+"""What may wait of a client that speaks before its handshake is answered, until it is made to wait itself."""
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _DRAIN_POLL_SECONDS = 0.02
 
 
+class Switched(NamedTuple):
+    """A client's connection that is no longer HTTP."""
+
+    transport: asyncio.Transport
+    early: bytes
+    """What came behind the request."""
+    is_write_paused: bool
+    forget: Callable[[Exception | None], None]
+    """To be called when the connection is lost, as the server counts it until then."""
+
+
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol that also hands on the request target as it was received."""
+    """Uvicorn's protocol that also hands on the request target as received, and the connection for a WebSocket."""
+
+    _is_switching = False
+    """Whether a request for a WebSocket has arrived, behind which nothing is HTTP."""
 
     def on_headers_complete(self) -> None:
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
+        # HTTP/1.0 has no upgrades (RFC 9110 7.8).
+        if (
+            self.parser.should_upgrade()
+            and self.parser.get_http_version() == "1.1"
+            and asks_for_websocket(self.headers)
+        ):
+            self.scope[SWITCH] = self._switch  # type: ignore[literal-required]
         super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol; as uvicorn's, but that what follows an upgrade is kept."""
+        if self._is_switching:
+            self._hold(data)
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            self._is_switching = SWITCH in self.scope
+            if self._is_switching:
+                self._early = bytearray()
+                self._hold(rest)
+            if self._is_switching or rest:
+                # Where the upgrade is not taken up, what follows it cannot be told to be a request.
+                self.cycle.keep_alive = False
+
+    def _hold(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > _MOST_EARLY_BYTES:
+            self.flow.pause_reading()
+
+    def _switch(self, protocol: asyncio.Protocol) -> Switched | None:
+        if self.cycle.disconnected:
+            return None
+        # For uvicorn there is nobody left to answer; it keeps counting the connection until it is lost.
+        self.cycle.disconnected = True
+        self.transport.set_protocol(protocol)
+        self.flow.resume_reading()
+        return Switched(self.transport, bytes(self._early), self.flow.write_paused, self.connection_lost)
 
 
 class Listener:

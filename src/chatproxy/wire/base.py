@@ -33,6 +33,9 @@ class ChatRequest:
     model: str | None = None
     conversation: str | None = field(default=None, repr=False)
     """The dialect's own conversation id, where it has one."""
+    continues: str | None = field(default=None, repr=False)
+    """What names the answer that this request continues, where the backend remembers it and the client refers to
+    it instead of sending it again: one of the ``reply_ids`` of that answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,10 @@ class ChatReply:
     streamed: bool = False
     finished: bool = False
     failed: bool = False
+    conversation: str | None = field(default=None, repr=False)
+    """The dialect's own conversation id, where the backend gives it."""
+    reply_ids: tuple[str, ...] = field(default=(), repr=False)
+    """The names by which a later request can refer to this answer, where the backend remembers it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,14 @@ def is_error(body: Mapping[str, Any]) -> bool:
 
 
 def error_code(body: Mapping[str, Any]) -> str:
-    """Return the code, else the type of the error that *body* is, or "" if it says neither.
+    """Return the code, type or status, whichever is text, of the error that *body* is, or "" if none is.
 
     Never its message, which often repeats what the person wrote.
     """
     error = body.get("error")
     if not isinstance(error, Mapping):
         error = body
-    for key in ("code", "type"):
+    for key in ("code", "type", "status"):
         value = error.get(key)
         if isinstance(value, str) and value:
             return value

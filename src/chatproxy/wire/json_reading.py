@@ -9,8 +9,10 @@ halves of a character and writes such JSON, and in a stream the other half begin
 joins the halves that meet and replaces those that stay alone, so that what is kept can be written again.
 """
 
+import codecs
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -26,6 +28,10 @@ MOST_BRACKETS = 1 << 19
 """Opening brackets in one text, in strings or not: an empty object takes twenty times its bytes once it is read."""
 
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+_SPACE = " \t\r\n"
+_SEPARATOR = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(?=\]\Z)|\Z)")
+_LONGEST_ESCAPE = 6
+"""Characters. An error that is nearer to the end says only that the text was cut there."""
 
 
 class JSONReader(Generic[T]):
@@ -37,8 +43,7 @@ class JSONReader(Generic[T]):
 
     def read(self, text: bytes) -> T:
         """Return the value. Raises UnreadableError."""
-        if len(text) > MOST_BRACKETS and text.count(b"{") + text.count(b"[") > MOST_BRACKETS:
-            raise UnreadableError(f"a body has more than {MOST_BRACKETS} brackets")
+        _require_few_brackets(text)
         try:
             return self._decode(text)
         except _REFUSED:
@@ -56,6 +61,22 @@ class JSONReader(Generic[T]):
             return list(map(self._decode, texts))
         except _REFUSED:
             return [self.read(text) for text in texts]
+
+    def read_begun(self, text: bytes) -> list[T]:
+        """Return the elements of the array that *text* is, or is a beginning of, as far as they came whole.
+
+        Raises UnreadableError if it is neither.
+        """
+        _require_few_brackets(text)
+        try:
+            return msgspec.json.decode(text, type=list[self._shape])  # type: ignore[name-defined]
+        except _REFUSED:
+            pass  # most often cut, perhaps with half characters
+        try:
+            elements = _elements_begun(codecs.getincrementaldecoder("utf-8")().decode(text))
+            return [msgspec.convert(element, self._shape) for element in elements]
+        except _REFUSED:
+            raise UnreadableError("a body is no JSON array, nor the beginning of one") from None
 
 
 _OBJECTS: JSONReader[dict[str, Any]] = JSONReader(dict[str, Any])
@@ -103,6 +124,35 @@ def well_formed(value: T, shape: type[T], *, source: bytes) -> T:
         whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return msgspec.json.decode(whole, type=shape)
     return value
+
+
+def _require_few_brackets(text: bytes) -> None:
+    if len(text) > MOST_BRACKETS and text.count(b"{") + text.count(b"[") > MOST_BRACKETS:
+        raise UnreadableError(f"a body has more than {MOST_BRACKETS} brackets")
+
+
+def _elements_begun(text: str) -> list[Any]:
+    """Read an array one element at a time. Raises ValueError where it is no beginning of one."""
+    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    text = text.strip(_SPACE)
+    if text[:1] != "[":
+        raise ValueError
+    last = len(text) - text.endswith("]")
+    at = len(text) - len(text[1:].lstrip(_SPACE))
+    values: list[Any] = []
+    while at < last:
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            if error.pos + _LONGEST_ESCAPE > len(text) or error.msg.startswith("Unterminated string"):
+                break  # cut there
+            raise
+        separator = _SEPARATOR.match(text, at)
+        if separator is None:
+            raise ValueError
+        values.append(value)
+        at = separator.end()
+    return values
 
 
 def _children(value: object) -> Sequence[object]:

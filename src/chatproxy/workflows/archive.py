@@ -8,7 +8,6 @@ ever waits for any of it.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from chatproxy import capture
 from chatproxy.clock import Clock
@@ -17,6 +16,7 @@ from chatproxy.journal import MemoryJournal
 from chatproxy.model import Exchange
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import PutStatus, SealedTurn, TranscriptStore
+from chatproxy.tasks import aside
 from chatproxy.telemetry import Log, Metrics, TurnOutcome
 from chatproxy.wire import Dialects
 from chatproxy.wire.base import OriginRules
@@ -26,7 +26,6 @@ from chatproxy.workflows.seal import FirstKeys, Sealer
 from chatproxy.workflows.subjects import Person, Subjects
 
 _log = Log("archive")
-T = TypeVar("T")
 
 _BATCH = 256
 _STRIDE = 8
@@ -34,8 +33,6 @@ _STRIDE = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
 _PUT_BYTES = 4 << 20
-_LONG = 256 << 10
-"""Bytes of an exchange from which on it is read in a thread: some milliseconds of parsing."""
 _MOST_FAULTS = 5
 """How often a turn that cannot be sealed, though the store answers, is tried before it is given up."""
 
@@ -148,10 +145,7 @@ class Archive:
         try:
             exchange = pending.exchange
             if pending.understood is None:
-                pending.understood = await _aside(
-                    exchange,
-                    lambda: capture.understand(exchange, self._dialects, self._rules, self._capture_limit),
-                )
+                pending.understood = await aside(lambda: self._understand(exchange), size=exchange.size)
             if pending.place is None:
                 pending.place = await self._places.find(exchange, pending.understood)
                 pending.understood = _without_repeated(pending.understood, pending.place.repeated)
@@ -172,6 +166,13 @@ class Archive:
             self._conclude(pending, TurnOutcome.EXPIRED if turn is Reason.EXPIRED else TurnOutcome.NOT_STORED)
             return None
         return _Attempt(pending, person, turn)
+
+    def _understand(self, exchange: Exchange) -> capture.Understood:
+        try:
+            return capture.understand(exchange, self._dialects, self._rules, limit=self._capture_limit)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the turn: its bytes are kept
+            _log.error("an exchange could not be read, and is kept as bytes", failure=error)
+            return capture.keep_raw(exchange)
 
     async def _settle(self, attempt: _Attempt, status: PutStatus | None) -> None:
         """Act on the store's answer to one put."""
@@ -217,11 +218,6 @@ class Archive:
         if pending.understood is not None:
             self._metrics.ends.labels(pending.understood.end).inc()
         self._journal.release(pending.exchange)
-
-
-async def _aside(exchange: Exchange, work: Callable[[], T]) -> T:
-    """Do *work* on an exchange; in a thread where it is so long that running chats would feel it."""
-    return await asyncio.to_thread(work) if exchange.size > _LONG else work()
 
 
 def _portions(attempts: Sequence[_Attempt]) -> Iterator[list[_Attempt]]:

@@ -1,24 +1,31 @@
-"""Whose turn is it, and where in which conversation? Found by identity, else by the history that is sent again (R13).
+"""Whose turn is it, and where in which conversation? Found by identity, the dialect's own names, or history (R13).
 
-A client resends the whole conversation with each request. What matches a kept turn tells which turn the new one
-follows; it is not stored again, and keeps the time it was first received. What matches nothing is not stored either:
-it may have expired here and live on only in the client.
+1. A client resends the whole conversation with each request. What matches a kept turn tells which turn the new one
+   follows; it is not stored again, and keeps the time it was first received. What matches nothing is not stored
+   either: it may have expired here and live on only in the client.
+2. Where the backend remembers, the client names the answer that it continues instead, or the conversation. Such names
+   are the client's words, so they count within the person only: the same name of two people is two conversations,
+   and of nobody's conversations none is found by its own (security D4). An answer of nobody's is, as by its words.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from chatproxy import history
 from chatproxy.capture import Understood
 from chatproxy.crypto.pseudonyms import Pseudonymizer
-from chatproxy.model import Caller, ConversationTag, Exchange, SubjectTag, TurnId
+from chatproxy.model import Caller, ConversationSource, ConversationTag, Exchange, SubjectTag, TurnId
 from chatproxy.ports import TranscriptStore
 
 _MOST_RECENT = 10_000
 _DEEPEST_BRANCH = 32
 """How many answers back a branch is looked for, where the resent history does not end with a kept turn."""
+
+
+CONVERSATION_SOURCES = tuple(ConversationSource)
+"""The usual order: the first source that names a conversation decides; where none does, it is a new one."""
 
 _Known = tuple[SubjectTag, ConversationTag, TurnId]
 
@@ -45,8 +52,15 @@ class Places:
     """Finds the place of each turn."""
 
     def __init__(
-        self, store: TranscriptStore, pseudonyms: Pseudonymizer, *, random: Callable[[int], bytes]
+        self,
+        store: TranscriptStore,
+        pseudonyms: Pseudonymizer,
+        *,
+        random: Callable[[int], bytes],
+        sources: Sequence[ConversationSource] = CONVERSATION_SOURCES,
     ) -> None:
+        """``sources``: which of them name a conversation, the strongest first."""
+        self._sources = tuple(sources)
         self._store = store
         self._pseudonyms = pseudonyms
         self._random = random
@@ -56,28 +70,38 @@ class Places:
     async def find(self, exchange: Exchange, understood: Understood) -> Place:
         """Find the place of a turn. Raises StoreUnavailableError."""
         caller = exchange.caller
-        subject = self._named_subject(caller)
-        named = self._named_conversation(caller)
-        keyed = self._pseudonyms.history_hasher(subject)
+        named_subject = self._named_subject(caller)
+        by_dialect = self._conversation_of_dialect(exchange, understood) if named_subject else None
+        keyed = self._pseudonyms.history_hasher(named_subject)
         path = history.Path((*understood.history, *understood.transcript.input))
-        known, length = await self._follow(subject, path.positions(keyed))
-        if known is not None:
-            subject, conversation, after = known
-        else:
-            subject = subject or SubjectTag(self._random(16))
-            conversation, after = ConversationTag(self._random(16)), None
-        conversation = named or conversation
-        heads = path.heads(understood.transcript.output, keyed) if understood.transcript.parsed else ()
-        self._remember(heads, (subject, conversation, exchange.turn))
         resent = len(understood.history)
+
+        def positions() -> Iterator[history.Position]:
+            if understood.continues is not None:
+                yield history.Position(resent, history.name_head(understood.continues, keyed))
+            yield from path.positions(keyed)
+            if by_dialect is not None:
+                yield history.Position(resent, keyed(by_dialect))  # 16 bytes, never one of the 32 of a digest
+
+        known, length = await self._follow(named_subject, positions())
+        subject = known[0] if known else named_subject or SubjectTag(self._random(16))
+        names = {
+            ConversationSource.IDENTITY: self._named_conversation(caller),
+            ConversationSource.DIALECT: by_dialect,
+            ConversationSource.HISTORY: known[1] if known else None,
+        }
+        named = next((name for source in self._sources if (name := names[source])), None)
+        conversation = named or ConversationTag(self._random(16))
+        heads = tuple(dict.fromkeys(_heads(understood, path, keyed, by_dialect)))
+        self._remember(heads, (subject, conversation, exchange.turn))
         return Place(
             subject,
             conversation,
-            after,
+            known[2] if known else None,
             heads,
             unmatched=max(0, resent - length),
             repeated=max(0, length - resent),
-            is_stray=self._named_subject(caller) is None,
+            is_stray=named_subject is None,
         )
 
     def _named_subject(self, caller: Caller) -> SubjectTag | None:
@@ -92,6 +116,16 @@ class Places:
             return None
         return self._pseudonyms.conversation_tag(
             tenant=caller.tenant, subject=caller.subject or "", conversation=caller.conversation
+        )
+
+    def _conversation_of_dialect(self, exchange: Exchange, understood: Understood) -> ConversationTag | None:
+        if understood.conversation is None or ConversationSource.DIALECT not in self._sources:
+            return None
+        caller = exchange.caller
+        # Zero bytes are in no header, so no id that identity gives can be taken for one of a dialect.
+        name = f"\0{exchange.dialect}\0{understood.conversation}"
+        return self._pseudonyms.conversation_tag(
+            tenant=caller.tenant, subject=caller.subject or "", conversation=name
         )
 
     def forget(self, place: Place) -> None:
@@ -131,3 +165,18 @@ class Places:
             self._recent[head] = known if before is not None and before[0] == subject else None
         while len(self._recent) > _MOST_RECENT:
             self._recent.popitem(last=False)
+
+
+def _heads(
+    understood: Understood, path: history.Path, keyed: history.Keyed, conversation: ConversationTag | None
+) -> Iterator[bytes]:
+    """Yield all by which a later turn can find this one."""
+    if not understood.transcript.parsed:
+        return
+    # What is said after an answer that is only referred to could be said at any place: alone, it tells nothing.
+    if understood.continues is None or any(path.positions(keyed)):
+        yield from path.heads(understood.transcript.output, keyed)
+    for name in understood.reply_ids:
+        yield history.name_head(name, keyed)
+    if conversation is not None:
+        yield keyed(conversation)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from chatproxy import codec
 from chatproxy.capture import Understood
@@ -13,6 +14,7 @@ from chatproxy.model import Exchange, Origin, Part, StreamEnd, SubjectTag, Trans
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import SealedGroup, SealedTurn
+from chatproxy.tasks import aside
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.annotate import VERSION, Eligible, GroupNote, TurnFacts, TurnNote
 from chatproxy.workflows.decide import Policy, part_class
@@ -97,7 +99,7 @@ class Sealer:
         facts = TurnFacts(
             v=VERSION,
             conversation=place.conversation.hex(),
-            dialect=exchange.dialect,
+            dialect=exchange.dialect.partition(":")[0],  # which of the described chats is not told
             received_at=exchange.received_at,
             node=self._node,
             model=understood.transcript.model,
@@ -107,21 +109,16 @@ class Sealer:
         sealed = []
         notes = []
         for group in groups:
-            payload = codec.encode_group(understood.transcript, _of_class(group.part))
-            blob = seal_record(
-                RecordHeader(
-                    flags=_flags(understood.end, payload),
-                    grounds=_grounds(group.decision),
-                    generation=generation,
-                    expires_at=group.expires_at,
-                    turn=exchange.turn,
-                ),
-                subject_key=key,
-                epoch_key=await self._keys.epoch_key(epoch_day(group.expires_at)),
+            seal = partial(
+                _seal_group,
+                group,
+                exchange,
+                understood,
                 subject=place.subject,
+                keys=_Keys(key, await self._keys.epoch_key(epoch_day(group.expires_at)), generation),
                 metadata=facts.record_metadata(group.number),
-                payload=payload.data,
             )
+            blob = await aside(seal, size=exchange.size)
             sealed.append(SealedGroup(group.number, blob, group.expires_at))
             notes.append(_note(group, size=len(blob)))
         note = self._turn_note(exchange, understood, place, notes, events, now=now)
@@ -187,6 +184,43 @@ class Sealer:
             unmatched=place.unmatched,
             groups=tuple(notes),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What one group is sealed under."""
+
+    subject: DataKey
+    epoch: DataKey
+    generation: int
+
+
+def _seal_group(
+    group: _Group,
+    exchange: Exchange,
+    understood: Understood,
+    *,
+    subject: SubjectTag,
+    keys: _Keys,
+    metadata: bytes,
+) -> bytes:
+    """Serialise, compress and seal the parts of a group."""
+    payload = codec.encode_group(understood.transcript, _of_class(group.part))
+    header = RecordHeader(
+        flags=_flags(understood.end, payload),
+        grounds=_grounds(group.decision),
+        generation=keys.generation,
+        expires_at=group.expires_at,
+        turn=exchange.turn,
+    )
+    return seal_record(
+        header,
+        subject_key=keys.subject,
+        epoch_key=keys.epoch,
+        subject=subject,
+        metadata=metadata,
+        payload=payload.data,
+    )
 
 
 def _classes(transcript: Transcript) -> list[Origin]:

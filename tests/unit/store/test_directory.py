@@ -106,7 +106,7 @@ def test_a_socket_directory_that_others_can_write_to_is_refused(
 ) -> None:
     deep = tmp_path.joinpath(*["a-rather-long-name"] * 8)
     # pytest's own directory may be too long a name for a socket.
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setattr("tempfile.tempdir", short)
         socket_path(deep).parent.chmod(0o777)
 

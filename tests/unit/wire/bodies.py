@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from chatproxy.model import Message, Part
+from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.anthropic_messages import AnthropicMessages
 from chatproxy.wire.base import ChatReply, ChatRequest, OriginRules
 from chatproxy.wire.openai_chat import OpenAIChat
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "wire"
 RULES = OriginRules()
+SPOKEN = Dialects(DIALECTS)
 OPENAI = OpenAIChat()
 ANTHROPIC = AnthropicMessages()
 PNG = {

@@ -227,6 +227,13 @@ def test_the_content_of_a_result_is_read(content: object, expected: dict[str, An
     assert request.messages[0].parts[0].body == {"id": "1", "is_error": True, **expected}
 
 
+def test_only_a_true_error_is_one() -> None:
+    block = {"type": "tool_result", "tool_use_id": "1", "is_error": 1, "content": "t"}
+    request = anthropic_request({"role": "user", "content": [block]})
+
+    assert request.messages[0].parts[0].body == {"id": "1", "text": "t"}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -399,9 +406,22 @@ def test_deltas_without_a_start_begin_a_block() -> None:
     ]
 
 
-def test_unknown_deltas_are_kept_as_they_came() -> None:
+def test_blocks_are_in_the_order_of_their_indexes() -> None:
+    reply = anthropic_stream(delta("text_delta", 4, text="b"), delta("text_delta", 1, text="a"))
+
+    assert text_of(reply.output[0]) == "ab"
+
+
+def test_a_block_that_was_cut_before_its_first_word_says_nothing() -> None:
+    assert anthropic_stream(start({"type": "text", "text": ""})).output == ()
+
+
+def test_unknown_deltas_are_kept_as_they_came_but_for_signatures() -> None:
     reply = anthropic_stream(
-        start({"type": "hologram"}), delta("light_delta", light=3), delta("text_delta", text="x")
+        start({"type": "hologram"}),
+        delta("light_delta", light=3),
+        delta("signature_delta", signature="s"),
+        delta("text_delta", text="x"),
     )
 
     assert said(reply.output[0].parts) == [

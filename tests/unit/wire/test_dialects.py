@@ -4,9 +4,13 @@ import json
 
 import pytest
 
-from chatproxy import wire
 from chatproxy.model import Message
+from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import Dialect, Failure, first_new
+from chatproxy.wire.json_chat import JSONChat
+from chatproxy.wire.json_chat_description import read_descriptions
+
+SPOKEN = Dialects(DIALECTS)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,18 @@ from chatproxy.wire.base import Dialect, Failure, first_new
         ("POST", "/openai/deployments/x/chat/completions", "openai_chat"),
         ("POST", "/v1/messages", "anthropic_messages"),
         ("POST", "/anthropic/v1/messages", "anthropic_messages"),
+        ("POST", "/v1/responses", "openai_responses"),
+        ("POST", "/openai/responses/", "openai_responses"),
+        ("POST", "/v1beta/models/gemini-pro:generateContent", "gemini"),
+        ("POST", "/v1beta/models/gemini-pro%3AstreamGenerateContent", "gemini"),
+        ("POST", "/v1/projects/p/locations/l/publishers/google/models/g:streamGenerateContent", "gemini"),
+        ("POST", "/api/chat", "ollama"),
+        ("POST", "/ollama/api/generate", "ollama"),
+        ("GET", "/v1/responses", None),
+        ("POST", "/v1/responses/resp_1/cancel", None),
+        ("POST", "/v1/responses/input_tokens", None),
+        ("POST", "/v1beta/models/gemini-pro:countTokens", None),
+        ("POST", "/api/embed", None),
         ("GET", "/v1/chat/completions", None),
         ("GET", "/v1/messages", None),
         ("post", "/v1/messages", None),
@@ -29,39 +45,37 @@ from chatproxy.wire.base import Dialect, Failure, first_new
     ],
 )
 def test_a_dialect_claims_its_own_path(method: str, path: str, name: str | None) -> None:
-    dialect = wire.find_dialect(method, path)
+    dialect = SPOKEN.find(method, path)
 
     assert (dialect.name if dialect else None) == name
 
 
-@pytest.mark.parametrize("dialect", wire.DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_a_dialect_is_found_by_its_name(dialect: Dialect) -> None:
-    assert wire.dialect_named(dialect.name) is dialect
+    assert SPOKEN.named(dialect.name) is dialect
 
 
 def test_an_unknown_name_finds_none() -> None:
-    assert wire.dialect_named("raw") is None
+    assert SPOKEN.named("raw") is None
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/responses",
         "/v1/completions",
         "/v1/messages/batches",
-        "/v1beta/models/gemini-pro:generateContent",
-        "/v1beta/models/gemini-pro:streamGenerateContent",
+        "/v1beta/models/gemini-pro:generateMessage",
         "/v1/projects/p/publishers/anthropic/models/claude:streamRawPredict",
-        "/api/chat",
-        "/api/generate",
+        "/chat",
+        "/generate",
         "/model/m/converse-stream",
         "/model/m/invoke",
         "/v1/threads/t/runs",
     ],
 )
 def test_a_chat_of_no_dialect_is_noticed(path: str) -> None:
-    assert wire.looks_like_chat("POST", path)
-    assert not wire.looks_like_chat("GET", path)
+    assert SPOKEN.looks_like_chat("POST", path)
+    assert not SPOKEN.looks_like_chat("GET", path)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +83,11 @@ def test_a_chat_of_no_dialect_is_noticed(path: str) -> None:
     [
         "/v1/chat/completions",
         "/v1/messages",
+        "/v1/responses",
+        "/v1beta/models/gemini-pro:generateContent",
+        "/v1beta/models/gemini-pro:streamGenerateContent",
+        "/api/chat",
+        "/api/generate",
         "/v1/messages/count_tokens",
         "/v1/embeddings",
         "/v1/models",
@@ -78,7 +97,7 @@ def test_a_chat_of_no_dialect_is_noticed(path: str) -> None:
     ],
 )
 def test_what_is_captured_or_no_chat_is_not_warned_of(path: str) -> None:
-    assert not wire.looks_like_chat("POST", path)
+    assert not SPOKEN.looks_like_chat("POST", path)
 
 
 FAILURE = Failure(
@@ -86,9 +105,9 @@ FAILURE = Failure(
 )
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/models", "/"])
 def test_an_error_is_in_the_shape_of_openai_by_default(path: str) -> None:
-    assert json.loads(wire.render_failure(path, FAILURE)) == {
+    assert json.loads(SPOKEN.render_failure("POST", path, FAILURE)) == {
         "error": {
             "message": "The backend cannot be reached.",
             "type": "server_error",
@@ -99,11 +118,51 @@ def test_an_error_is_in_the_shape_of_openai_by_default(path: str) -> None:
 
 
 def test_an_error_is_in_the_shape_of_anthropic_where_that_is_spoken() -> None:
-    assert json.loads(wire.render_failure("/v1/messages", FAILURE)) == {
+    assert json.loads(SPOKEN.render_failure("POST", "/v1/messages", FAILURE)) == {
         "type": "error",
         "error": {"type": "api_error", "message": "The backend cannot be reached."},
         "request_id": "r-1",
     }
+
+
+def test_an_error_is_in_the_shape_of_gemini_where_that_is_spoken() -> None:
+    assert json.loads(SPOKEN.render_failure("POST", "/v1beta/models/g:generateContent", FAILURE)) == {
+        "error": {
+            "code": 502,
+            "message": "The backend cannot be reached.",
+            "status": "INTERNAL",
+            "details": [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": "UPSTREAM_UNREACHABLE",
+                    "domain": "chatproxy",
+                    "metadata": {"request_id": "r-1"},
+                }
+            ],
+        }
+    }
+
+
+def test_an_error_is_in_the_shape_of_ollama_where_that_is_spoken() -> None:
+    assert json.loads(SPOKEN.render_failure("POST", "/api/chat", FAILURE)) == {
+        "error": "The backend cannot be reached."
+    }
+
+
+def test_an_error_for_another_method_is_in_the_dialect_of_the_path() -> None:
+    assert SPOKEN.render_failure("GET", "/api/chat", FAILURE) == SPOKEN.render_failure(
+        "POST", "/api/chat", FAILURE
+    )
+
+
+def test_of_two_dialects_that_claim_a_path_the_first_speaks() -> None:
+    (described,) = read_descriptions('[bot]\npath = "/api/chat"\nrequest_text = "q"\nreply_text = "a"')
+    both = Dialects([JSONChat(described), *DIALECTS])
+    found = both.find("POST", "/api/chat")
+
+    assert found is not None
+    assert found.name == "json:bot"
+    assert both.find("POST", "/api/generate") is both.named("ollama")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +180,8 @@ def test_an_error_is_in_the_shape_of_anthropic_where_that_is_spoken() -> None:
 def test_a_status_has_a_type_in_each_dialect(status: int, openai: str, anthropic: str) -> None:
     failure = Failure(status, "c", "m", "r")
 
-    assert json.loads(wire.render_failure("/", failure))["error"]["type"] == openai
-    assert json.loads(wire.render_failure("/v1/messages", failure))["error"]["type"] == anthropic
+    assert json.loads(SPOKEN.render_failure("POST", "/", failure))["error"]["type"] == openai
+    assert json.loads(SPOKEN.render_failure("POST", "/v1/messages", failure))["error"]["type"] == anthropic
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_half_a_character_is_read_into_the_shape_asked_for() -> None:
 
     reader = JSONReader(Shape)
 
-    assert reader.read(b'{"b": "\\ud83d", "a": 1}').a == 1
+    assert reader.read(b'{"b": ["\\ud83d", 0.5], "a": 1}').a == 1
     with pytest.raises(UnreadableError):
         reader.read(b'{"b": "\\ud83d", "a": "1"}')
 
@@ -102,3 +102,46 @@ def test_nesting_is_bounded() -> None:
 
 def test_json_text_is_compact_and_keeps_characters() -> None:
     assert json_text({"ville": "Nîmes", "n": [1, 2.5, None]}) == '{"ville":"Nîmes","n":[1,2.5,null]}'
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("[]", []),
+        ("[", []),
+        (' [ {"a":1} \n, {"b":2}\n]\n', [{"a": 1}, {"b": 2}]),
+        ('[{"a":1},{"b":', [{"a": 1}]),
+        ('[{"a":1},{"b":"x', [{"a": 1}]),
+        ('[{"a":1}\n', [{"a": 1}]),
+        ('[{"a":1},', [{"a": 1}]),
+        ('[{"a":"\\ud83d"}, {"b":"\\ud8', [{"a": "\ud83d"}]),
+        ('[{"a":"é"},{"b":"é', [{"a": "é"}]),
+    ],
+)
+def test_an_array_is_read_as_far_as_its_elements_came(text: str, expected: list[object]) -> None:
+    reader: JSONReader[dict[str, object]] = JSONReader(dict[str, object])
+
+    assert reader.read_begun(text.encode()) == expected
+    assert reader.read_begun(text.encode() + b"\xc3") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b'[{"a":1} {"b":2}]',
+        b'[{"a":1}] [{"b":2}]',
+        b"[1, 2]",
+        b'[{"a":1}, garbage and more of it]',
+        b'[{"a":NaN}, {"b":2}]',
+        b'[{"a":"\xff"}]',
+        b"[" + b"[" * (MOST_BRACKETS + 1),
+        b'[{"a":' + b"[" * 100_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_not_the_beginning_of_an_array_is_unreadable(text: bytes) -> None:
+    reader: JSONReader[dict[str, object]] = JSONReader(dict[str, object])
+    with pytest.raises(UnreadableError):
+        reader.read_begun(text)

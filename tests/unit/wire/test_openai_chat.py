@@ -127,6 +127,12 @@ def test_a_message_without_content_has_no_parts(content: object) -> None:
     assert openai_request({"role": "user", "content": content}).messages == (Message("user", ()),)
 
 
+def test_a_refusal_sent_back_as_a_part_is_one() -> None:
+    message = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I can't."}]}
+
+    assert said(openai_request(message).messages[0].parts) == [("refusal", "assistant", {"text": "I can't."})]
+
+
 def test_content_of_an_odd_type_is_kept() -> None:
     assert said(openai_request({"role": "user", "content": {"a": 1}}).messages[0].parts) == [
         ("other", "typed", {"a": 1})
@@ -522,7 +528,10 @@ def test_an_error_event_is_known_in_each_shape(event: dict[str, Any], code: str)
 
 def test_empty_events_comments_and_unknown_events_do_no_harm() -> None:
     body = b": ping\n\ndata:\n\n" + streamed(
-        {"object": "x.y"}, {"choices": []}, chunk({"content": "a"}, "stop")
+        {"object": "x.y"},
+        {"choices": []},
+        {"choices": [{"content_filter_results": {}}]},
+        chunk({"content": "a"}, "stop"),
     )
     reply = OPENAI.read_reply(200, "text/event-stream", body, RULES)
 

@@ -31,7 +31,7 @@ from chatproxy.wire.sse import LONGEST_LINE, MOST_LINES, EventStream, is_event_s
         pytest.param(
             b"data: \xe2\x80\xa8 \x00 \x0b\n\n", [b"\xe2\x80\xa8 \x00 \x0b"], id="no other line ends"
         ),
-        pytest.param(b"data: a: b\n\n", [b"a: b"], id="colons in the value"),
+        pytest.param(b"data: a: b\n\ndata::c\n\n", [b"a: b", b":c"], id="colons in the value"),
     ],
 )
 def test_a_stream_gives_its_events(body: bytes, data: list[bytes]) -> None:

@@ -6,9 +6,13 @@
     call.write(piece, more_body=False)
     head = await call.head()
     piece, more = await call.read()
+
+or, after the head of a 101 that was asked for::
+
+    connection, rest = call.switch(user)
 """
 
-from chatproxy.web.upstream.connection import UpstreamCall
+from chatproxy.web.upstream.connection import Connection as UpstreamConnection, UpstreamCall
 from chatproxy.web.upstream.errors import (
     UpstreamAbortedError,
     UpstreamError,
@@ -22,6 +26,7 @@ __all__ = [
     "Upstream",
     "UpstreamAbortedError",
     "UpstreamCall",
+    "UpstreamConnection",
     "UpstreamError",
     "UpstreamProtocolError",
     "UpstreamTimeoutError",

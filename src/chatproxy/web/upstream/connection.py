@@ -43,11 +43,36 @@ class Pool(Protocol):
         """Open a new connection. Raises UpstreamError."""
 
 
+class User(Protocol):
+    """What a connection and the pool need of who uses the connection: a call, or a tunnel it has become."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes have arrived."""
+
+    def ended(self) -> bool:
+        """The upstream sends nothing more; return whether the connection stays open for the other direction."""
+
+    def lost(self, cause: Exception | None) -> None:
+        """The connection has ended, in order if there is no *cause*."""
+
+    def rearm(self) -> None:
+        """The upstream has begun or ceased to take what is sent (``is_write_paused``)."""
+
+    def wake(self) -> None:
+        """The upstream takes again what is sent."""
+
+    def sweep(self, now: float) -> None:
+        """Time has passed."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+
 class Connection(asyncio.Protocol):
-    """A connection, while it serves a call and while it is idle."""
+    """A connection, while it serves a call, after it has become a tunnel, and while it is idle."""
 
     def __init__(self, pool: Pool) -> None:
-        self.call: UpstreamCall | None = None
+        self.call: User | None = None
         self.is_reused = False
         self.is_write_paused = False
         self.idle_since = 0.0
@@ -87,6 +112,10 @@ class Connection(asyncio.Protocol):
         else:
             self.call.received(data)
 
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol."""
+        return self.call is not None and self.call.ended()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._pool.forget(self)
@@ -125,6 +154,7 @@ class UpstreamCall:
         "_is_sent",
         "_left",
         "_may_replay",
+        "_may_switch",
         "_pool",
         "_reader",
         "_replay",
@@ -139,6 +169,7 @@ class UpstreamCall:
         is_head_request: bool,
         length: int | None,
         drop: frozenset[bytes],
+        may_switch: bool,
         replay: bytes | None,
     ) -> None:
         self._connection: Connection | None
@@ -149,6 +180,7 @@ class UpstreamCall:
         self._is_head_request = is_head_request
         self._left = length
         self._drop = drop
+        self._may_switch = may_switch
         self._replay = replay
         self._may_replay = False
         self._is_sent = False
@@ -212,6 +244,17 @@ class UpstreamCall:
             self.rearm()
         return piece, bool(reader.pieces) or not reader.is_complete
 
+    def switch(self, user: User) -> tuple[Connection, bytes]:
+        """Give the connection, which is no longer HTTP after a 101, to *user*, with what arrived behind the head.
+
+        Nothing more arrives until its reading is resumed. Raises UpstreamError if it has been lost.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            raise self._error or UpstreamAbortedError("the request to the upstream was given up")
+        connection.call = user
+        return connection, self._reader.rest
+
     def abort(self) -> None:
         """Close the connection at once, unless the response has arrived. Never raises; may be called again."""
         self._replay = None
@@ -243,6 +286,10 @@ class UpstreamCall:
                 self._connection.transport.pause_reading()
             self.rearm()
         self.wake()
+
+    def ended(self) -> bool:
+        """See User."""
+        return False
 
     def lost(self, cause: Exception | None) -> None:
         """The connection has ended, in order if there is no *cause*."""
@@ -290,7 +337,9 @@ class UpstreamCall:
 
     def _begin(self, connection: Connection) -> None:
         self._connection = connection
-        self._reader = ResponseReader(to_head_request=self._is_head_request, drop=self._drop)
+        self._reader = ResponseReader(
+            to_head_request=self._is_head_request, drop=self._drop, may_switch=self._may_switch
+        )
         self._is_read_paused = False
         self._deadline = math.inf
         connection.call = self
@@ -328,6 +377,10 @@ class UpstreamCall:
 
     def _end(self) -> None:
         """The response has arrived: the connection is free."""
+        if self._reader.has_switched and self._connection is not None:
+            self._deadline = math.inf
+            self._connection.transport.pause_reading()
+            return
         connection, self._connection = self._connection, None
         if connection is None:
             return

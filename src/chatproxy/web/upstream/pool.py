@@ -61,24 +61,26 @@ class Upstream:
         length: int | None,
         body: bytes = b"",
         more_body: bool = False,
+        may_switch: bool = False,
     ) -> UpstreamCall:
         """Send a request's head together with *body*, which is the whole or the first piece of the body.
 
-        *target*, *headers* and *length* are as ``chatproxy.forwarding`` makes them. Raises UpstreamUnreachableError
-        or UpstreamTimeoutError, and RefusedRequestError for what would not be one request.
+        *target*, *headers* and *length* are as ``chatproxy.forwarding`` makes them. *may_switch*: they ask for a
+        WebSocket, which gets a connection of its own. Raises UpstreamUnreachableError or UpstreamTimeoutError, and RefusedRequestError for what would not be one request.
         """
         head = b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (method, target, b"\r\n".join(map(b": ".join, headers)))
         # One line for each header and two more: no value has smuggled one in.
         lines = len(headers) + 2
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
             raise RefusedRequestError("bad_header", "the request has a line break in its head")
-        connection = self._take_idle() or await self.connect()
+        connection = (None if may_switch else self._take_idle()) or await self.connect()
         call = UpstreamCall(
             self,
             connection,
             is_head_request=method == b"HEAD",
             length=length,
             drop=self._drop,
+            may_switch=may_switch,
             replay=head if length == 0 and method in _SAFE_METHODS else None,
         )
         call.send(head, body, more_body=more_body)

@@ -10,7 +10,13 @@ from typing import NoReturn
 
 import httptools
 
-from chatproxy.forwarding import Framing, RefusedResponseError, ResponseHead, response_head
+from chatproxy.forwarding import (
+    SWITCHING_PROTOCOLS,
+    Framing,
+    RefusedResponseError,
+    ResponseHead,
+    response_head,
+)
 from chatproxy.web.upstream.errors import UpstreamAbortedError, UpstreamProtocolError
 
 _MOST_HEADERS = 200
@@ -27,7 +33,8 @@ class ResponseReader:
 
     ``head`` is None until it has arrived. ``pieces`` are what was read of the body, cut as it was cut by the network
     and by the upstream's chunks; the reader takes what it hands on. ``is_reusable`` says that the connection is in a
-    known state after the response: nothing follows it, and the upstream keeps it open.
+    known state after the response: nothing follows it, and the upstream keeps it open. ``has_switched`` says that the
+    connection is no longer HTTP, and ``rest`` is what came behind the head by then.
     """
 
     __slots__ = (
@@ -36,25 +43,32 @@ class ResponseReader:
         "_headers",
         "_informational",
         "_keep_alive",
+        "_may_switch",
         "_parser",
         "_reason",
         "_since_body",
         "_to_head_request",
         "buffered",
         "has_started",
+        "has_switched",
         "head",
         "is_complete",
         "is_reusable",
         "pieces",
+        "rest",
     )
 
-    def __init__(self, *, to_head_request: bool, drop: frozenset[bytes]) -> None:
+    def __init__(self, *, to_head_request: bool, drop: frozenset[bytes], may_switch: bool = False) -> None:
+        """``may_switch``: the request asked to switch to WebSocket."""
         self.head: ResponseHead | None = None
         self.pieces: deque[bytes] = deque()
         self.buffered = 0
         self.has_started = False
         self.is_complete = False
         self.is_reusable = False
+        self.has_switched = False
+        self.rest = b""
+        self._may_switch = may_switch
         self._to_head_request = to_head_request
         self._drop = drop
         self._headers: list[tuple[bytes, bytes]] = []
@@ -75,6 +89,9 @@ class ResponseReader:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.has_switched and isinstance(error, httptools.HttpParserUpgrade):
+                self.rest = data[error.args[0] :]
+                return
             self.is_reusable = False
             if not self.is_complete:
                 raise self._fault or UpstreamProtocolError(
@@ -123,7 +140,8 @@ class ResponseReader:
         """The head is whole."""
         parser = self._parser
         status = parser.get_status_code()
-        if _CONTINUE <= status < _FIRST_FINAL_STATUS:
+        switches = self._may_switch and status == SWITCHING_PROTOCOLS
+        if _CONTINUE <= status < _FIRST_FINAL_STATUS and not switches:
             self._pass_over()
             return
         http_version = parser.get_http_version()
@@ -140,10 +158,13 @@ class ResponseReader:
                 http_version=http_version,
                 to_head_request=self._to_head_request,
                 drop=self._drop,
+                may_switch=switches,
             )
         except RefusedResponseError as error:
             self._refuse(f"the upstream's answer is refused: {error}")
-        self._keep_alive = parser.should_keep_alive()
+        self.has_switched = switches
+        # One who was asked to switch and did not may yet take what follows for the other protocol.
+        self._keep_alive = parser.should_keep_alive() and not self._may_switch
         # Whether a body comes where there must be none cannot be seen in time: such a connection is not used again.
         self.is_complete = self.head.framing is Framing.NO_BODY
 

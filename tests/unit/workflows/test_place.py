@@ -1,0 +1,221 @@
+"""Where a turn belongs: by identity, by the dialect's own names, by history, within the person."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from chatproxy.capture import Understood
+from chatproxy.crypto.keys import PseudonymKey
+from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.model import (
+    Caller,
+    ConversationTag,
+    Exchange,
+    Message,
+    Origin,
+    Part,
+    PartKind,
+    StreamEnd,
+    SubjectTag,
+    Transcript,
+    TurnId,
+)
+from chatproxy.ports import TranscriptStore
+from chatproxy.workflows.place import ConversationSource, Place, Places
+
+ANA = Caller(subject="ana")
+BEN = Caller(subject="ben")
+NOBODY = Caller()
+
+
+@dataclass
+class Heads:
+    """As much of a store as finds turns."""
+
+    heads: dict[tuple[bytes, bytes], tuple[ConversationTag, TurnId]] = field(default_factory=dict)
+    strays: dict[bytes, SubjectTag] = field(default_factory=dict)
+
+    async def find_head(self, subject: SubjectTag, head: bytes) -> tuple[ConversationTag, TurnId] | None:
+        return self.heads.get((subject, head))
+
+    async def adopt_stray(self, head: bytes) -> SubjectTag | None:
+        return self.strays.get(head)
+
+    def keep(self, turn: TurnId, place: Place) -> None:
+        for head in place.heads:
+            self.heads[place.subject, head] = (place.conversation, turn)
+            if place.is_stray:
+                self.strays[head] = place.subject
+
+
+class Bench:
+    """Places turns one after the other, each as if chatproxy had just been started."""
+
+    def __init__(self, *sources: ConversationSource) -> None:
+        self.store = Heads()
+        self._number = 0
+        self._sources = {"sources": sources} if sources else {}
+
+    def _random(self, size: int) -> bytes:
+        self._number += 1
+        return self._number.to_bytes(size, "big")
+
+    async def place(
+        self, caller: Caller, *, sent: str = "q", dialect: str = "openai_responses", **facts: Any
+    ) -> tuple[TurnId, Place]:
+        """Place a turn in which *sent* is said, a letter a message, in turns, and then answered."""
+        messages = tuple(
+            spoken("assistant" if index % 2 else "user", text) for index, text in enumerate(sent)
+        )
+        history = len(messages) - len(messages) % 2
+        answer = Transcript(input=messages[history:], output=(spoken("assistant", sent.upper()),))
+        understood = Understood(answer, StreamEnd.COMPLETE, history=messages[:history], **facts)
+        turn = TurnId(self._random(16))
+        exchange = Exchange(turn, 0, caller, dialect)
+        pseudonyms = Pseudonymizer(PseudonymKey(bytes(32)))
+        places = Places(
+            cast("TranscriptStore", self.store), pseudonyms, random=self._random, **cast("Any", self._sources)
+        )
+        place = await places.find(exchange, understood)
+        self.store.keep(turn, place)
+        return turn, place
+
+
+def spoken(role: str, text: str) -> Message:
+    return Message(role, (Part(PartKind.TEXT, Origin.TYPED, {"text": text}),))
+
+
+@pytest.mark.parametrize("caller", [ANA, NOBODY], ids=["ana", "nobody"])
+async def test_a_request_that_names_an_answer_continues_it(caller: Caller) -> None:
+    bench = Bench()
+    first, parent = await bench.place(caller, reply_ids=("resp_1", "msg_1"))
+    _, by_reply = await bench.place(caller, sent="a", continues="resp_1", reply_ids=("resp_2",))
+    _, by_item = await bench.place(caller, sent="b", continues="msg_1")
+    _, next_one = await bench.place(caller, sent="c", continues="resp_2")
+
+    assert (by_reply.after, by_item.after) == (first, first)
+    assert {place.conversation for place in (by_reply, by_item, next_one)} == {parent.conversation}
+    assert {place.subject for place in (by_reply, by_item, next_one)} == {parent.subject}
+
+
+async def test_an_answer_is_named_within_its_person() -> None:
+    bench = Bench()
+    _, of_ana = await bench.place(ANA, reply_ids=("resp_1",), conversation="conv_1")
+    _, of_ben = await bench.place(BEN, continues="resp_1", conversation="conv_1")
+
+    assert of_ben.after is None
+    assert of_ben.conversation != of_ana.conversation
+    assert not set(of_ben.heads) & set(of_ana.heads)
+
+
+async def test_an_answer_that_is_not_known_begins_a_conversation() -> None:
+    _, place = await Bench().place(ANA, continues="resp_1")
+
+    assert (place.after, place.unmatched, place.repeated) == (None, 0, 0)
+
+
+async def test_what_is_referred_to_is_not_counted_as_unmatched() -> None:
+    bench = Bench()
+    await bench.place(ANA, reply_ids=("msg_1",))
+    _, place = await bench.place(ANA, sent="q?r", continues="msg_1")
+
+    assert (place.unmatched, place.repeated) == (0, 0)
+
+
+async def test_words_after_an_answer_that_is_only_named_do_not_lead_to_them() -> None:
+    bench = Bench()
+    _, parent = await bench.place(ANA, reply_ids=("resp_1",), sent="x")
+    await bench.place(ANA, sent="q", continues="resp_1")
+    _, other = await bench.place(ANA, sent="qQr")
+
+    assert (other.after, other.unmatched) == (None, 2)
+    assert other.conversation != parent.conversation
+
+
+async def test_words_still_lead_to_what_is_sent_again_beside_a_name() -> None:
+    bench = Bench()
+    first, _ = await bench.place(ANA, sent="q", continues="unknown", reply_ids=("msg_1",))
+    second, _ = await bench.place(ANA, sent="qQr", continues="msg_1")
+    _, third = await bench.place(ANA, sent="qQr" + "qQr".upper()[:1] + "s", continues="unknown")
+
+    assert first != second
+    assert third.after is None
+
+
+async def test_the_id_of_the_dialect_names_the_conversation_and_the_last_turn_is_followed() -> None:
+    bench = Bench()
+    _, first = await bench.place(ANA, conversation="conv_1")
+    second, _ = await bench.place(ANA, sent="r", conversation="conv_1")
+    _, third = await bench.place(ANA, sent="s", conversation="conv_1")
+    _, other = await bench.place(ANA, sent="s", conversation="conv_2")
+
+    assert (third.conversation, third.after) == (first.conversation, second)
+    assert other.conversation != first.conversation
+
+
+async def test_the_same_id_in_two_dialects_or_from_identity_is_another_conversation() -> None:
+    bench = Bench()
+    _, one = await bench.place(ANA, conversation="1", dialect="json:a")
+    _, two = await bench.place(ANA, conversation="1", dialect="json:b")
+    _, identity = await bench.place(Caller(subject="ana", conversation="1"), sent="z")
+
+    assert len({one.conversation, two.conversation, identity.conversation}) == 3
+
+
+async def test_an_id_of_a_dialect_does_not_join_what_is_nobodys() -> None:
+    bench = Bench()
+    _, one = await bench.place(NOBODY, sent="a", conversation="1")
+    _, two = await bench.place(NOBODY, sent="b", conversation="1")
+
+    assert one.subject != two.subject
+    assert one.conversation != two.conversation
+
+
+IDENTITY, DIALECT, HISTORY = ConversationSource
+
+
+@pytest.mark.parametrize(
+    "sources, strongest",
+    [
+        ((IDENTITY, DIALECT, HISTORY), IDENTITY),
+        ((DIALECT, IDENTITY, HISTORY), DIALECT),
+        ((HISTORY, DIALECT, IDENTITY), HISTORY),
+        ((DIALECT,), DIALECT),
+        ((HISTORY,), HISTORY),
+    ],
+)
+async def test_the_strongest_source_names_the_conversation(
+    sources: tuple[ConversationSource, ...], strongest: ConversationSource
+) -> None:
+    named = Caller(subject="ana", conversation="i")
+    bench = Bench(*sources)
+    _, by_identity = await Bench().place(named)
+    _, by_dialect = await Bench().place(ANA, conversation="d")
+    _, by_history = await bench.place(ANA, reply_ids=("resp_1",))
+    _, place = await bench.place(named, sent="r", conversation="d", continues="resp_1")
+
+    names = {IDENTITY: by_identity, DIALECT: by_dialect, HISTORY: by_history}
+    assert place.conversation == names[strongest].conversation
+
+
+async def test_a_source_that_is_left_out_names_nothing() -> None:
+    bench = Bench(HISTORY)
+    _, one = await bench.place(ANA, sent="a", conversation="1")
+    _, two = await bench.place(ANA, sent="b", conversation="1")
+
+    assert one.conversation != two.conversation
+
+
+async def test_nothing_leads_to_what_could_not_be_read() -> None:
+    store = Heads()
+    places = Places(
+        cast("TranscriptStore", store),
+        Pseudonymizer(PseudonymKey(bytes(32))),
+        random=bytes,
+    )
+    raw = Understood(
+        Transcript((), (), parsed=False), StreamEnd.COMPLETE, reply_ids=("resp_1",), conversation="c"
+    )
+
+    assert (await places.find(Exchange(TurnId(bytes(16)), 0, ANA, "openai_responses"), raw)).heads == ()
