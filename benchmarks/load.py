@@ -1,10 +1,12 @@
 """A closed-loop load generator: each connection sends its next request when the last answer is whole.
 
-``python load.py PORT PATH CONNECTIONS SECONDS [HEADER ...]`` prints JSON: requests, seconds, reads, errors.
+``python load.py PORT PATH CONNECTIONS SECONDS [HEADER ...]`` prints JSON: requests, seconds, reads, errors
+and the median time to the first byte of an answer.
 """
 
 import asyncio
 import json
+import statistics
 import sys
 import time
 
@@ -31,10 +33,14 @@ class Client(asyncio.Protocol):
 
     def send(self):
         self.parser = httptools.HttpResponseParser(self)
+        self.sent_at = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data):
         self.total["reads"] += 1
+        if self.sent_at is not None:
+            self.total["first_bytes"].append(time.perf_counter() - self.sent_at)
+            self.sent_at = None
         self.parser.feed_data(data)
 
     def on_headers_complete(self):
@@ -56,14 +62,16 @@ async def main():
     port, path, connections, seconds, *headers = sys.argv[1:]
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    total = {"requests": 0, "reads": 0, "errors": 0}
+    total = {"requests": 0, "reads": 0, "errors": 0, "first_bytes": []}
     extra = "".join(f"{header}\r\n" for header in headers).encode()
     request = _REQUEST % (path.encode(), extra, len(_BODY)) + _BODY
     for _ in range(int(connections)):
         await loop.create_connection(lambda: Client(request, total, done), "127.0.0.1", int(port))
     started = time.monotonic()
     await asyncio.wait((done,), timeout=float(seconds))
-    print(json.dumps(total | {"seconds": time.monotonic() - started}), flush=True)
+    first_byte = statistics.median(total.pop("first_bytes")) * 1000
+    seconds = time.monotonic() - started
+    print(json.dumps(total | {"seconds": seconds, "first_byte_ms": first_byte}), flush=True)
 
 
 if __name__ == "__main__":

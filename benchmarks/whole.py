@@ -47,6 +47,7 @@ class Run:
     proxy: float
     store: float
     rss_mib: float
+    first_byte_added_ms: float
 
 
 def own_cpu(pid):
@@ -88,6 +89,11 @@ def run(name, backend_port, seconds):
         process, port, admin = serve(directory, backend_port)
         try:
             generate(port, load, 1, headers)
+            alone = Path_(load.name, load.path, 1)
+            added = (
+                generate(port, alone, 1, headers)["first_byte_ms"]
+                - generate(backend_port, alone, 1)["first_byte_ms"]
+            )
             proxy, all_of_it = own_cpu(process.pid), cpu_seconds(process.pid)
             total = generate(port, load, seconds, headers)
             while metric(admin, "chatproxy_turns_pending"):
@@ -101,7 +107,7 @@ def run(name, backend_port, seconds):
             process.terminate()
             process.wait()
     count = total["requests"]
-    return Run(count / total["seconds"], used_by_proxy / count * 1e6, used_by_store / count * 1e6, rss)
+    return Run(count / total["seconds"], used_by_proxy / count * 1e6, used_by_store / count * 1e6, rss, added)
 
 
 def main():
@@ -125,15 +131,19 @@ def main():
     finally:
         backend.terminate()
         backend.wait()
-    print("| | requests/s | proxy CPU µs | store CPU µs | proxy beside a bare pass-through | RSS MiB |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print(
+        "| | requests/s | proxy CPU µs | store CPU µs | proxy beside a bare pass-through | first byte added ms | RSS MiB |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for name, done in runs.items():
-        rate, proxy, store, rss = (
+        rate, proxy, store, rss, added = (
             statistics.median(getattr(each, figure) for each in done)
-            for figure in ("rate", "proxy", "store", "rss_mib")
+            for figure in ("rate", "proxy", "store", "rss_mib", "first_byte_added_ms")
         )
         ratio = proxy / statistics.median(bare[name.split()[1]])
-        print(f"| {name} | {rate:,.0f} | {proxy:,.0f} | {store:,.0f} | {ratio:.1f} | {rss:,.0f} |")
+        print(
+            f"| {name} | {rate:,.0f} | {proxy:,.0f} | {store:,.0f} | {ratio:.1f} | {added:.2f} | {rss:,.0f} |"
+        )
 
 
 if __name__ == "__main__":
