@@ -47,7 +47,7 @@ from chatproxy.web.upstream import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from chatproxy.wire import Dialects
+from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import Failure
 from chatproxy.workflows.announce import Announcer
 from chatproxy.workflows.frame_copy import FrameCapture
@@ -149,6 +149,7 @@ class Proxy:
                 dialect=dialect.name,
                 request_encoding=_value(scope["headers"], b"content-encoding"),
                 received_at=received_at,
+                request_key=_raw_value(scope["headers"], b"idempotency-key"),
             )
             if opened is None and self._refuse_uncaptured:
                 message = "the conversation cannot be kept at the moment; try again later"
@@ -220,6 +221,20 @@ class Proxy:
                 "requests look like chat but are of a dialect that is not captured; "
                 "they pass and nothing of them is kept (counted as chatproxy_uncaptured_chats_total)"
             )
+
+    def refusal(self) -> tuple[bytes, list[Header]]:
+        """Return body and headers of the answer to what cannot even be read as a request."""
+        request_id = self._new_request_id()
+        self._metrics.failures.labels("invalid_request").inc()
+        _log.warning(
+            "request answered with an error of chatproxy",
+            status=400,
+            code="invalid_request",
+            request_id=request_id,
+        )
+        message = "this is not a valid HTTP/1.1 request, or its method is not one of HTTP's"
+        body = DIALECTS[0].render_failure(Failure(400, "invalid_request", message, request_id))
+        return body, [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
 
     async def _fail(
         self,
@@ -295,7 +310,7 @@ class _Relay:
                 self._client_left()
                 return
             body, more_body = message["body"], message["more_body"]
-            self._remember_request(body)
+            self._remember_request(body, more_body=more_body)
         call = await self._upstream.start(
             method,
             target,
@@ -344,7 +359,7 @@ class _Relay:
                 break
             if more_body:
                 piece, more_body = message["body"], message["more_body"]
-                self._remember_request(piece)
+                self._remember_request(piece, more_body=more_body)
                 if upstream_wants_more:
                     call.write(piece, more_body=more_body)
                     upstream_wants_more = await call.drain()
@@ -352,10 +367,14 @@ class _Relay:
             self._client_left()
             call.abort()
 
-    def _remember_request(self, piece: bytes) -> None:
+    def _remember_request(self, piece: bytes, *, more_body: bool) -> None:
         self.request_bytes += len(piece)
-        if self._recorder is not None and piece:
-            self._recorder.request(piece)
+        recorder = self._recorder
+        if recorder is not None:
+            if piece:
+                recorder.request(piece)
+            if not more_body:
+                recorder.request_ended()
 
     def _client_left(self) -> None:
         self.client_is_gone = True

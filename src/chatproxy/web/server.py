@@ -8,6 +8,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import httptools
@@ -15,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatproxy.errors import ConfigurationError
+from chatproxy.forwarding import Header
 from chatproxy.web.handshake import asks_for_websocket
 
 TARGET = "chatproxy.target"
@@ -22,7 +24,7 @@ TARGET = "chatproxy.target"
 
 SWITCH = "chatproxy.switch"
 """Scope key, present if the request asks for a WebSocket: a function that gives the connection to the protocol that it
-gets, and returns it as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
+gets, and returns it, whose reading may be paused, as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
 
 _MOST_EARLY_BYTES = 65_536
 """What may wait of a client that speaks before its handshake is answered, until it is made to wait itself."""
@@ -48,6 +50,19 @@ class _Protocol(HttpToolsProtocol):
     _is_switching = False
     """Whether a request for a WebSocket has arrived, behind which nothing is HTTP."""
 
+    def __init__(self, *args: Any, refusal: Callable[[], tuple[bytes, list[Header]]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refusal = refusal
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP as it must be, or has a method that HTTP does not know, and close (security D1)."""
+        del msg
+        body, headers = self._refusal()
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers)]
+        lines += [b"content-length: %d" % len(body), b"connection: close", b"", body]
+        self.transport.write(b"\r\n".join(lines))
+        self.transport.close()
+
     def on_headers_complete(self) -> None:
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
         # HTTP/1.0 has no upgrades (RFC 9110 7.8).
@@ -68,8 +83,7 @@ class _Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response("")
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             self._is_switching = SWITCH in self.scope
@@ -91,20 +105,29 @@ class _Protocol(HttpToolsProtocol):
         # For uvicorn there is nobody left to answer; it keeps counting the connection until it is lost.
         self.cycle.disconnected = True
         self.transport.set_protocol(protocol)
-        self.flow.resume_reading()
         return Switched(self.transport, bytes(self._early), self.flow.write_paused, self.connection_lost)
 
 
 class Listener:
     """One listening address with its ASGI application."""
 
-    def __init__(self, app: Any, *, host: str, port: int, setting: str, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        host: str,
+        port: int,
+        setting: str,
+        drain_seconds: float,
+        refusal: Callable[[], tuple[bytes, list[Header]]] = lambda: (b"this is not a request\n", []),
+    ) -> None:
+        """``refusal`` gives body and headers of the answer to what cannot be read as a request."""
         self._address = (host, port)
         self._setting = setting
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=partial(_Protocol, refusal=refusal),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

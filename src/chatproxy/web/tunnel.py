@@ -116,7 +116,10 @@ class Tunnel:
 
     def ended(self, end: "_End") -> bool:
         """Pass on that *end* sends nothing more; return whether it stays open for what the other sends."""
-        self._note(end)
+        cause = self._note(end)
+        if end is self._upstream and self._copy is not None:
+            # No answer can follow, however long the client keeps its side open.
+            self._copy.finish(cause)
         other = self._other(end)
         if other.has_ended or not (end.transport.can_write_eof() and other.transport.can_write_eof()):
             other.transport.close()
@@ -145,11 +148,12 @@ class Tunnel:
     def _other(self, end: "_End") -> "_End":
         return self._upstream if end is self._client else self._client
 
-    def _note(self, end: "_End") -> None:
-        """Remember who ended the tunnel: the first who did."""
+    def _note(self, end: "_End") -> StreamEnd:
+        """Remember, and return, who ended the tunnel: the first who did."""
         if self._end is None:
             is_client = end is self._client
             self._end = StreamEnd.CLIENT_ABORTED if is_client else StreamEnd.UPSTREAM_ABORTED
+        return self._end
 
     def _refuse_unkept(self, copy: FrameCopy) -> None:
         if copy.is_unkept and self._limits.refuse_unkept:

@@ -233,7 +233,7 @@ class FrameReader:
             self._inflate(message, piece)
             return
         room = self._longest - len(message)
-        self._is_whole = self._is_whole and len(piece) <= room
+        self._is_whole = len(piece) <= room  # and no later piece is empty, so none fits again
         message += piece[:room]
 
     def _inflate(self, message: bytearray, piece: bytes) -> None:

@@ -39,11 +39,37 @@ class JSONChat:
         self._segments = description.path.rstrip("/").split("/")
         self._stream_text = description.stream_text or description.reply_text
         self._end = _End(description.stream_end) if description.stream_end is not None else None
+        # Over WebSocket, the interface of ``wire.frame_dialect``.
+        self._is_socket = description.transport == "websocket"
+        self.names_conversations = bool(description.request_conversation or description.reply_conversation)
+        self.marks_ends = self._end is not None
 
     def claims(self, method: str, path: str) -> bool:
         """Claim the method and path of the description."""
-        if method != self._description.method:
-            return False
+        return not self._is_socket and method == self._description.method and self._is_at(path)
+
+    def claims_socket(self, path: str) -> bool:
+        """Claim the path of a description of a chat over WebSocket."""
+        return self._is_socket and self._is_at(path)
+
+    def is_user_message(self, payload: bytes) -> bool:
+        """Tell whether a client's message says something where the description looks."""
+        asked = self._description.request_text
+        return asked is not None and any(asked.find(message) for message in _read_message(payload))
+
+    def is_answer(self, payload: bytes) -> bool:
+        """Tell whether a backend's message has a piece of an answer, or an error."""
+        return any(
+            self._stream_text.find(message) or _code_of(message) is not None
+            for message in _read_message(payload)
+        )
+
+    def ends_turn(self, payload: bytes) -> bool:
+        """Tell whether a backend's message is the end of an answer."""
+        end = self._end
+        return end is not None and any(end.is_at(message) for message in _read_message(payload))
+
+    def _is_at(self, path: str) -> bool:
         segments = path.rstrip("/").split("/")
         return len(segments) == len(self._segments) and all(
             wanted == segment or (wanted == "*" and segment != "")
@@ -52,6 +78,8 @@ class JSONChat:
 
     def read_request(self, body: bytes, rules: OriginRules) -> ChatRequest:  # noqa: ARG002
         """Read a request body. Raises UnreadableError."""
+        if self._is_socket and not body:
+            return ChatRequest((), 0)  # what the backend says unasked
         request = _VALUES.read(body)
         described = self._description
         messages = []
@@ -153,6 +181,14 @@ class _End:
         """Tell whether *event* has the value that the end has. Texts stand with or without quotes."""
         found = self._path.find(event) if self._path else []
         return any(self._value in (value, json.dumps(value, ensure_ascii=False)) for value in found)
+
+
+def _read_message(payload: bytes) -> list[object]:
+    """Return the one value that a WebSocket message holds, or none if it is no JSON."""
+    try:
+        return [_VALUES.read(payload)]
+    except UnreadableError:
+        return []
 
 
 def _said(found: Sequence[object], role: str) -> list[Part]:

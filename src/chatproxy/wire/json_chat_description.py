@@ -14,6 +14,7 @@ from chatproxy.wire.json_path import JSONPath
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHODS = ("POST", "PUT", "PATCH")
+_TRANSPORTS = ("http", "websocket")
 _ROLE = JSONPath(("role",))
 _CONTENT = JSONPath(("content",))
 
@@ -26,6 +27,8 @@ class JSONChatDescription:
     """What its turns are named after: ``json:`` and this."""
     path: str
     """Of the URL, undecoded; ``*`` stands for one whole segment."""
+    transport: str = "http"
+    """``http``, or ``websocket``: then ``method`` does not count, and each message is as an event of a stream."""
     method: str = "POST"
     request_text: JSONPath | None = None
     """The new text in the request."""
@@ -100,6 +103,11 @@ def _read_table(name: str, table: Any, problems: list[str]) -> JSONChatDescripti
 def _contradictions(name: str, values: Mapping[str, Any]) -> list[str]:
     if values.get("user_role", "user") == values.get("assistant_role", "assistant"):
         return [f"{name}.user_role and {name}.assistant_role are the same word"]
+    if values.get("transport") == "websocket":
+        if "request_text" not in values:
+            return [f"{name}.request_text is missing: over WebSocket it tells which message the person says"]
+        if "=" not in values.get("stream_end", "="):
+            return [f"{name}.stream_end must be path=value over WebSocket, where every message is JSON"]
     return []
 
 
@@ -113,6 +121,8 @@ def _read_value(key: str, value: object) -> str | JSONPath:
         raise ValueError("must be the path of a URL, with * for one whole segment: /bots/*/ask")
     if key == "method" and value not in _METHODS:
         raise ValueError(f"must be one of {', '.join(_METHODS)}")
+    if key == "transport" and value not in _TRANSPORTS:
+        raise ValueError(f"must be one of {', '.join(_TRANSPORTS)}")
     if key == "stream_end" and "=" in value:
         JSONPath.parse(value.partition("=")[0])
     return value

@@ -1,4 +1,4 @@
-"""What is kept of an image, a sound or a file: its type, size and digest, never its content (pitfall P14).
+"""What is read of an image, a sound or a file: its type, size and digest, never its content (pitfall P14).
 
 The digest is SHA-256 of the content itself, so that the same picture is the same part however it was sent. Of what
 is only referred to, the URL may hold a secret or a name, so its digest stands for it; an id that the backend gave to

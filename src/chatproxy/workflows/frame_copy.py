@@ -164,7 +164,7 @@ class FrameCopy:
             self._end_turn(StreamEnd.COMPLETE)
 
     def finish(self, end: StreamEnd) -> None:
-        """The connection has ended. May be called again."""
+        """No answer can follow. May be called again."""
         self._end_turn(end)
         self._capture.hold(-self._held)
         self._held = 0

@@ -373,3 +373,63 @@ def test_an_answer_is_known_when_it_is_sent_back() -> None:
 
     assert position.head == Path(request(RESENDING, question="q").messages).heads(made, bytes)[0]
     assert made == reply(RESENDING, {"answer": "Bonjour"}).output
+
+
+SOCKET = """
+[socket]
+transport = "websocket"
+path = "/chat"
+request_text = "say"
+reply_text = "answer"
+stream_end = "done=true"
+request_conversation = "room"
+"""
+
+
+def test_a_chat_over_websocket_is_no_chat_over_http_and_the_other_way() -> None:
+    assert chat(SOCKET).claims_socket("/chat")
+    assert not chat(SOCKET).claims("POST", "/chat")
+    assert chat().claims("POST", "/bots/a/ask")
+    assert not chat().claims_socket("/bots/a/ask")
+
+
+@pytest.mark.parametrize(
+    "payload, is_said, is_answer, is_end",
+    [
+        pytest.param(b'{"say": "hi"}', True, False, False, id="the person speaks"),
+        pytest.param(b'{"answer": "a"}', False, True, False, id="a piece of the answer"),
+        pytest.param(b'{"done": true}', False, False, True, id="the end"),
+        pytest.param(b'{"answer": "a", "done": true}', False, True, True, id="the last piece"),
+        pytest.param(b'{"error": {"code": "busy"}}', False, True, False, id="an error"),
+        pytest.param(b'{"typing": true}', False, False, False, id="something else"),
+        pytest.param(b"\xff{", False, False, False, id="no JSON"),
+    ],
+)
+def test_a_message_of_a_socket_is(payload: bytes, is_said: bool, is_answer: bool, is_end: bool) -> None:
+    described = chat(SOCKET)
+
+    assert (
+        described.is_user_message(payload),
+        described.is_answer(payload),
+        described.ends_turn(payload),
+    ) == (is_said, is_answer, is_end)
+    assert described.names_conversations
+    assert described.marks_ends
+
+
+def test_what_a_backend_says_unasked_is_a_turn_without_input() -> None:
+    assert chat(SOCKET).read_request(b"", RULES).messages == ()
+
+
+@pytest.mark.parametrize(
+    "change, said_of_it",
+    [
+        (('request_text = "say"', 'history = "say"'), "request_text is missing"),
+        (('"done=true"', '"[DONE]"'), "path=value"),
+        (('"websocket"', '"carrier pigeon"'), "http, websocket"),
+    ],
+    ids=["no text", "an end that is no JSON", "another transport"],
+)
+def test_a_socket_that_cannot_be_read_is_refused(change: tuple[str, str], said_of_it: str) -> None:
+    with pytest.raises(ConfigurationError, match=said_of_it):
+        chat(SOCKET.replace(*change))
