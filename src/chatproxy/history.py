@@ -21,6 +21,12 @@ brings the same words again, so the head after an answer in its history is the h
    and sends nothing again. Then the head is the keyed hash of that name.
 7. A trailing answer counts as a position too. When its head is known, it is no prefill but an answer that was stored,
    and nothing before it is new.
+8. Clients do not always bring an answer back as it was kept: who stops it keeps the words that were shown, while more
+   had passed; some let people edit it. So of a person who is known, a turn is known by its *question* too: the keyed
+   hash of all that was said up to the answer, but not the answer. Where the head after an answer is not known, the
+   question before it may be, and then the answer that was sent back is the client's version of the one that was kept.
+   Its words are not compared. An answer at the very end is no such version: it is a prefill, or 7.
+9. Of nobody, questions are no heads: two people begin alike far more often than they get the same answer.
 """
 
 import hashlib
@@ -39,6 +45,7 @@ _ANSWER = "assistant"
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _START = b"chatproxy/history/v1"
 _NAME_START = b"chatproxy/reply/v1"
+_QUESTION = b"chatproxy/question/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +56,30 @@ class Position:
     head: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer that was followed by something."""
+
+    length: int
+    """Messages up to it."""
+    question: bytes | None
+    """The path before it; None where nothing had been asked."""
+    digest: bytes | None
+    """The path after it; None where it says nothing, so that there is only the question."""
+
+
 class Path:
     """The way of one conversation through the messages of a request, walked and hashed once."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         """Walk *messages*: all that a request sent, history and new input."""
-        self._answers: list[tuple[int, bytes]] = []
+        self._answers: list[_Answer] = []
         self._running = hashlib.sha256(_START)
         self._open: list[Part] = []
         """The answer that has not been followed by anything yet."""
         self._open_length = 0
+        self._is_asked = False
+        """Whether anything was said that could be answered."""
         for length, message in enumerate(messages, 1):
             if message.role == _ANSWER:
                 self._open += message.parts
@@ -66,13 +87,24 @@ class Path:
             elif message.role not in _INSTRUCTIONS:
                 self._close_answer()
                 self._running.update(message_bytes(message))
+                self._is_asked = True
 
-    def positions(self, keyed: Keyed) -> Iterator[Position]:
-        """Yield the place after each answer, the deepest first; the first whose head is known is the parent's."""
+    def positions(self, keyed: Keyed, *, by_question: bool = False) -> Iterator[Position]:
+        """Yield the place after each answer, the deepest first; the first whose head is known is the parent's.
+
+        ``by_question``: each answer is looked for by what it says, then by what was asked (8).
+        """
         if _says_something(self._open):
             yield Position(self._open_length, keyed(self._after([])))
-        for length, digest in reversed(self._answers):
-            yield Position(length, keyed(digest))
+        for answer in reversed(self._answers):
+            if answer.digest is not None:
+                yield Position(answer.length, keyed(answer.digest))
+            if by_question and answer.question is not None:
+                yield Position(answer.length, keyed(_QUESTION + answer.question))
+
+    def question(self, keyed: Keyed) -> bytes | None:
+        """Return the head before the answers to this request (8); None where nothing was asked."""
+        return keyed(_QUESTION + self._running.digest()) if self._is_asked else None
 
     def heads(self, answers: Sequence[Message], keyed: Keyed) -> tuple[bytes, ...]:
         """Return the head after each of *answers*, the alternative replies to this request.
@@ -85,9 +117,12 @@ class Path:
     def _close_answer(self) -> None:
         if self._open:
             canonical = _canonical(self._open)
+            question = self._running.digest() if self._is_asked else None
+            digest = None
             if any(canonical):
                 self._running.update(_encoded(_ANSWER, *canonical))
-                self._answers.append((self._open_length, self._running.digest()))
+                digest = self._running.digest()
+            self._answers.append(_Answer(self._open_length, question, digest))
             self._open = []
 
     def _after(self, answer: Sequence[Part]) -> bytes:

@@ -13,7 +13,8 @@ SubjectTag = NewType("SubjectTag", bytes)
 ConversationTag = NewType("ConversationTag", bytes)
 """16 bytes, keyed pseudonym of a conversation of one subject, or random where the client named none."""
 TurnId = NewType("TurnId", bytes)
-"""16 bytes, random at request start; the same on every replay, so that keeping is idempotent."""
+"""16 bytes, the same on every replay, so that keeping is idempotent: random at request start, or the pseudonym of a
+request that the client has named by ``Idempotency-Key``."""
 
 
 class Surface(StrEnum):
@@ -80,7 +81,7 @@ class PartKind(StrEnum):
     TOOL_CALL = "tool_call"
     TOOL_RESULT = "tool_result"
     MEDIA = "media"
-    """Image, audio or file, as ``{"mime", "bytes", "sha256"}``; the content itself is not kept."""
+    """Image, audio or file, as ``{"mime", "bytes", "sha256"}``, by setting with its content as ``base64``."""
     OTHER = "other"
     """A block of a type unknown to the dialect, kept as JSON."""
     RAW_REQUEST = "raw_request"
@@ -165,3 +166,5 @@ class Exchange:
     truncated: bool = False
     """The copy hit the capture limit; the traffic did not."""
     end: StreamEnd | None = None
+    is_named: bool = False
+    """The turn is named after its request, so a retry is the same turn."""

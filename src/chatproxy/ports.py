@@ -24,6 +24,10 @@ class SubjectState:
     """Generations up to this one were destroyed: a new key takes a higher one."""
 
 
+MOST_GROUPS = 3
+"""Group numbers within a turn are lower."""
+
+
 @dataclass(frozen=True, slots=True)
 class SealedGroup:
     """The parts of one turn that expire together, sealed. Group numbers count from 0 within a turn."""
@@ -57,6 +61,9 @@ class SealedTurn:
     """Keyed hashes of the conversation up to and including each answer of this turn, for matching history."""
     ledger_keep_until: int = 0
     """Where the subject has a consent ledger, it lives at least until then (R38)."""
+    completes: bool | None = None
+    """Whether the answer came to its end, where a retry has the same turn id. A complete answer takes the place of an
+    attempt that was not, in the same conversation; else the first attempt stays. None: there are no other attempts."""
 
 
 class PutStatus(IntEnum):

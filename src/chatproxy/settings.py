@@ -7,6 +7,7 @@ value came from, and the accepted form. Values of secrets are never shown.
 
 import dataclasses
 import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -31,6 +32,7 @@ from chatproxy.policy.profile import (
     ResumeScope,
     UnknownAge,
 )
+from chatproxy.policy.schema import profile_from_json
 
 PREFIX = "CHATPROXY_"
 DEFAULT_FILE = Path("config/chatproxy.toml")
@@ -185,6 +187,24 @@ def _some_names(value: str) -> tuple[str, ...]:
     return names
 
 
+def _read_profile(name: str) -> Profile:
+    """Return the profile of that name or in the file of that name. Raises ValueError."""
+    for profile in PROFILES:
+        if profile.name == name:
+            return profile
+    try:
+        return profile_from_json(json.loads(Path(name).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("must be standard, strict, or a readable JSON file with policy parameters") from None
+    except json.JSONDecodeError:
+        raise ValueError("is a file that is not JSON") from None
+
+
+def _profile_name(value: str) -> str:
+    _read_profile(value)
+    return value
+
+
 def _conversation_sources(value: str) -> tuple[str, ...]:
     names = _some_names(value)
     known = {str(source) for source in ConversationSource}
@@ -317,7 +337,9 @@ class Settings:
         "plans that are never eligible",
     )
     policy_profile: str = _setting(
-        "standard", _one_of("standard", "strict"), "the set of policy parameters to start from"
+        "standard",
+        _profile_name,
+        "the set of policy parameters to start from: standard, strict, or a JSON file with them",
     )
     policy_resume_scope: str | None = _setting(
         None, _one_of("whole_conversation", "new_turns_only"), "what a resumed conversation brings in (R12)"
@@ -423,6 +445,14 @@ class Settings:
     response_headers: bool = _setting(
         "true", _boolean, "state the decision in X-Chat-Turn and the headers beside it"
     )
+    media: str = _setting(
+        "digest",
+        _one_of("digest", "sealed"),
+        "what is kept of images, sounds and files: type, size and digest, or their content sealed as well",
+    )
+    media_limit: int = _setting(
+        "10MiB", _bytes, "largest content of the media of one turn, together; the rest stays digests"
+    )
     capture_failure: str = _setting(
         "serve",
         _one_of("serve", "refuse"),
@@ -440,7 +470,7 @@ class Settings:
     @property
     def profile(self) -> Profile:
         """Return the policy parameters: those of the named profile, but for the ones that are set."""
-        base = next(profile for profile in PROFILES if profile.name == self.policy_profile)
+        base = _read_profile(self.policy_profile)
         return Profile(
             name=base.name,
             resume_scope=ResumeScope(self.policy_resume_scope or base.resume_scope),
@@ -571,6 +601,7 @@ def _length(period: Period) -> int:
     return period.after(0)
 
 
+_LARGEST_MEDIA = 30 << 20
 _LARGEST_CAPTURE = 45 << 20
 """What is not understood is kept as base64, and a payload is never read beyond 64 MiB."""
 
@@ -580,6 +611,10 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.capture_limit > _LARGEST_CAPTURE:
         problems.append(
             "CHATPROXY_CAPTURE_LIMIT must not be over 45MiB: what is larger could not be read again"
+        )
+    if settings.media_limit > _LARGEST_MEDIA:
+        problems.append(
+            "CHATPROXY_MEDIA_LIMIT must not be over 30MiB: what is larger could not be read again"
         )
     if settings.workers > 1:
         problems.append(
@@ -616,7 +651,7 @@ def shown(settings: Settings, name: str) -> str | None:
         return ",".join(map(str, value))
     if isinstance(value, float):
         return format_duration(Period(ms=round(value * 1000)))
-    if name in {"capture_limit", "capture_queue"}:
+    if name in {"capture_limit", "capture_queue", "media_limit"}:
         return _format_bytes(value)
     return str(value)
 

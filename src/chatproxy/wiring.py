@@ -214,7 +214,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             background=background,
             max_staleness_ms=int(settings.consent_max_staleness * 1000),
         )
-        dialects = _dialects(settings.json_chats)
+        described = _described_chats(settings.json_chats)
+        dialects = Dialects((*described, *DIALECTS))
         archive = Archive(
             journal=journal,
             store=vault.store,
@@ -238,6 +239,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             clock=clock,
             metrics=metrics,
             capture_limit=settings.capture_limit,
+            media_room=settings.media_limit if settings.media == "sealed" else 0,
             may_put=lambda: vault.health.is_safe,
         )
         background.spawn(archive.run(), name="archive")
@@ -259,6 +261,9 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             limit=settings.capture_limit,
             never_kept=vault.policy.never_kept,
             new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
+            name_turn=lambda caller, key, request: vault.pseudonyms.turn_id(
+                tenant=caller.tenant, subject=caller.subject or "", request_key=key, request=request
+            ),
         )
         proxy = Proxy(
             upstream,
@@ -268,7 +273,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             capture=capture,
             frames=FrameCapture(
                 capture,
-                (),
+                described,
                 metrics=metrics,
                 clock=clock,
                 new_name=lambda: secrets.token_hex(16),
@@ -280,7 +285,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             ),
             metrics=metrics,
             clock=clock,
-            new_request_id=lambda: f"req_{secrets.token_hex(12)}",
+            new_request_id=_new_request_id,
             refuse_uncaptured=settings.capture_failure == "refuse",
         )
         is_draining = False
@@ -305,11 +310,12 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             drain_seconds=0,
         )
         public = Listener(
-            Public(proxy),
+            Public(proxy, new_request_id=_new_request_id),
             host=settings.listen.host,
             port=settings.listen.port,
             setting="CHATPROXY_LISTEN",
             drain_seconds=settings.drain_time,
+            refusal=proxy.refusal,
         )
         await admin.start()
         closing.push_async_callback(admin.stop)
@@ -324,17 +330,22 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
 
 
-def _dialects(descriptions: str | None) -> Dialects:
-    """Return what is captured: described chats before the built-in dialects. Raises ConfigurationError."""
-    if descriptions is None:
-        return Dialects(DIALECTS)
+def _new_request_id() -> str:
+    return f"req_{secrets.token_hex(12)}"
+
+
+def _described_chats(path: str | None) -> tuple[JSONChat, ...]:
+    """Return the home-grown chats that are described, which come before the built-in dialects.
+
+    Raises ConfigurationError.
+    """
+    if path is None:
+        return ()
     try:
-        text = Path(descriptions).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise ConfigurationError(
-            f"CHATPROXY_JSON_CHATS = {descriptions} is not a readable text file"
-        ) from None
-    return Dialects((*map(JSONChat, read_descriptions(text)), *DIALECTS))
+        raise ConfigurationError(f"CHATPROXY_JSON_CHATS = {path} is not a readable text file") from None
+    return tuple(map(JSONChat, read_descriptions(text)))
 
 
 async def _identification(settings: Settings, *, clock: Clock, background: Background) -> IdentifyCaller:

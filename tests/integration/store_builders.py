@@ -35,6 +35,7 @@ def a_turn(
     groups: tuple[SealedGroup, ...] | None = None,
     annotation: Mapping[bytes, bytes] | None = None,
     heads: tuple[bytes, ...] = (),
+    completes: bool | None = None,
 ) -> SealedTurn:
     return SealedTurn(
         subject=subject,
@@ -49,4 +50,5 @@ def a_turn(
         groups=(a_group(expires_at=expires_at),) if groups is None else groups,
         annotation={b"reason": b"OK"} if annotation is None else annotation,
         heads=heads,
+        completes=completes,
     )

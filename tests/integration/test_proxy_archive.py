@@ -78,7 +78,11 @@ async def test_an_unforeseen_error_is_survived_and_the_turn_is_kept(
         store = FaultyStore(vault.store, RuntimeError("canary"))
         archive = an_archive(vault, store, journal, metrics, background)
         capture = Capture(
-            journal, metrics, limit=1 << 20, never_kept=lambda _: None, new_turn_id=lambda: TurnId(b"t" * 16)
+            journal,
+            metrics,
+            limit=1 << 20,
+            never_kept=lambda _: None,
+            new_turn_id=lambda: TurnId(b"t" * 16),
         )
         recorder = capture.begin(
             Caller(subject="ana", plan="pro"),

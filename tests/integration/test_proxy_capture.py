@@ -17,6 +17,7 @@ from chatproxy.errors import (
 )
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.workflows.announce import DECISION_HEADERS
 from chatproxy.workflows.transcripts import KeptTurn, Spurious, Transcripts
 from integration.proxy_fixtures import (
     ANA,
@@ -321,6 +322,57 @@ async def test_a_regenerated_answer_is_a_branch_and_nothing_is_stored_twice(
         assert after[1] == after[2] != ""
 
 
+@pytest.mark.parametrize("media, kept", [("digest", "media"), ("sealed", "AAAA")])
+async def test_a_picture_is_kept_as_the_setting_says_and_never_in_clear(
+    media: str, kept: str, tmp_path: Path, store: str
+) -> None:
+    async with a_world(chatting(), tmp_path, store, media=media) as world:
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [picture]}]
+        answer = await world.chat(messages)
+        messages += [answer.json()["choices"][0]["message"], {"role": "user", "content": "next"}]
+        await world.chat(messages)
+        rows = await world.kept()
+        assert {row["conversation"] for row in rows} == {rows[0]["conversation"]}
+        said = await world.said(rows[0]["conversation"])
+        assert said == [f"user: {kept}", "assistant: reply 0", "user: next", "assistant: reply 1"]
+
+
+async def test_a_retry_under_its_key_is_one_turn_and_without_it_a_branch(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        keyed = ANA | {"idempotency-key": "retry-1"}
+        answers = [await world.chat("hello", who=keyed), await world.chat("hello", who=keyed)]
+        [row] = await world.kept()
+        assert await world.said(row["conversation"]) == ["user: hello", "assistant: reply 0"]
+        assert {answer.headers["x-chat-turn"] for answer in answers} == {row["turn"]}
+        assert world.outcomes() == {"stored": 1, "replayed": 1}
+        await world.chat("other", who=keyed)
+        await world.chat("hello", who=keyed | {"x-chat-subject": "ben"})
+        assert len(await world.kept()) == 3
+
+
+async def test_a_retry_under_its_key_replaces_an_attempt_that_did_not_complete(
+    tmp_path: Path, store: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        while b"question" in await peer.read_request():
+            await peer.send(next(answers))
+
+    answers = iter(
+        (response(b'{"error": {"message": "busy"}}', status=b"529 Busy"), response(openai_reply("done")))
+    )
+    async with a_world(script, tmp_path, store) as world:
+        keyed = ANA | {"idempotency-key": "retry-1"}
+        assert (await world.chat("question", who=keyed)).status_code == 529
+        [row] = await world.kept()
+        assert row["end"] == "error"
+        await world.chat("question", who=keyed)
+        [again] = await world.kept()
+        assert (again["end"], again["turn"]) == ("complete", row["turn"])
+        assert await world.said(again["conversation"]) == ["user: question", "assistant: done"]
+        world.assert_outcomes_add_up()
+
+
 async def test_an_edited_question_branches_off_where_the_history_still_holds(
     tmp_path: Path, store: str
 ) -> None:
@@ -617,6 +669,21 @@ class FakeAudit:
 
     def append(self, action: str, details: Any) -> None:
         self.entries.append((action, dict(details)))
+
+
+async def test_eligibility_is_not_announced_for_a_body_that_cannot_be_read(
+    tmp_path: Path, store: str
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("so that the choice is known")
+        await world.kept()
+
+        answer = await world.client.post(OPENAI, content=b'{"messages":', headers=ANA)
+
+        announced = {name for name in answer.headers if name.encode() in DECISION_HEADERS}
+        assert announced == {"x-decision-reason"}
+        assert answer.headers["x-decision-reason"] == "PENDING"
 
 
 async def test_a_purpose_without_a_live_ground_is_refused_and_each_reading_is_audited(

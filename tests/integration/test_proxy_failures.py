@@ -199,6 +199,38 @@ async def test_a_client_that_leaves_mid_answer_leaves_a_partial_turn_and_a_close
         world.assert_outcomes_add_up()
 
 
+async def test_a_stop_during_an_answer_does_not_split_the_conversation(tmp_path: Path, store: str) -> None:
+    async def script(peer: Peer) -> None:
+        while b"go on" in await peer.read_request():
+            await peer.send(response(openai_reply("on we go")))
+        await peer.send(STREAM_HEAD + chunk(EVENTS[0] + EVENTS[1]))
+        await peer.until_gone()
+
+    async with asyncio.timeout(PATIENCE), a_world(script, tmp_path, store) as world:
+        async with raw_client(world.running.url) as client:
+            await client.send(post(OPENAI, chat_bytes(stream=True), *ANA_LINES))
+            await client.head()
+            assert await client.chunk() == EVENTS[0] + EVENTS[1]
+        await world.kept()
+        messages = [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": "on"},
+            {"role": "user", "content": "go on"},
+        ]
+        answer = await world.chat(messages)
+        messages += [answer.json()["choices"][0]["message"], {"role": "user", "content": "more"}]
+        await world.chat(messages)
+        rows = await world.kept()
+        assert [row["end"] for row in rows] == ["client_aborted", "complete", "complete"]
+        assert {row["conversation"] for row in rows} == {rows[0]["conversation"]}
+        assert await world.said(rows[0]["conversation"]) == [
+            "user: hello", "assistant: one two",
+            "user: go on", "assistant: on we go",
+            "user: more", "assistant: on we go",
+        ]  # fmt: skip
+        assert world.counted("chatproxy_history_messages_unmatched_total") == 0
+
+
 async def test_a_client_that_leaves_before_the_first_byte_leaves_its_question(
     tmp_path: Path, store: str
 ) -> None:
@@ -361,3 +393,29 @@ async def test_a_cut_that_comes_before_the_stop_is_not_forgotten(tmp_path: Path,
             await client.send(post(OPENAI, chat_bytes(), *ANA_LINES))
             await behind.connection(0)
             running.cut()
+
+
+@pytest.mark.parametrize(
+    "request_bytes, status",
+    [
+        pytest.param(
+            b"GET /_chatproxy/nothing HTTP/1.1\r\nHost: chat\r\n\r\n", 404, id="a page that is not there"
+        ),
+        pytest.param(b"BREW /pot HTTP/1.1\r\nHost: chat\r\n\r\n", 400, id="a method that is none"),
+        pytest.param(
+            b"POST /x HTTP/1.1\r\nHost: chat\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            id="two lengths",
+        ),
+    ],
+)
+async def test_every_error_of_chatproxy_is_json_with_a_request_id(
+    request_bytes: bytes, status: int, tmp_path: Path, store: str
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        answer = await exchange(world.running.url, request_bytes)
+
+        assert answer.status == status
+        assert (answer.header(b"x-request-id") or b"").startswith(b"req_")
+        assert set(json.loads(answer.body)["error"]) == {"message", "type", "param", "code"}
+        assert world.backend.connections == []

@@ -58,7 +58,7 @@ async def recall(server: EmbeddedServer) -> bytes | None:
 
 async def eventually(happens: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(30):
-        while not await happens():  # noqa: ASYNC110 (another process does it)
+        while not await happens():
             await asyncio.sleep(0.01)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chatproxy.model import TurnId
+from chatproxy.model import ConversationTag, TurnId
 from chatproxy.ports import PutStatus, SealedTurn
 from chatproxy.store import keys
 from chatproxy.store.connections import Command, Connections
@@ -333,3 +333,82 @@ async def test_without_memory_nothing_is_half_stored_and_nothing_evicted(
         assert await dump(connections) == before
     finally:
         await ask(connections, "CONFIG", "SET", "maxmemory", "0")
+
+
+# Retries of one request.
+
+
+async def test_a_complete_answer_takes_the_place_of_an_attempt_that_was_not(
+    store: RedisStore, connections: Connections
+) -> None:
+    attempt = a_turn(
+        turn=b"t" * 16,
+        groups=(a_group(number=0, blob=b"cut"), a_group(number=1, blob=b"drive")),
+        annotation={b"body": b"cut"},
+        heads=(b"c" * 16, b"q" * 16),
+        completes=False,
+    )
+    whole = a_turn(
+        turn=b"t" * 16,
+        received_at=NOW + 1,
+        expires_at=NOW + 2 * HOUR,
+        groups=(a_group(number=0, blob=b"whole", expires_at=NOW + 2 * HOUR),),
+        annotation={b"body": b"whole"},
+        heads=(b"w" * 16, b"q" * 16),
+        completes=True,
+    )
+
+    assert [await put(store, turn) for turn in (attempt, whole, whole, attempt)] == [
+        PutStatus.STORED, PutStatus.STORED, PutStatus.REPLAYED, PutStatus.REPLAYED,
+    ]  # fmt: skip
+
+    assert await store.records(ALICE, whole.turn, [0, 1, 2]) == [b"whole", None, None]
+    [found] = await store.conversation(ALICE, CONVERSATION)
+    assert (found.annotation, found.ttl_expires_at) == ({b"body": b"whole"}, NOW + 2 * HOUR)
+    assert [row.turn async for row in store.annotations(ALICE)] == [whole.turn]
+    for head in (b"c", b"q", b"w"):
+        assert await store.find_head(ALICE, head * 16) == (CONVERSATION, whole.turn)
+    assert await ask(connections, "EXISTS", keys.attempt(ALICE, whole.turn)) == 0
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [(True, True), (True, False), (False, False), (None, True), (None, None)],
+)
+async def test_else_the_first_attempt_stays(
+    first: bool | None, second: bool | None, store: RedisStore, connections: Connections
+) -> None:
+    await put(store, a_turn(turn=b"t" * 16, groups=(a_group(blob=b"first"),), completes=first))
+    before = await dump(connections)
+
+    later = a_turn(turn=b"t" * 16, groups=(a_group(blob=b"second"),), completes=second)
+    assert await put(store, later) is PutStatus.REPLAYED
+    assert await dump(connections) == before
+
+
+async def test_an_attempt_in_another_conversation_stays(store: RedisStore) -> None:
+    await put(store, a_turn(turn=b"t" * 16, groups=(a_group(blob=b"first"),), completes=False))
+    elsewhere = ConversationTag(b"D" * 16)
+
+    later = a_turn(turn=b"t" * 16, conversation=elsewhere, completes=True)
+    assert await put(store, later) is PutStatus.REPLAYED
+    assert await store.conversation(ALICE, elsewhere) == []
+
+
+async def test_the_mark_of_an_attempt_expires_with_it(store: RedisStore, connections: Connections) -> None:
+    await put(store, a_turn(turn=b"t" * 16, completes=False))
+
+    assert await ask(connections, "PEXPIRETIME", keys.attempt(ALICE, TurnId(b"t" * 16))) == NOW + HOUR
+
+
+async def test_a_retry_that_may_not_be_kept_leaves_the_attempt(
+    store: RedisStore, connections: Connections
+) -> None:
+    await put(store, a_turn(turn=b"t" * 16, completes=False))
+    before = await dump(connections)
+
+    assert (
+        await put(store, a_turn(turn=b"t" * 16, completes=True, ledger_length=1)) is PutStatus.LEDGER_CHANGED
+    )
+    assert await put(store, a_turn(turn=b"t" * 16, completes=True, expires_at=1)) is PutStatus.EXPIRED
+    assert await dump(connections) == before

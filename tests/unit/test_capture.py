@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 
 import brotli
@@ -272,3 +272,29 @@ def test_what_names_answers_and_conversations_is_handed_on() -> None:
         "conv_1",
     )
     assert "resp_" not in repr(understood)
+
+
+PICTURE = b64encode(bytes(range(256))).decode()
+
+
+@pytest.mark.parametrize(
+    "room, kept", [(0, []), (255, []), (256, [PICTURE]), (511, [PICTURE]), (512, [PICTURE] * 2)]
+)
+def test_media_are_kept_whole_as_far_as_there_is_room(room: int, kept: list[str]) -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
+    request = json.dumps({"messages": [
+        {"role": "user", "content": [picture]}, {"role": "assistant", "content": "Nice."},
+        {"role": "user", "content": [picture]},
+    ]}).encode()  # fmt: skip
+    reply = json.dumps({"choices": [{"message": {
+        "role": "assistant", "content": "", "images": [picture],
+    }, "finish_reason": "stop"}]}).encode()  # fmt: skip
+    exchange = an_exchange(request=request, reply=reply, content_type="application/json")
+
+    understood = understand(exchange, SPOKEN, RULES, LIMIT, media_room=room)
+
+    said = (*understood.transcript.input, *understood.transcript.output)
+    parts = [part for message in said for part in message.parts if part.kind is PartKind.MEDIA]
+    assert [part.body["bytes"] for part in parts] == [256, 256]
+    assert [part.body["base64"] for part in parts if "base64" in part.body] == kept
+    assert not any("base64" in part.body for message in understood.history for part in message.parts)

@@ -288,6 +288,53 @@ def test_a_trailing_answer_is_a_position_too() -> None:
     assert known([user("a"), answer("A")]) == [(2, head([user("a")], answer("A")))]
 
 
+def by_question(sent: Sequence[Message]) -> list[tuple[int, bytes]]:
+    return [(position.length, position.head) for position in Path(sent).positions(keyed, by_question=True)]
+
+
+def question(sent: Sequence[Message]) -> bytes:
+    found = Path(sent).question(keyed)
+    assert found is not None
+    return found
+
+
+def test_an_answer_is_looked_for_by_what_it_says_and_then_by_its_question() -> None:
+    sent = [system("s"), user("a"), answer("A"), user("b"), answer("B"), user("c")]
+
+    assert by_question(sent) == [
+        (5, head(sent[:4], answer("B"))),
+        (5, question(sent[:4])),
+        (3, head(sent[:2], answer("A"))),
+        (3, question(sent[:2])),
+    ]
+
+
+def test_a_question_does_not_depend_on_its_answer() -> None:
+    assert (
+        by_question([user("a"), answer("A"), user("b")])[1]
+        == by_question([user("a"), answer("other"), user("b")])[1]
+    )
+    assert by_question([user("a"), answer(""), user("b")]) == [(2, question([user("a")]))]
+    assert question([user("a"), answer("prefill")]) == question([user("a")])
+    assert question([user("a")]) != question([user("b")])
+    assert question([user("a"), answer("A"), user("b")]) != question([user("a"), answer("B"), user("b")])
+
+
+def test_a_question_is_no_head_of_an_answer() -> None:
+    digest = hashlib.sha256(b"chatproxy/history/v1" + message_bytes(user("a"))).digest()
+
+    assert question([user("a")]) == keyed(b"chatproxy/question/v1" + digest) != keyed(digest)
+
+
+def test_where_nothing_was_asked_there_is_no_question() -> None:
+    assert Path([system("s"), answer("Hello!")]).question(keyed) is None
+    assert by_question([answer("Hello!"), user("a")]) == [(1, head([], answer("Hello!")))]
+
+
+def test_an_answer_at_the_end_is_not_looked_for_by_its_question() -> None:
+    assert by_question([user("a"), answer("A")]) == [(2, head([user("a")], answer("A")))]
+
+
 def test_an_edited_question_leaves_the_path_at_the_answer_before_it() -> None:
     first = [user("a"), answer("A")]
     stored = {head(first[:1], first[1]), head([*first, user("b")], answer("B"))}

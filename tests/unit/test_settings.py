@@ -65,6 +65,8 @@ ACCEPTED = [
     ("listen", "[::1]:8080", Address("::1", 8080)),
     ("listen", "localhost:0", Address("localhost", 0)),
     ("admin_listen", "chat.internal:65535", Address("chat.internal", 65535)),
+    ("media", "sealed", "sealed"),
+    ("media_limit", "30MiB", 30 << 20),
     ("json_chats", "/etc/chats.toml", "/etc/chats.toml"),
     ("conversation_sources", "history, identity", ("history", "identity")),
     ("identity", "jwt", "jwt"),
@@ -128,6 +130,7 @@ ACCEPTED = [
     ("capture_limit", "512KiB", 512 * 1024),
     ("capture_queue", "1GiB", 1 << 30),
     ("capture_queue", "1000B", 1000),
+    ("websocket_idle_timeout", "1h", 3600.0),
     ("node", "eu-1", "eu-1"),
     ("log_level", "debug", "debug"),
 ]
@@ -640,3 +643,29 @@ def test_what_is_shown_of_the_defaults_loads_to_the_defaults() -> None:
     }
 
     assert load(**texts) == Settings()
+
+
+def test_a_profile_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    file.write_text('{"name": "standard", "exempt_mode": "store_30d", "incognito_days": 7}')
+
+    profile = load(policy_profile=str(file), policy_unknown_age="ineligible").profile
+
+    assert (profile.exempt_mode, profile.incognito_days) == ("store_30d", 7)
+    assert profile.unknown_age == "ineligible"
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [("{", "not JSON"), ('{"exempt_mod": "store_30d"}', "exempt_mod"), (None, "readable JSON file")],
+    ids=["broken", "an unknown parameter", "missing"],
+)
+def test_a_profile_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "profile.json"
+    if text is not None:
+        file.write_text(text)
+
+    [problem] = problems(policy_profile=str(file))
+
+    assert said in problem
+    assert "POLICY_PROFILE" in problem

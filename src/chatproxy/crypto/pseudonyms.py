@@ -40,12 +40,13 @@ def stray_tag(random: RandomSource = random_bytes) -> SubjectTag:
 class Pseudonymizer:
     """Makes and reads everything that is named under the pseudonym key."""
 
-    __slots__ = ("_conversation_handles", "_conversations", "_history", "_key", "_turn_handles")
+    __slots__ = ("_conversation_handles", "_conversations", "_history", "_key", "_turn_handles", "_turns")
 
     def __init__(self, key: PseudonymKey) -> None:
         self._key = key
         self._conversations = _derive(key, b"conversation")
         self._history = _derive(key, b"history")
+        self._turns = _derive(key, b"turn")
         self._turn_handles = BlockPermutation(_derive(key, b"turn handle"))
         self._conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
 
@@ -58,6 +59,14 @@ class Pseudonymizer:
         """Return the pseudonym of a client's conversation id, within its subject."""
         message = lps(_text(tenant), _text(subject), _text(conversation))
         return ConversationTag(hmac_sha256(self._conversations, message)[:_TAG_SIZE])
+
+    def turn_id(self, *, tenant: str, subject: str, request_key: bytes, request: bytes) -> TurnId:
+        """Return the name of the turn that a client names by *request_key*; *request* is a digest of its bytes.
+
+        A key that comes again with other bytes names another turn, so that nothing is lost by a client's mistake.
+        """
+        message = lps(_text(tenant), _text(subject), request_key, request)
+        return TurnId(hmac_sha256(self._turns, message)[:_TAG_SIZE])
 
     def history_hasher(self, subject: SubjectTag | None) -> Callable[[bytes], bytes]:
         """Return the hash by which messages of *subject* are recognised when they are sent again: 16 bytes.

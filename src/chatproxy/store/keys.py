@@ -10,6 +10,8 @@ key                         type    expires                                conte
                                                                            ``gen_floor``
 ``cp:{T}:r:<turn>[.n]``     string  with its group                         sealed record of group 0 [n]
 ``cp:{T}:a:<turn>``         hash    with the last of the turn's groups     annotation
+``cp:{T}:p:<turn>``         string  with its turn                          conversation tag: a retry that is
+                                                                           complete takes the turn's place
 ``cp:{T}:ix``               zset    with the last of its records           turn by ``expires_at``
 ``cp:{T}:v:<conversation>`` zset    with the last of its turns             turn by ``received_at``
 ``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, then turn id
@@ -46,6 +48,11 @@ def record(tag: SubjectTag, turn: TurnId, group: int) -> bytes:
 def annotation(tag: SubjectTag, turn: TurnId) -> bytes:
     """Name the annotation of a turn. Its existence is what makes a put a replay."""
     return b"cp:{%s}:a:%s" % (tag.hex().encode(), turn.hex().encode())
+
+
+def attempt(tag: SubjectTag, turn: TurnId) -> bytes:
+    """Name the mark of a turn that is kept though it did not complete, and may be tried again."""
+    return b"cp:{%s}:p:%s" % (tag.hex().encode(), turn.hex().encode())
 
 
 def parse_annotation(key: bytes) -> tuple[SubjectTag, TurnId] | None:

@@ -6,7 +6,8 @@ is declared in KEYS and has one hash tag, so the scripts hold in a cluster too. 
 1. Checks come before the first write: a refusal changes nothing.
 2. No key of a person is ever without an expiry: each write is followed by its expiry before anything that could
    fail, and an expiry is extended, never shortened and never set into the past (which would delete the key).
-3. The annotation is written last. It marks the turn as stored, so a put that broke off is done again in full.
+3. The annotation is written last. It marks the turn as stored, so a put that broke off is done again in full. Where
+   a retry takes the place of an attempt, the attempt's mark goes after the annotation, for the same reason.
 4. The clock is the store's own. ``SET ... PXAT <past>`` answers OK and stores nothing, hence the check.
 """
 
@@ -14,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chatproxy.ports import SealedTurn
+from chatproxy.ports import MOST_GROUPS, SealedTurn
 from chatproxy.store import keys
 
 
@@ -63,11 +64,14 @@ _PUT_TURN = Script.of(
     _CLOCK
     + _KEEP
     + """
--- KEYS: subject, ledger, index, conversation, annotation, heads..., records...
+-- KEYS: subject, ledger, index, conversation, annotation, attempt, all records of the turn, heads..., records...
 -- ARGV: received_at, expires_at, generation, new wrap or '', ledger length, ledger_keep_until, turn, head value,
---       number of heads, number of groups, (expires_at, blob)..., (annotation field, value)...
+--       number of heads, number of groups, conversation, completes or '', number of record names,
+--       (expires_at, blob)..., (annotation field, value)...
 local received, expires = tonumber(ARGV[1]), tonumber(ARGV[2])
 local heads, groups = tonumber(ARGV[9]), tonumber(ARGV[10])
+local conversation, completes, names = ARGV[11], ARGV[12], tonumber(ARGV[13])
+local first_head = 6 + names
 
 local state = redis.call('HMGET', KEYS[1], 'erased_at', 'gen', 'gen_floor')
 local erased_at, generation, floor = state[1], state[2], state[3]
@@ -85,21 +89,24 @@ end
 if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[5]) then return -4 end
 if expires <= now then return -3 end
 for group = 1, groups do
-  if tonumber(ARGV[9 + 2 * group]) <= now then return -3 end
+  if tonumber(ARGV[12 + 2 * group]) <= now then return -3 end
 end
-if redis.call('EXISTS', KEYS[5]) == 1 then return 2 end
+if redis.call('EXISTS', KEYS[5]) == 1 then
+  if completes ~= '1' or redis.call('GET', KEYS[6]) ~= conversation then return 2 end
+  for name = 1, names do redis.call('DEL', KEYS[6 + name]) end
+end
 
 if not generation then
   redis.call('HSET', KEYS[1], 'gen', ARGV[3], 'w' .. ARGV[3], ARGV[4])
 end
 keep(KEYS[1], expires)
 for group = 1, groups do
-  redis.call('SET', KEYS[5 + heads + group], ARGV[10 + 2 * group], 'PXAT', ARGV[9 + 2 * group])
+  redis.call('SET', KEYS[first_head + heads + group], ARGV[13 + 2 * group], 'PXAT', ARGV[12 + 2 * group])
 end
 for head = 1, heads do
   -- Of several turns that end alike, the pointer names the one that lives longest.
-  if redis.call('PEXPIRETIME', KEYS[5 + head]) <= expires then
-    redis.call('SET', KEYS[5 + head], ARGV[8], 'PXAT', ARGV[2])
+  if redis.call('PEXPIRETIME', KEYS[first_head + head]) <= expires then
+    redis.call('SET', KEYS[first_head + head], ARGV[8], 'PXAT', ARGV[2])
   end
 end
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[7])
@@ -107,8 +114,10 @@ keep(KEYS[3], expires)
 redis.call('ZADD', KEYS[4], ARGV[1], ARGV[7])
 keep(KEYS[4], expires)
 keep(KEYS[2], tonumber(ARGV[6]))
-redis.call('HSET', KEYS[5], unpack(ARGV, 11 + 2 * groups))
+if completes == '0' then redis.call('SET', KEYS[6], conversation, 'PXAT', ARGV[2]) end
+redis.call('HSET', KEYS[5], unpack(ARGV, 14 + 2 * groups))
 redis.call('PEXPIREAT', KEYS[5], ARGV[2])
+if completes == '1' then redis.call('DEL', KEYS[6]) end
 return 1
 """
 )
@@ -155,6 +164,8 @@ def put_turn(turn: SealedTurn) -> Call:
     The checks run in this order: erase fence, key generation, ledger, expiry, replay.
     """
     subject = turn.subject
+    # Of a turn without other attempts there is nothing to take the place of: no names of what to remove.
+    replaceable = () if turn.completes is None else range(MOST_GROUPS)
     arguments: list[bytes | int] = [
         turn.received_at,
         turn.expires_at,
@@ -166,6 +177,9 @@ def put_turn(turn: SealedTurn) -> Call:
         turn.conversation + turn.turn,
         len(turn.heads),
         len(turn.groups),
+        turn.conversation,
+        b"" if turn.completes is None else int(turn.completes),
+        len(replaceable),
     ]
     for group in turn.groups:
         arguments += [group.expires_at, group.blob]
@@ -179,6 +193,8 @@ def put_turn(turn: SealedTurn) -> Call:
             keys.index(subject),
             keys.conversation(subject, turn.conversation),
             keys.annotation(subject, turn.turn),
+            keys.attempt(subject, turn.turn),
+            *(keys.record(subject, turn.turn, number) for number in replaceable),
             *(keys.head(subject, head) for head in turn.heads),
             *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
         ],

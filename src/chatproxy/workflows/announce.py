@@ -72,6 +72,9 @@ class Announcer:
             decision = self._policy.decide_part(
                 caller, part=Origin.TYPED, received_at=received_at, now=self._clock(), events=events
             )
+            if decision.eligible_capability and not opened.request_is_readable():
+                # What cannot be read is never eligible, and whether it can is only known when it is kept.
+                return [(b"x-decision-reason", b"PENDING")]
             return _worded(
                 public_reason(decision.reason),
                 eligible=decision.eligible_capability,

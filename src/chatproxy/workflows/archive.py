@@ -28,7 +28,7 @@ from chatproxy.workflows.subjects import Person, Subjects
 _log = Log("archive")
 
 _BATCH = 256
-_STRIDE = 8
+_STRIDE = 4
 """Turns that are sealed before running chats get their turn: about a millisecond."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
@@ -74,9 +74,13 @@ class Archive:
         clock: Clock,
         metrics: Metrics,
         capture_limit: int,
+        media_room: int = 0,
         may_put: Callable[[], bool],
     ) -> None:
-        """``capture_limit``: bytes that a compressed body may decode to. ``may_put``: whether the store is safe."""
+        """``capture_limit``: bytes that a compressed body may decode to. ``may_put``: whether the store is safe.
+
+        ``media_room``: bytes of pictures, sounds and files that are kept of a turn.
+        """
         self._may_put = may_put
         self._journal = journal
         self._store = store
@@ -89,6 +93,7 @@ class Archive:
         self._clock = clock
         self._metrics = metrics
         self._capture_limit = capture_limit
+        self._media_room = media_room
         self.is_failing = False
         """Whether the store refused or did not answer the last try."""
 
@@ -169,7 +174,9 @@ class Archive:
 
     def _understand(self, exchange: Exchange) -> capture.Understood:
         try:
-            return capture.understand(exchange, self._dialects, self._rules, limit=self._capture_limit)
+            return capture.understand(
+                exchange, self._dialects, self._rules, limit=self._capture_limit, media_room=self._media_room
+            )
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the turn: its bytes are kept
             _log.error("an exchange could not be read, and is kept as bytes", failure=error)
             return capture.keep_raw(exchange)

@@ -2,7 +2,8 @@
 
 1. A client resends the whole conversation with each request. What matches a kept turn tells which turn the new one
    follows; it is not stored again, and keeps the time it was first received. What matches nothing is not stored
-   either: it may have expired here and live on only in the client.
+   either: it may have expired here and live on only in the client. An answer that comes back cut short or edited
+   is found by its question, where the person is known.
 2. Where the backend remembers, the client names the answer that it continues instead, or the conversation. Such names
    are the client's words, so they count within the person only: the same name of two people is two conversations,
    and of nobody's conversations none is found by its own (security D4). An answer of nobody's is, as by its words.
@@ -15,13 +16,14 @@ from itertools import islice
 
 from chatproxy import history
 from chatproxy.capture import Understood
-from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.crypto.pseudonyms import Pseudonymizer, stray_tag
 from chatproxy.model import Caller, ConversationSource, ConversationTag, Exchange, SubjectTag, TurnId
 from chatproxy.ports import TranscriptStore
 
+_BEGINNING = b"chatproxy/conversation/v1"
 _MOST_RECENT = 10_000
-_DEEPEST_BRANCH = 32
-"""How many answers back a branch is looked for, where the resent history does not end with a kept turn."""
+_MOST_LOOKED_FOR = 64
+"""How many positions, two an answer, are looked for where the resent history does not end with a kept turn."""
 
 
 CONVERSATION_SOURCES = tuple(ConversationSource)
@@ -39,7 +41,7 @@ class Place:
     after: TurnId | None
     """The turn whose answer this one follows; None at the beginning, or where that is not known."""
     heads: tuple[bytes, ...] = field(repr=False)
-    """Keyed hashes of the conversation up to each answer of this turn: how the next turn finds it."""
+    """Keyed hashes of the conversation up to this turn's question and each answer: how the next turn finds it."""
     unmatched: int
     """Resent messages that match no kept turn."""
     repeated: int
@@ -79,20 +81,21 @@ class Places:
         def positions() -> Iterator[history.Position]:
             if understood.continues is not None:
                 yield history.Position(resent, history.name_head(understood.continues, keyed))
-            yield from path.positions(keyed)
+            yield from path.positions(keyed, by_question=named_subject is not None)
             if by_dialect is not None:
                 yield history.Position(resent, keyed(by_dialect))  # 16 bytes, never one of the 32 of a digest
 
         known, length = await self._follow(named_subject, positions())
-        subject = known[0] if known else named_subject or SubjectTag(self._random(16))
+        subject = known[0] if known else named_subject or stray_tag(self._random)
         names = {
             ConversationSource.IDENTITY: self._named_conversation(caller),
             ConversationSource.DIALECT: by_dialect,
             ConversationSource.HISTORY: known[1] if known else None,
         }
         named = next((name for source in self._sources if (name := names[source])), None)
-        conversation = named or ConversationTag(self._random(16))
-        heads = tuple(dict.fromkeys(_heads(understood, path, keyed, by_dialect)))
+        # The same on every replay and retry of its first turn, which then stay in one conversation.
+        conversation = named or ConversationTag(keyed(_BEGINNING + exchange.turn))
+        heads = _heads(understood, path, keyed, by_dialect, is_stray=named_subject is None)
         self._remember(heads, (subject, conversation, exchange.turn))
         return Place(
             subject,
@@ -141,7 +144,7 @@ class Places:
         Returns it with the number of messages up to its answer. ``subject`` None: nobody's conversation, which who
         resends its history continues.
         """
-        for position in islice(positions, _DEEPEST_BRANCH):
+        for position in islice(positions, _MOST_LOOKED_FOR):
             if position.head in self._recent:
                 known = self._recent[position.head]
             else:
@@ -168,15 +171,23 @@ class Places:
 
 
 def _heads(
-    understood: Understood, path: history.Path, keyed: history.Keyed, conversation: ConversationTag | None
-) -> Iterator[bytes]:
-    """Yield all by which a later turn can find this one."""
+    understood: Understood,
+    path: history.Path,
+    keyed: history.Keyed,
+    conversation: ConversationTag | None,
+    *,
+    is_stray: bool,
+) -> tuple[bytes, ...]:
+    """Return all by which a later turn can find this one, each once."""
     if not understood.transcript.parsed:
-        return
+        return ()
+    heads: list[bytes] = []
     # What is said after an answer that is only referred to could be said at any place: alone, it tells nothing.
     if understood.continues is None or any(path.positions(keyed)):
-        yield from path.heads(understood.transcript.output, keyed)
-    for name in understood.reply_ids:
-        yield history.name_head(name, keyed)
+        heads += path.heads(understood.transcript.output, keyed)
+        if not is_stray and (question := path.question(keyed)) is not None:
+            heads.append(question)
+    heads += (history.name_head(name, keyed) for name in understood.reply_ids)
     if conversation is not None:
-        yield keyed(conversation)
+        heads.append(keyed(conversation))
+    return tuple(dict.fromkeys(heads))

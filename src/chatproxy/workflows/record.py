@@ -3,7 +3,11 @@
 Nothing here waits, and nothing here can fail the chat: where there is no room the copy is given up and counted.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import partial
+
+import msgspec
 
 from chatproxy.journal import MemoryJournal
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
@@ -12,21 +16,55 @@ from chatproxy.telemetry import Log, Metrics, TurnOutcome
 
 _log = Log("capture")
 
+_LONGEST_REQUEST_KEY = 255
+_MOST_CHECKED_BYTES = 256 << 10
+
 
 class Recorder:
     """The copy of one exchange."""
 
-    def __init__(self, exchange: Exchange, journal: MemoryJournal, metrics: Metrics, *, limit: int) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        journal: MemoryJournal,
+        metrics: Metrics,
+        *,
+        limit: int,
+        name: Callable[[bytes], TurnId] | None = None,
+    ) -> None:
+        """``name`` gives the turn of a request by the digest of its bytes, where the client has given it a key."""
         self.exchange = exchange
         self._journal = journal
         self._metrics = metrics
         self._limit = limit
         self._is_over = False
         """Whether nothing more is remembered: it was lost, or has ended."""
+        self._name = name
+        self._asked = hashlib.sha256(exchange.dialect.encode() + b"\0") if name else None
 
     def request(self, chunk: bytes) -> None:
         """Remember a piece of the request body."""
         self._append(self.exchange.request, chunk)
+        if self._asked is not None:
+            self._asked.update(chunk)
+
+    def request_ended(self) -> None:
+        """The request body is whole. Its turn is named now, unless the answer, which may tell the name, has begun."""
+        if self._name is None or self._asked is None or self._is_over or self.exchange.status:
+            return
+        self.exchange.turn = self._name(self._asked.digest())
+        self.exchange.is_named = True
+
+    def request_is_readable(self) -> bool:
+        """Whether the request body, as far as it is here, is JSON. No for what would take long to find out."""
+        exchange = self.exchange
+        if exchange.request_encoding or exchange.truncated or exchange.size > _MOST_CHECKED_BYTES:
+            return False
+        try:
+            msgspec.json.decode(b"".join(exchange.request), type=msgspec.Raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        return True
 
     def head(self, status: int, content_type: str, content_encoding: str) -> None:
         """Remember what the reply says about itself."""
@@ -80,18 +118,33 @@ class Capture:
         limit: int,
         never_kept: Callable[[Caller], Reason | None],
         new_turn_id: Callable[[], TurnId],
+        name_turn: Callable[[Caller, bytes, bytes], TurnId] | None = None,
     ) -> None:
-        """``never_kept`` tells why nothing of a caller may be kept whatever was chosen (R2, R4, R5), or None."""
+        """``never_kept`` tells why nothing of a caller may be kept whatever was chosen (R2, R4, R5), or None.
+
+        ``name_turn`` gives the turn of a known person's request by its key and the digest of its bytes; None: keys
+        do not count.
+        """
         self._journal = journal
         self._metrics = metrics
         self._limit = limit
         self._never_kept = never_kept
         self._new_turn_id = new_turn_id
+        self._name_turn = name_turn
 
     def begin(
-        self, caller: Caller, *, dialect: str, request_encoding: str, received_at: int
+        self,
+        caller: Caller,
+        *,
+        dialect: str,
+        request_encoding: str,
+        received_at: int,
+        request_key: bytes = b"",
     ) -> Recorder | Reason | None:
-        """Return a recorder, or the reason why nothing is kept, or None where there is no room (counted lost)."""
+        """Return a recorder, or the reason why nothing is kept, or None where there is no room (counted lost).
+
+        ``request_key``: the client's ``Idempotency-Key``. It counts within a person, so of nobody it does not.
+        """
         self._metrics.turns_seen.inc()
         self._metrics.turns_pending.inc()
         reason = self._never_kept(caller)
@@ -109,4 +162,11 @@ class Capture:
         if not self._journal.open(exchange):
             count_lost(self._metrics)
             return None
-        return Recorder(exchange, self._journal, self._metrics, limit=self._limit)
+        name = None
+        if (
+            self._name_turn is not None
+            and caller.subject is not None
+            and 0 < len(request_key) <= _LONGEST_REQUEST_KEY
+        ):
+            name = partial(self._name_turn, caller, request_key)
+        return Recorder(exchange, self._journal, self._metrics, limit=self._limit, name=name)

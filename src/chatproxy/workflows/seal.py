@@ -28,6 +28,7 @@ UNPARSED = "UNPARSED"
 """Reason of a turn that would be eligible, had it been understood."""
 
 _GROUP_NUMBERS = {Origin.TYPED: 0, Origin.CONNECTOR_RAW: 1, Origin.RAW: 2}
+"""Each below ``ports.MOST_GROUPS``."""
 
 
 class FirstKeys:
@@ -139,6 +140,7 @@ class Sealer:
                 annotation, keys=self._annotation_keys, subject=place.subject, turn=exchange.turn
             ),
             heads=place.heads,
+            completes=understood.end is StreamEnd.COMPLETE if exchange.is_named else None,
             ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
         )
 
@@ -152,7 +154,7 @@ class Sealer:
                 exchange.caller, part=part, received_at=exchange.received_at, now=now, events=events
             )
             reason = decision.reason
-            self._metrics.decisions.labels(reason).inc()
+            self._metrics.decisions.labels(_shown_reason(part, reason)).inc()
             if decision.expires_at is not None:
                 groups.append(_Group(_GROUP_NUMBERS[part], part, decision, decision.expires_at))
         return groups, reason
@@ -230,16 +232,20 @@ def _classes(transcript: Transcript) -> list[Origin]:
     return [part for part in _GROUP_NUMBERS if part in found] or [Origin.TYPED]
 
 
+def _shown_reason(part: Origin, reason: Reason) -> str:
+    """Return the reason as annotation and metrics have it: bytes that were not understood are no connector's data."""
+    return UNPARSED if part is Origin.RAW and reason is Reason.PART_CONNECTOR_RAW else str(reason)
+
+
 def _note(group: _Group, *, size: int) -> GroupNote:
     decision = group.decision
-    is_unparsed = group.part is Origin.RAW and decision.reason is Reason.PART_CONNECTOR_RAW
     return GroupNote(
         n=group.number,
         part=group.part,
         grounds={str(ground): end for ground, end in decision.grounds.items()},
         expires_at=group.expires_at,
         eligible=Eligible(decision.eligible_capability, decision.eligible_safety, decision.eligible_feedback),
-        reason=UNPARSED if is_unparsed else str(decision.reason),
+        reason=_shown_reason(group.part, decision.reason),
         also=tuple(str(reason) for reason in decision.also),
         bytes=size,
     )

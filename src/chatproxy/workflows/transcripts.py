@@ -141,17 +141,21 @@ class Transcripts:
         if not turns:
             raise NotFoundError("nothing is held of a conversation of that name")
         handle = self._pseudonyms.conversation_handle(subject, conversation)
+        named: dict[str, str | int | bool] = {
+            "subject": subject.hex(),
+            "conversation": handle,
+            "purpose": purpose,
+        }
         readable = {turn.turn: self._readable(turn, purpose) for turn in turns}
         if not any(readable.values()):
-            self._audit.append("transcripts.refused", {"conversation": handle, "purpose": purpose})
+            self._audit.append("transcripts.refused", named)
             raise AccessRefusedError(
                 f"no part of this conversation has a live ground for the purpose {purpose}; "
                 "`chatproxy transcripts list` shows the grounds"
             )
-        self._audit.append(
-            "transcripts.read",
-            {"conversation": handle, "purpose": purpose, "turns": sum(map(bool, readable.values()))},
-        )
+        grounds = ",".join(sorted(_GROUNDS[purpose]))
+        read = sum(map(bool, readable.values()))
+        self._audit.append("transcripts.read", named | {"ground": grounds, "turns": read})
         return [
             OpenedTurn(turn, await self._open(turn, owner.state, groups))
             for turn in turns

@@ -34,6 +34,23 @@ def test_different_people_have_different_tags(one: tuple[str, str], two: tuple[s
     assert [len(tag) for tag in tags] == [16, 16]
 
 
+def test_a_turn_is_named_within_its_person_by_key_and_request() -> None:
+    def name(
+        *,
+        tenant: str = "t",
+        subject: str = "u",
+        key: bytes = b"k",
+        request: bytes = b"r",
+        by: PseudonymKey = KEY,
+    ) -> TurnId:
+        return Pseudonymizer(by).turn_id(tenant=tenant, subject=subject, request_key=key, request=request)
+
+    others = (name(tenant="x"), name(subject="x"), name(key=b"x"), name(request=b"x"), name(by=OTHER_KEY))
+    assert len({name(), *others}) == 6
+    assert name() == name()
+    assert len(name()) == 16
+
+
 def test_tags_hashes_and_handles_depend_on_the_key() -> None:
     def outputs(key: PseudonymKey) -> set[bytes]:
         pseudonymizer = Pseudonymizer(key)

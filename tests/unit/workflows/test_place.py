@@ -1,5 +1,6 @@
 """Where a turn belongs: by identity, by the dialect's own names, by history, within the person."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from chatproxy.crypto.keys import PseudonymKey
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.model import (
     Caller,
+    ConversationSource,
     ConversationTag,
     Exchange,
     Message,
@@ -22,7 +24,7 @@ from chatproxy.model import (
     TurnId,
 )
 from chatproxy.ports import TranscriptStore
-from chatproxy.workflows.place import ConversationSource, Place, Places
+from chatproxy.workflows.place import Place, Places
 
 ANA = Caller(subject="ana")
 BEN = Caller(subject="ben")
@@ -62,15 +64,22 @@ class Bench:
         return self._number.to_bytes(size, "big")
 
     async def place(
-        self, caller: Caller, *, sent: str = "q", dialect: str = "openai_responses", **facts: Any
+        self,
+        caller: Caller,
+        *,
+        sent: Sequence[str] = "q",
+        answer: str | None = None,
+        dialect: str = "openai_responses",
+        **facts: Any,
     ) -> tuple[TurnId, Place]:
         """Place a turn in which *sent* is said, a letter a message, in turns, and then answered."""
         messages = tuple(
             spoken("assistant" if index % 2 else "user", text) for index, text in enumerate(sent)
         )
         history = len(messages) - len(messages) % 2
-        answer = Transcript(input=messages[history:], output=(spoken("assistant", sent.upper()),))
-        understood = Understood(answer, StreamEnd.COMPLETE, history=messages[:history], **facts)
+        reply = spoken("assistant", "".join(sent).upper() if answer is None else answer)
+        said = Transcript(input=messages[history:], output=(reply,))
+        understood = Understood(said, StreamEnd.COMPLETE, history=messages[:history], **facts)
         turn = TurnId(self._random(16))
         exchange = Exchange(turn, 0, caller, dialect)
         pseudonyms = Pseudonymizer(PseudonymKey(bytes(32)))
@@ -140,7 +149,86 @@ async def test_words_still_lead_to_what_is_sent_again_beside_a_name() -> None:
     _, third = await bench.place(ANA, sent="qQr" + "qQr".upper()[:1] + "s", continues="unknown")
 
     assert first != second
-    assert third.after is None
+    assert third.after == second
+
+
+@pytest.mark.parametrize("came_back", ["Q", "", "!"], ids=["cut short", "without words", "edited"])
+async def test_an_answer_that_is_not_sent_back_as_it_was_is_known_by_its_question(came_back: str) -> None:
+    bench = Bench()
+    _, before = await bench.place(ANA, sent="aAb")
+    first, parent = await bench.place(ANA, sent="q")
+    second, place = await bench.place(ANA, sent=["q", came_back, "r"])
+    _, third = await bench.place(ANA, sent=["q", came_back, "r", "R", "s"])
+
+    assert (place.after, third.after) == (first, second)
+    assert {place.conversation, third.conversation} == {parent.conversation} != {before.conversation}
+    assert [(each.unmatched, each.repeated) for each in (place, third)] == [(0, 0), (0, 0)]
+
+
+async def test_an_answer_that_is_known_counts_before_its_question() -> None:
+    bench = Bench()
+    first, _ = await bench.place(ANA, sent="q")
+    again, _ = await bench.place(ANA, sent=["q"], answer="other")
+    _, after_first = await bench.place(ANA, sent="qQr")
+    _, after_again = await bench.place(ANA, sent=["q", "other", "r"])
+    _, after_neither = await bench.place(ANA, sent=["q", "oth", "r"])
+
+    assert [place.after for place in (after_first, after_again, after_neither)] == [first, again, again]
+
+
+async def test_the_question_of_a_late_answer_counts_before_an_earlier_answer() -> None:
+    bench = Bench()
+    await bench.place(ANA, sent="q")
+    second, _ = await bench.place(ANA, sent="qQr")
+    _, place = await bench.place(ANA, sent="qQr!s")
+
+    assert (place.after, place.unmatched) == (second, 0)
+
+
+async def test_a_question_is_its_persons_own_and_never_nobodys() -> None:
+    bench = Bench()
+    _, of_ana = await bench.place(ANA, sent="q")
+    _, of_nobody = await bench.place(NOBODY, sent="q")
+    _, by_ben = await bench.place(BEN, sent="q!r")
+    _, by_nobody = await bench.place(NOBODY, sent="q!r")
+
+    assert (by_ben.after, by_nobody.after) == (None, None)
+    assert by_nobody.subject != of_nobody.subject
+    assert (len(of_ana.heads), len(of_nobody.heads)) == (2, 1)
+
+
+async def test_a_prefill_is_new_though_its_question_is_known() -> None:
+    bench = Bench()
+    await bench.place(ANA, sent="q")
+    _, place = await bench.place(ANA, sent="q!")
+
+    assert (place.after, place.repeated) == (None, 0)
+
+
+async def test_the_same_question_again_begins_another_conversation() -> None:
+    bench = Bench()
+    _, one = await bench.place(ANA, sent="q")
+    _, two = await bench.place(ANA, sent="q")
+
+    assert two.after is None
+    assert two.conversation != one.conversation
+
+
+async def test_what_was_asked_after_an_answer_that_is_only_named_is_no_question() -> None:
+    bench = Bench()
+    await bench.place(ANA, sent="q", continues="resp_1")
+    _, place = await bench.place(ANA, sent="q!r")
+
+    assert place.after is None
+
+
+@pytest.mark.parametrize("answers, is_found", [(32, True), (33, False)])
+async def test_a_branch_is_looked_for_32_answers_back(answers: int, *, is_found: bool) -> None:
+    bench = Bench()
+    first, _ = await bench.place(ANA, sent="q")
+    _, place = await bench.place(ANA, sent="q!" + "r!" * (answers - 1) + "s")
+
+    assert place.after == (first if is_found else None)
 
 
 async def test_the_id_of_the_dialect_names_the_conversation_and_the_last_turn_is_followed() -> None:

@@ -1,16 +1,44 @@
 """The recorder remembers what passes, within its bounds, and ends once."""
 
+from typing import Any
+
+import pytest
+
 from chatproxy.journal import MemoryJournal
 from chatproxy.model import Caller, StreamEnd, TurnId
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.record import Capture, Recorder
 
+ANA = Caller(subject="ana")
 
-def a_recorder(journal: MemoryJournal, metrics: Metrics, *, limit: int = 1 << 20) -> Recorder:
+
+def named(*pieces: bytes, key: bytes = b"k", **facts: Any) -> TurnId | None:
+    """Return the name of the turn of a request in *pieces*, None where it has none."""
+    recorder = a_recorder(MemoryJournal(1 << 20), Metrics(), key=key, **facts)
+    for piece in pieces:
+        recorder.request(piece)
+    recorder.request_ended()
+    return recorder.exchange.turn if recorder.exchange.is_named else None
+
+
+def a_recorder(
+    journal: MemoryJournal,
+    metrics: Metrics,
+    *,
+    limit: int = 1 << 20,
+    caller: Caller = ANA,
+    dialect: str = "openai_chat",
+    key: bytes = b"",
+) -> Recorder:
     capture = Capture(
-        journal, metrics, limit=limit, never_kept=lambda _: None, new_turn_id=lambda: TurnId(b"t" * 16)
+        journal,
+        metrics,
+        limit=limit,
+        never_kept=lambda _: None,
+        new_turn_id=lambda: TurnId(b"t" * 16),
+        name_turn=lambda caller, key, request: TurnId(repr((caller, key, request)).encode()),
     )
-    opened = capture.begin(Caller(), dialect="openai_chat", request_encoding="", received_at=0)
+    opened = capture.begin(caller, dialect=dialect, request_encoding="", received_at=0, request_key=key)
     assert isinstance(opened, Recorder)
     return opened
 
@@ -49,3 +77,25 @@ def test_a_copy_without_room_is_lost_once_and_frees_what_it_held() -> None:
     assert (journal.held_bytes, journal.is_idle) == (0, True)
     assert metrics.registry.get_sample_value("chatproxy_turns_total", {"outcome": "lost"}) == 1
     assert metrics.registry.get_sample_value("chatproxy_turns_pending") == 0
+
+
+def test_a_request_with_a_key_is_named_by_key_and_bytes_however_they_came() -> None:
+    assert named(b"ask") == named(b"as", b"", b"k")
+    assert named(b"ask") == named(b"ask", limit=1)
+    assert len({named(b"ask"), named(b"other"), named(b"ask", key=b"l"), named(b"ask", dialect="x")}) == 4
+
+
+@pytest.mark.parametrize(
+    "facts", [{"key": b""}, {"key": b"k" * 256}, {"caller": Caller()}], ids=["none", "too long", "nobody"]
+)
+def test_what_has_no_key_of_a_person_is_a_turn_of_its_own(facts: dict[str, Any]) -> None:
+    assert named(b"ask", **facts) is None
+    assert named(b"ask", key=b"k" * 255) is not None
+
+
+def test_a_turn_is_not_renamed_once_the_answer_has_begun() -> None:
+    recorder = a_recorder(MemoryJournal(1 << 20), Metrics(), key=b"k")
+    recorder.request(b"ask")
+    recorder.head(200, "application/json", "")
+    recorder.request_ended()
+    assert (recorder.exchange.turn, recorder.exchange.is_named) == (b"t" * 16, False)
