@@ -27,6 +27,7 @@ fix: $(VENV)/dev.stamp  ## what the formatter and the linter can mend
 bench: $(VENV)/dev.stamp  ## what the byte path and the keeping path cost
 	$(BIN)/python benchmarks/byte_path.py $(ARGS)
 	$(BIN)/python benchmarks/whole.py $(ARGS)
+	$(BIN)/python benchmarks/stored_bytes.py
 
 e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below .e2e/, through the proxy; some need node and npm
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)

@@ -18,6 +18,7 @@ from chatproxy.wire import Dialects
 from chatproxy.wire.base import ChatReply, ChatRequest, Dialect, OriginRules
 from chatproxy.wire.coding import decode
 from chatproxy.wire.json_reading import well_formed
+from chatproxy.wire.media_content import with_content
 
 _ERROR_STATUS = 400
 
@@ -38,20 +39,33 @@ class Understood:
     """The names by which a later request can refer to the answer."""
 
 
-def understand(exchange: Exchange, dialects: Dialects, rules: OriginRules, limit: int) -> Understood:
-    """Read *exchange*, which has ended. *limit*: bytes that a body may have after its content coding is undone."""
+def understand(
+    exchange: Exchange, dialects: Dialects, rules: OriginRules, limit: int, *, media_room: int = 0
+) -> Understood:
+    """Read *exchange*, which has ended. *limit*: bytes that a body may have after its content coding is undone.
+
+    *media_room*: bytes of pictures, sounds and files that are part of the turn whole; others are only described.
+    """
     dialect = dialects.named(exchange.dialect)
     if dialect is None or exchange.truncated:
         return keep_raw(exchange)
     try:
-        request = _request(exchange, dialect, rules, limit)
-        reply = _reply(exchange, dialect, rules, limit)
+        asked = decode(b"".join(exchange.request), exchange.request_encoding, limit)
+        request = well_formed(dialect.read_request(asked, rules), ChatRequest, source=asked)
+        answered = (
+            decode(b"".join(exchange.reply), exchange.content_encoding, limit) if exchange.status else b""
+        )
+        reply = _reply(exchange, dialect, rules, answered)
     except UnreadableError:
         return keep_raw(exchange)
+    said, output = request.messages[request.new_from :], reply.output
+    if media_room:
+        said, media_room = with_content(said, asked, room=media_room)
+        output, _ = with_content(output, answered, room=media_room)
     return Understood(
         Transcript(
-            input=request.messages[request.new_from :],
-            output=reply.output,
+            input=said,
+            output=output,
             model=reply.model or request.model,
             usage=reply.usage,
             finish=reply.finish,
@@ -82,15 +96,9 @@ def keep_raw(exchange: Exchange) -> Understood:
     return Understood(transcript, end=_end(exchange, ChatReply(())))
 
 
-def _request(exchange: Exchange, dialect: Dialect, rules: OriginRules, limit: int) -> ChatRequest:
-    body = decode(b"".join(exchange.request), exchange.request_encoding, limit)
-    return well_formed(dialect.read_request(body, rules), ChatRequest, source=body)
-
-
-def _reply(exchange: Exchange, dialect: Dialect, rules: OriginRules, limit: int) -> ChatReply:
+def _reply(exchange: Exchange, dialect: Dialect, rules: OriginRules, body: bytes) -> ChatReply:
     if not exchange.status:
         return ChatReply(())
-    body = decode(b"".join(exchange.reply), exchange.content_encoding, limit)
     reply = dialect.read_reply(exchange.status, exchange.content_type, body, rules)
     return well_formed(reply, ChatReply, source=body)
 

@@ -91,4 +91,5 @@ def _print_addresses(url: str, admin_url: str, directory: Path) -> None:
     click.echo(f"curl -iN {url}/v1/messages -H 'X-Chat-Subject: me' -H 'X-Chat-Plan: pro' -d '{stream}'")
     click.echo("\nand then see what is kept of it:\n")
     here = f"CHATPROXY_DATA_DIR={directory}/data CHATPROXY_KEYSET=file:{directory}/keys/keyset"
-    click.echo(f"{here} {Path(sys.argv[0])} transcripts list")
+    command = sys.argv[0] if Path(sys.argv[0]).name == "chatproxy" else f"{sys.executable} -m chatproxy"
+    click.echo(f"{here} {command} transcripts list")

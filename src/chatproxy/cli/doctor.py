@@ -15,7 +15,7 @@ from chatproxy.forwarding import UpstreamAddress
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import open_store
-from chatproxy.store.preflight import Severity, judge, read_facts
+from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
 from chatproxy.telemetry import configure_logging
 from chatproxy.workflows.keys import load_keyring
 
@@ -83,15 +83,29 @@ async def _examine_vault(settings: Settings) -> list[Finding]:
         ) as store:
             facts = await read_facts(store.connections, now=wall_clock())
             judged = judge(facts, allow_volatile=settings.store_allow_volatile)
-            version = ".".join(map(str, facts.version or ()))
-            findings.append(Finding("store", "ok", f"{facts.engine} {version} answers"))
-            findings += [Finding("store", str(each.severity), each.what, each.fix) for each in judged]
-            if keyset is not None and not any(each.severity is Severity.FATAL for each in judged):
+            findings += [
+                Finding(_subject_of(each), str(each.severity), each.what, each.fix) for each in judged
+            ]
+            is_safe = not any(each.severity is Severity.FATAL for each in judged)
+            if is_safe:
+                version = ".".join(map(str, facts.version or ()))
+                findings.append(
+                    Finding("store", "ok", f"{facts.engine} {version} answers, and is safe to use")
+                )
+            if not any(_subject_of(each) == "clock" for each in judged):
+                findings.append(
+                    Finding("clock", "ok", f"{abs(facts.clock_offset_ms)} ms apart from the store's")
+                )
+            if keyset is not None and is_safe:
                 await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=wall_clock())
                 findings.append(Finding("key ring", "ok", "the keyset fits the store"))
     except ChatproxyError as error:
         findings.append(Finding("store", "fatal", str(error)))
     return findings
+
+
+def _subject_of(finding: StoreFinding) -> str:
+    return "clock" if "clock" in finding.what else "store"
 
 
 async def _examine_upstream(settings: Settings) -> Finding:

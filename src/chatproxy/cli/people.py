@@ -16,7 +16,9 @@ def read_subject(_: click.Context, __: click.Parameter, value: str | None) -> st
     """
     if value is None:
         return None
-    subject = (sys.stdin.readline() if value == "-" else value).strip()
+    subject = (sys.stdin.read() if value == "-" else value).strip()
+    if "\n" in subject:
+        raise click.BadParameter("is more than one line; give one data subject's id")
     if not subject:
         raise click.BadParameter("is empty; give the data subject's id, or - to read it from standard input")
     return subject
