@@ -1,13 +1,17 @@
 """What bad things get: an error in the client's dialect, or the truncated answer as it came, never a clean lie."""
 
 import asyncio
+import gc
 import json
+import socket
+import struct
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
@@ -419,3 +423,18 @@ async def test_every_error_of_chatproxy_is_json_with_a_request_id(
         assert (answer.header(b"x-request-id") or b"").startswith(b"req_")
         assert set(json.loads(answer.body)["error"]) == {"message", "type", "param", "code"}
         assert world.backend.connections == []
+
+
+async def test_nothing_is_left_of_a_connection_that_was_reset(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        for _ in range(3):
+            async with raw_client(world.running.url) as client:
+                await client.send(post(OPENAI, chat_bytes(), *ANA_LINES))
+                await client.answer()
+                linger = struct.pack("ii", 1, 0)
+                client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                client.writer.transport.abort()
+        async with asyncio.timeout(PATIENCE):
+            while any(isinstance(each, HttpToolsProtocol) for each in gc.get_objects()):
+                await asyncio.sleep(0.01)
+                gc.collect()

@@ -74,6 +74,11 @@ class _Protocol(HttpToolsProtocol):
             self.scope[SWITCH] = self._switch  # type: ignore[literal-required]
         super().on_headers_complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol; as uvicorn's, which leaves the timer of a connection that was reset, and so all of it."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol; as uvicorn's, but that what follows an upgrade is kept."""
         if self._is_switching:

@@ -19,7 +19,7 @@ def part_class(origin: Origin) -> Origin:
 
     Raw data of a connector and the bytes of what was not understood never train (R25); all else is one.
     """
-    return origin if origin in {Origin.CONNECTOR_RAW, Origin.RAW} else Origin.TYPED
+    return origin if origin is Origin.CONNECTOR_RAW or origin is Origin.RAW else Origin.TYPED
 
 
 class Policy:
