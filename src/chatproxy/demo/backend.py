@@ -3,6 +3,7 @@
 It speaks OpenAI chat completions and Anthropic messages, streamed and not, closely enough for the official SDKs.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -11,6 +12,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+_THINKING_SECONDS = 0.02
+"""No backend answers at once."""
 _JSON = [(b"content-type", b"application/json")]
 _STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -40,6 +43,7 @@ async def demo_backend(scope: Scope, receive: Receive, send: Send) -> None:
             send, 400, _JSON, [b'{"error":{"message":"not a chat request","type":"invalid_request_error"}}']
         )
         return
+    await asyncio.sleep(_THINKING_SECONDS)
     streamed = request.get("stream") is True
     pieces = list(dialect(str(request.get("model", "demo")), _reply(asked, len(messages)), streamed=streamed))
     await _answer(send, 200, _STREAM if streamed else _JSON, pieces)
