@@ -406,6 +406,7 @@ async def test_a_cut_that_comes_before_the_stop_is_not_forgotten(tmp_path: Path,
             b"GET /_chatproxy/nothing HTTP/1.1\r\nHost: chat\r\n\r\n", 404, id="a page that is not there"
         ),
         pytest.param(b"BREW /pot HTTP/1.1\r\nHost: chat\r\n\r\n", 400, id="a method that is none"),
+        pytest.param(b"GET /x HTTP/1.1\r\n\r\n", 400, id="no host"),
         pytest.param(
             b"POST /x HTTP/1.1\r\nHost: chat\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             400,

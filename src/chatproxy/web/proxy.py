@@ -108,6 +108,8 @@ class Proxy:
         try:
             client = scope["client"]
             identified = self._identify(headers, client[0] if client else None)
+            if scope["http_version"] == "1.1":
+                _require_host(headers)
             target = upstream_target(scope[TARGET], base_path=self._address.base_path)
             head = request_head(headers, authority=self._address.authority, drop=IDENTITY_HEADERS)
             if SWITCH in scope:
@@ -395,6 +397,12 @@ class _Relay:
                 self._call.abort()
             if self._watch is not None:
                 self._watch.cancel()
+
+
+def _require_host(headers: list[Header]) -> None:
+    """Refuse a request that names no host (RFC 9112 3.2). Of two, the forwarding rules know."""
+    if not _raw_value(headers, b"host"):
+        raise RefusedRequestError("missing_host", "the request has no Host header, which HTTP/1.1 asks for")
 
 
 def _blame(error: UpstreamError) -> tuple[int, str, str]:
