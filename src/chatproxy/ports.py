@@ -80,6 +80,8 @@ class PutStatus(IntEnum):
     """The consent ledger has grown or gone since the decision: read it again and decide again."""
     ERASED = -5
     """The turn was received at or before the subject's erasure."""
+    DAMAGED = -6
+    """A key of the subject is not of the type it must be; trying again does not help, and others are not concerned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
+from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from integration.proxy_fixtures import ANTHROPIC, PATIENCE, World, a_world, chatting
@@ -275,3 +276,16 @@ async def test_what_turns_are_stored_in_batches_after_an_outage_keeps_their_orde
         assert len({row["conversation"] for row in rows}) == 1
         said = await world.said(rows[0]["conversation"])
         assert said == [f"{message['role']}: {message['content']}" for message in messages]
+
+
+async def test_the_damaged_keys_of_one_person_do_not_stop_keeping_for_others(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await connections.ask([["SET", keys.subject(world.tag("ana")), "not a hash"]])
+
+        await world.chat("damaged")
+        await world.chat("whole", who={"x-chat-subject": "bea", "x-chat-plan": "pro"})
+
+        assert await world.running.all_kept(within=PATIENCE)
+        assert world.outcomes() == {"lost": 1, "stored": 1}

@@ -287,7 +287,7 @@ async def test_a_put_that_broke_off_leaves_only_what_expires_and_is_done_again_i
     index = keys.conversation(ALICE, CONVERSATION)
     await ask(connections, "SET", index, "in the way", "PXAT", NOW + HOUR)
 
-    assert await put(store, turn) is None
+    assert await put(store, turn) is PutStatus.DAMAGED
     assert all(expiry > 0 for _, expiry in (await dump(connections)).values())
     assert await store.turn(ALICE, turn.turn) is None
 
@@ -412,3 +412,12 @@ async def test_a_retry_that_may_not_be_kept_leaves_the_attempt(
     )
     assert await put(store, a_turn(turn=b"t" * 16, completes=True, expires_at=1)) is PutStatus.EXPIRED
     assert await dump(connections) == before
+
+
+async def test_a_damaged_key_of_one_person_is_told_and_stops_nobody_else(
+    store: RedisStore, connections: Connections
+) -> None:
+    await ask(connections, "SET", keys.conversation(ALICE, CONVERSATION), "not a sorted set", "EX", 60)
+    damaged, whole = a_turn(), a_turn(subject=BOB)
+
+    assert await store.put([damaged, whole]) == [PutStatus.DAMAGED, PutStatus.STORED]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chatproxy.errors import StoreUnavailableError
+from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.ports import PutStatus
 from chatproxy.store import keys
@@ -183,13 +183,13 @@ async def test_a_store_with_only_foreign_keys_is_empty(store: RedisStore, connec
     assert not await store.is_empty()
 
 
-async def test_an_error_of_the_server_names_its_code_and_no_key(
+async def test_a_key_of_another_type_is_damage_and_is_not_named(
     store: RedisStore, connections: Connections
 ) -> None:
     await connections.ask([["SET", keys.subject(ALICE), "not a hash"]])
 
-    with pytest.raises(StoreUnavailableError) as caught:
+    with pytest.raises(UndecryptableError) as caught:
         await store.subject_state(ALICE)
 
-    assert "WRONGTYPE" in str(caught.value)
+    assert caught.value.reason == "store_damaged"
     assert ALICE.hex() not in str(caught.value)

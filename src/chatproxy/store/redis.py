@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from chatproxy.errors import ChatproxyError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.ports import PutStatus, SealedTurn, StoredTurn, SubjectState, TranscriptStore
 from chatproxy.store import keys, scripts
@@ -20,7 +21,10 @@ _NO_TTL = -1
 
 
 class RedisStore:
-    """Implements the TranscriptStore port. Every method raises StoreUnavailableError, and none tries twice."""
+    """Implements the TranscriptStore port. None tries twice.
+
+    Every method raises StoreUnavailableError, and UndecryptableError("store_damaged") for a key of the wrong type.
+    """
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
@@ -52,7 +56,7 @@ class RedisStore:
     async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
         """Put each turn atomically, in one pipeline; None where the server answered with an error."""
         replies = await self._run([scripts.put_turn(turn) for turn in turns])
-        return [None if isinstance(reply, ResponseError) else PutStatus(reply) for reply in replies]
+        return [_put_status(reply) for reply in replies]
 
     async def epoch_wraps(self, days: Sequence[int]) -> dict[int, bytes]:
         """Return the wrapped epoch keys of those *days* that have one."""
@@ -187,8 +191,13 @@ class RedisStore:
         replies = await self.connections.ask(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise self.connections.refused(reply) from reply
+                raise self._error(reply) from reply
         return replies
+
+    def _error(self, reply: ResponseError) -> ChatproxyError:
+        if _is_damage(reply):
+            return UndecryptableError("store_damaged")
+        return self.connections.refused(reply)
 
     async def _run(self, calls: Sequence[scripts.Call]) -> list[Reply]:
         if not calls:
@@ -206,8 +215,19 @@ class RedisStore:
     async def _run_one(self, call: scripts.Call) -> Reply:
         [reply] = await self._run([call])
         if isinstance(reply, ResponseError):
-            raise self.connections.refused(reply) from reply
+            raise self._error(reply) from reply
         return reply
+
+
+def _is_damage(reply: ResponseError) -> bool:
+    """Whether a key is of another type than it must be: somebody else wrote it, and waiting does not mend it."""
+    return str(reply).startswith("WRONGTYPE")
+
+
+def _put_status(reply: Reply) -> PutStatus | None:
+    if isinstance(reply, ResponseError):
+        return PutStatus.DAMAGED if _is_damage(reply) else None
+    return PutStatus(reply)
 
 
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -206,6 +206,8 @@ class Archive:
                 self._conclude(pending, TurnOutcome.EXPIRED)
             case PutStatus.ERASED:
                 self._conclude(pending, TurnOutcome.ERASED)
+            case PutStatus.DAMAGED:
+                self._fault(pending, "store_damaged")
 
     def _fault(self, pending: _Pending, reason: str) -> None:
         """A turn could not be kept though the store answers: try again, and in the end give it up, loudly."""

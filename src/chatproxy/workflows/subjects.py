@@ -72,7 +72,7 @@ class Subjects:
         try:
             await self.read(subject)
             self._metrics.lookups.labels("read").inc()
-        except StoreUnavailableError:
+        except (StoreUnavailableError, UndecryptableError):
             self._metrics.lookups.labels("failed").inc()
         finally:
             self._loading.discard(subject)
