@@ -641,7 +641,8 @@ def shown(settings: Settings, name: str) -> str | None:
         return None
     if name == "store":
         return _without_credentials(value)
-    if next(field for field in dataclasses.fields(settings) if field.name == name).metadata["secret"]:
+    metadata = next(field for field in dataclasses.fields(settings) if field.name == name).metadata
+    if metadata["secret"]:
         return "(hidden)"
     if isinstance(value, bool):
         return str(value).lower()
@@ -651,7 +652,7 @@ def shown(settings: Settings, name: str) -> str | None:
         return ",".join(map(str, value))
     if isinstance(value, float):
         return format_duration(Period(ms=round(value * 1000)))
-    if name in {"capture_limit", "capture_queue", "media_limit"}:
+    if metadata["parse"] is _bytes:
         return _format_bytes(value)
     return str(value)
 

@@ -207,7 +207,6 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         metrics.queue_bytes.set_function(lambda: journal.held_bytes)
         subjects = Subjects(
             vault.store,
-            vault.record_keys,
             vault.annotation_keys,
             clock=clock,
             metrics=metrics,

@@ -51,7 +51,7 @@ def an_archive(
         store=store,
         places=Places(store, vault.pseudonyms, random=secrets.token_bytes),
         subjects=Subjects(
-            store, vault.record_keys, vault.annotation_keys, clock=wall_clock, metrics=metrics,
+            store, vault.annotation_keys, clock=wall_clock, metrics=metrics,
             background=background, max_staleness_ms=60_000,
         ),
         keys=vault.record_keys,

@@ -21,7 +21,6 @@ from chatproxy.errors import UndecryptableError
 KEY_SIZE = 32
 NONCE_SIZE = 12
 TAG_SIZE = 16
-MAC_SIZE = 32
 BLOCK_SIZE = 16
 
 RandomSource = Callable[[int], bytes]

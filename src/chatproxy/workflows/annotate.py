@@ -9,7 +9,7 @@ import msgspec
 
 from chatproxy.crypto.annotation import Annotation
 from chatproxy.errors import UndecryptableError
-from chatproxy.model import Age, Caller, ConversationTag, Origin, StreamEnd, Surface, TurnId
+from chatproxy.model import Age, Caller, ConversationTag, Origin, StreamEnd, Surface
 
 VERSION = 1
 
@@ -30,11 +30,6 @@ class TurnFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def conversation_tag(self) -> ConversationTag:
         """Return the conversation's pseudonym."""
         return ConversationTag(bytes.fromhex(self.conversation))
-
-    @property
-    def follows(self) -> TurnId | None:
-        """Return the turn whose answer this one follows."""
-        return TurnId(bytes.fromhex(self.after)) if self.after else None
 
     def metadata(self) -> bytes:
         """Return the canonical JSON that the annotation holds."""

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from chatproxy.clock import Clock
 from chatproxy.consent.events import ConsentEvent, read_ledger
 from chatproxy.crypto.annotation import AnnotationKeys
-from chatproxy.crypto.keys import DataKey
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag
 from chatproxy.ports import SubjectState, TranscriptStore
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
-from chatproxy.workflows.keys import RecordKeys
 
 _log = Log("subjects")
 _MOST_CACHED = 100_000
@@ -39,7 +37,6 @@ class Subjects:
     def __init__(
         self,
         store: TranscriptStore,
-        keys: RecordKeys,
         annotation_keys: AnnotationKeys,
         *,
         clock: Clock,
@@ -48,7 +45,6 @@ class Subjects:
         max_staleness_ms: int,
     ) -> None:
         self._store = store
-        self._keys = keys
         self._annotation_keys = annotation_keys
         self._clock = clock
         self._metrics = metrics
@@ -103,12 +99,6 @@ class Subjects:
         """A put has made the subject's key: remember it."""
         state = replace(person.state, generation=generation, wraps={**person.state.wraps, generation: wrap})
         self._remember(subject, replace(person, state=state))
-
-    def subject_key(self, subject: SubjectTag, state: SubjectState) -> DataKey:
-        """Return the key that new records of the subject are sealed under. Raises UndecryptableError."""
-        if state.generation is None:
-            raise UndecryptableError("no_subject_key")
-        return self._keys.unwrap_subject_key(subject, state, state.generation)
 
     def forget(self, subject: SubjectTag) -> None:
         """Something about the subject has changed elsewhere."""
