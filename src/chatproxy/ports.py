@@ -1,6 +1,7 @@
 """What the outside world does for chatproxy, on one page. Workflows know these, never what stands behind them."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -19,7 +20,7 @@ class SubjectState:
     erased_at: int | None
     """Nothing received at or before this instant may be stored again (the erase fence)."""
     ledger: tuple[bytes, ...] = field(repr=False)
-    """The consent events of the subject, oldest first, as written."""
+    """The events of the subject's ledger, oldest first, as written."""
     generation_floor: int = 0
     """Generations up to this one were destroyed: a new key takes a higher one."""
 
@@ -85,6 +86,52 @@ class PutStatus(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RedecidedTurn:
+    """A turn that is kept already, as a later decision wants it: changed atomically, or not at all."""
+
+    subject: SubjectTag
+    turn: TurnId
+    conversation: ConversationTag
+    expected_mac: bytes = field(repr=False)
+    """Of the annotation that the decision has seen."""
+    ledger_length: int
+    """As for SealedTurn: of two decisions the one that has seen more events stands."""
+    generation: int
+    """The subject-key generation that ``groups`` are sealed under."""
+    expires_at: int | None
+    """The latest expiry of what is left; None: nothing is, and the turn goes."""
+    groups: tuple[SealedGroup, ...] = ()
+    """Those that are sealed anew; others stay as they are."""
+    dropped: tuple[int, ...] = ()
+    """Numbers of the groups that go."""
+    annotation: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    heads: tuple[bytes, ...] = ()
+    ledger_keep_until: int = 0
+
+
+class RedecideStatus(IntEnum):
+    """What became of a decision on a kept turn. Anything else is unknown: read the turn again."""
+
+    CHANGED = 1
+    GONE = 2
+    """The turn is not kept any more."""
+    KEY_CHANGED = -2
+    EXPIRED = -3
+    LEDGER_CHANGED = -4
+    OVERTAKEN = -7
+    """The annotation is not the one that was seen: somebody else has decided meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A person whose kept turns are to be decided again."""
+
+    subject: SubjectTag
+    token: int
+    """Says which mark this is: one that was set later is another."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTurn:
     """A row of the store: the annotation's fields as found, not yet authenticated, and the TTL that holds."""
 
@@ -131,10 +178,46 @@ class TranscriptStore(Protocol):
         self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]
     ) -> list[bytes | None]: ...
 
-    async def append_consent(
+    async def append_event(
         self, subject: SubjectTag, event: bytes, *, expected_length: int, expires_at: int
     ) -> bool:
-        """Append to the ledger if it has *expected_length* events; the ledger lives at least to *expires_at*."""
+        """Append to the ledger if it has *expected_length* events, and tell every node.
+
+        The ledger lives at least to *expires_at*.
+        """
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[SubjectTag]]:
+        """Hear of each person whose ledger grows, on any node, from the moment of entering on.
+
+        The iterator raises StoreUnavailableError when it can hear nothing any more: what was missed is not told.
+        """
+
+    async def redecide(self, turns: Sequence[RedecidedTurn]) -> list[RedecideStatus | None]:
+        """Change each turn atomically, in one pipeline; None where the outcome is unknown."""
+
+    async def trim(self, subject: SubjectTag, conversations: Mapping[ConversationTag, int]) -> None:
+        """Let a person's key and indexes go with the last of what they are for.
+
+        *conversations*: the latest expiry in each that has turns.
+        """
+
+    async def mark_due(self, subject: SubjectTag, at: int) -> None:
+        """Have a person's turns decided again from *at* (ms) on, by whichever node comes first."""
+
+    async def claim_due(self, *, now: int, until: int, most: int) -> list[Due]:
+        """Take up to *most* people who are due at *now*; they are due again at *until* unless settled before."""
+
+    async def put_off_due(self, due: Due, *, until: int) -> Due | None:
+        """The person is due again at *until* (ms); None, and due as marked, if they were marked again meanwhile."""
+
+    async def settle_due(self, due: Due) -> bool:
+        """The person has been decided on; False, and still due, if they were marked again meanwhile."""
+
+    async def people_due(self, now: int) -> int:
+        """How many people are due at *now* (ms)."""
+
+    def subjects(self) -> AsyncIterator[SubjectTag]:
+        """Every person of whom something is kept, in no order; one may come twice."""
 
     async def read_control(self, name: str) -> bytes | None:
         """A small value of the whole deployment (the key ring, the keyset's check value)."""

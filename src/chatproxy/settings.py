@@ -596,11 +596,6 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
     return texts
 
 
-def _length(period: Period) -> int:
-    """Return a period's length in ms, for comparing; a year is measured from 1970."""
-    return period.after(0)
-
-
 _LARGEST_MEDIA = 30 << 20
 _LARGEST_CAPTURE = 45 << 20
 """What is not understood is kept as base64, and a payload is never read beyond 64 MiB."""
@@ -626,7 +621,7 @@ def _contradictions(settings: Settings) -> list[str]:
             f"CHATPROXY_PLANS_CONSUMER and CHATPROXY_PLANS_EXEMPT both name: {', '.join(sorted(both))}; "
             "a plan is one or the other"
         )
-    if _length(settings.retention_training) < _length(settings.retention_service):
+    if settings.retention_training.length < settings.retention_service.length:
         problems.append("CHATPROXY_RETENTION_TRAINING must not be shorter than CHATPROXY_RETENTION_SERVICE")
     problems += _identity_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:

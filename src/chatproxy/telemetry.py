@@ -33,6 +33,17 @@ class TurnOutcome(StrEnum):
     """The memory for turns that wait was full. The only outcome that is a fault."""
 
 
+class Redecided(StrEnum):
+    """What a later decision does to a turn that is kept."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    ERASED = "erased"
+    """Nothing keeps it any more."""
+    FAULTY = "faulty"
+    """It is not as it was kept, so it is left as it is."""
+
+
 class Metrics:
     """The metrics of one process. Sizes in bytes, durations in seconds."""
 
@@ -89,6 +100,12 @@ class Metrics:
         )
         self.lookups = Counter(
             "chatproxy_consent_lookups", "Consent lookups at acceptance", ["result"], registry=on
+        )
+        self.redecided = Counter(
+            "chatproxy_redecided_turns", "Kept turns decided on again, by outcome", ["outcome"], registry=on
+        )
+        self.people_due = Gauge(
+            "chatproxy_people_due", "People whose kept turns are to be decided on again", registry=on
         )
         for outcome in TurnOutcome:
             self.turns.labels(outcome)

@@ -5,17 +5,11 @@ import contextlib
 import logging
 import secrets
 import ssl
-import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from chatproxy.audit import FileAuditLog
 from chatproxy.clock import Clock, wall_clock
-from chatproxy.crypto.annotation import AnnotationKeys
-from chatproxy.crypto.keyset import Keyset
-from chatproxy.crypto.pseudonyms import Pseudonymizer
-from chatproxy.errors import ConfigurationError, StoreUnavailableError
+from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
 from chatproxy.identities.claims import ClaimNames, Issuer
@@ -23,14 +17,11 @@ from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
 from chatproxy.identity import HeaderIdentity, IdentifyCaller
 from chatproxy.journal import MemoryJournal
-from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.model import ConversationSource, TurnId
 from chatproxy.settings import Settings
-from chatproxy.store.health import StoreHealth
-from chatproxy.store.opening import open_store
-from chatproxy.store.redis import RedisStore
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
+from chatproxy.vault import Vault, open_vault
 from chatproxy.web.admin import build_admin
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
@@ -42,100 +33,15 @@ from chatproxy.wire.json_chat import JSONChat
 from chatproxy.wire.json_chat_description import read_descriptions
 from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
 from chatproxy.workflows.archive import Archive
-from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.frame_copy import FrameCapture
-from chatproxy.workflows.keys import RecordKeys, load_keyring
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.record import Capture
-from chatproxy.workflows.record_consent import ConsentLedger
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
-from chatproxy.workflows.transcripts import Transcripts
 
 _log = Log("serve")
 _LAST_KEEPING_SECONDS = 5.0
 """How long, after the last answer has ended, turns that wait may still be kept before the process stops."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vault:
-    """What every command on stored data works with."""
-
-    settings: Settings
-    clock: Clock
-    store: RedisStore
-    health: StoreHealth
-    keyset: Keyset
-    record_keys: RecordKeys
-    annotation_keys: AnnotationKeys
-    pseudonyms: Pseudonymizer
-    policy: Policy
-
-    @property
-    def ledger(self) -> ConsentLedger:
-        """Return the consent ledgers."""
-        return ConsentLedger(
-            self.store,
-            self.annotation_keys,
-            training=self.policy.periods.training,
-            new_record_id=lambda: str(uuid.uuid4()),
-        )
-
-    @property
-    def transcripts(self) -> Transcripts:
-        """Return what is kept, to be read."""
-        return Transcripts(
-            self.store,
-            self.record_keys,
-            self.annotation_keys,
-            self.pseudonyms,
-            self.policy,
-            audit=FileAuditLog(Path(self.settings.data_dir) / "audit" / "audit.jsonl", clock=self.clock),
-            clock=self.clock,
-        )
-
-
-@contextlib.asynccontextmanager
-async def open_vault(
-    settings: Settings, *, clock: Clock = wall_clock, store_may_be_away: bool = False
-) -> AsyncIterator[Vault]:
-    """Open keyset and store and see that they fit each other.
-
-    With ``store_may_be_away`` a server that does not answer yet is accepted; one that answers and must not be used
-    never is. Raises ConfigurationError, StoreUnavailableError.
-    """
-    data_dir = Path(settings.data_dir)
-    keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
-    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
-    async with open_store(
-        settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout
-    ) as store:
-        record_keys = RecordKeys(store)
-
-        async def load_keys() -> None:
-            record_keys.use(
-                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=clock())
-            )
-
-        health = StoreHealth(
-            store, clock=clock, allow_volatile=settings.store_allow_volatile, when_safe=load_keys
-        )
-        try:
-            await health.check()
-        except StoreUnavailableError:
-            if not store_may_be_away:
-                raise
-        yield Vault(
-            settings=settings,
-            clock=clock,
-            store=store,
-            health=health,
-            keyset=keyset,
-            record_keys=record_keys,
-            annotation_keys=keyset.annotation_keys(),
-            pseudonyms=Pseudonymizer(keyset.pseudonyms.key),
-            policy=Policy(settings.profile, settings.periods),
-        )
 
 
 class RunningProxy:
@@ -189,15 +95,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
 
     Raises ConfigurationError.
     """
-    if settings.upstream is None:
-        raise ConfigurationError(
-            "CHATPROXY_UPSTREAM is not set: give the base URL of the chat backend, such as "
-            "https://api.example.com, or run `chatproxy demo`, which brings its own"
-        )
-    try:
-        address = UpstreamAddress.parse(settings.upstream)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"CHATPROXY_UPSTREAM cannot be used: {error}") from None
+    address = _upstream_address(settings)
     async with contextlib.AsyncExitStack() as closing:
         vault = await closing.enter_async_context(open_vault(settings, clock=clock, store_may_be_away=True))
         metrics = Metrics()
@@ -215,55 +113,15 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         )
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
-        archive = Archive(
-            journal=journal,
-            store=vault.store,
-            places=Places(
-                vault.store,
-                vault.pseudonyms,
-                random=secrets.token_bytes,
-                sources=[ConversationSource(name) for name in settings.conversation_sources],
-            ),
-            subjects=subjects,
-            keys=vault.record_keys,
-            sealer=Sealer(
-                policy=vault.policy,
-                keys=vault.record_keys,
-                annotation_keys=vault.annotation_keys,
-                metrics=metrics,
-                node=settings.node,
-            ),
-            dialects=dialects,
-            rules=OriginRules(settings.connector_tools),
-            clock=clock,
-            metrics=metrics,
-            capture_limit=settings.capture_limit,
-            media_room=settings.media_limit if settings.media == "sealed" else 0,
-            may_put=lambda: vault.health.is_safe,
-        )
+        archive = _archive(vault, journal, subjects, dialects, metrics)
         background.spawn(archive.run(), name="archive")
+        redecider = vault.redecider(metrics)
+        background.spawn(redecider.run(), name="redecide")
+        background.spawn(subjects.listen(redecider.wake), name="changes")
         background.spawn(vault.health.watch(), name="store-health")
-        upstream = Upstream(
-            address,
-            connect_timeout=settings.upstream_connect_timeout,
-            head_timeout=settings.upstream_head_timeout,
-            idle_timeout=settings.upstream_idle_timeout,
-            ssl_context=_tls(settings.upstream_ca_file, "CHATPROXY_UPSTREAM_CA_FILE")
-            if address.is_tls
-            else None,
-            drop=DECISION_HEADERS,
-        )
+        upstream = _upstream(settings, address)
         closing.push_async_callback(upstream.aclose)
-        capture = Capture(
-            journal,
-            metrics,
-            limit=settings.capture_limit,
-            never_kept=vault.policy.never_kept,
-            new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
-            name_turn=lambda caller, key, request: vault.pseudonyms.turn_id(
-                tenant=caller.tenant, subject=caller.subject or "", request_key=key, request=request
-            ),
-        )
+        capture = _capture(vault, journal, metrics)
         proxy = Proxy(
             upstream,
             address=address,
@@ -327,6 +185,74 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             await public.stop()
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
+
+
+def _upstream_address(settings: Settings) -> UpstreamAddress:
+    if settings.upstream is None:
+        raise ConfigurationError(
+            "CHATPROXY_UPSTREAM is not set: give the base URL of the chat backend, such as "
+            "https://api.example.com, or run `chatproxy demo`, which brings its own"
+        )
+    try:
+        return UpstreamAddress.parse(settings.upstream)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"CHATPROXY_UPSTREAM cannot be used: {error}") from None
+
+
+def _upstream(settings: Settings, address: UpstreamAddress) -> Upstream:
+    return Upstream(
+        address,
+        connect_timeout=settings.upstream_connect_timeout,
+        head_timeout=settings.upstream_head_timeout,
+        idle_timeout=settings.upstream_idle_timeout,
+        ssl_context=_tls(settings.upstream_ca_file, "CHATPROXY_UPSTREAM_CA_FILE") if address.is_tls else None,
+        drop=DECISION_HEADERS,
+    )
+
+
+def _capture(vault: Vault, journal: MemoryJournal, metrics: Metrics) -> Capture:
+    return Capture(
+        journal,
+        metrics,
+        limit=vault.settings.capture_limit,
+        never_kept=vault.policy.never_kept,
+        new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
+        name_turn=lambda caller, key, request: vault.pseudonyms.turn_id(
+            tenant=caller.tenant, subject=caller.subject or "", request_key=key, request=request
+        ),
+    )
+
+
+def _archive(
+    vault: Vault, journal: MemoryJournal, subjects: Subjects, dialects: Dialects, metrics: Metrics
+) -> Archive:
+    settings = vault.settings
+    return Archive(
+        journal=journal,
+        store=vault.store,
+        places=Places(
+            vault.store,
+            vault.pseudonyms,
+            random=secrets.token_bytes,
+            sources=[ConversationSource(name) for name in settings.conversation_sources],
+        ),
+        subjects=subjects,
+        keys=vault.record_keys,
+        sealer=Sealer(
+            policy=vault.policy,
+            keys=vault.record_keys,
+            annotation_keys=vault.annotation_keys,
+            metrics=metrics,
+            node=settings.node,
+        ),
+        dialects=dialects,
+        rules=OriginRules(settings.connector_tools),
+        clock=vault.clock,
+        metrics=metrics,
+        capture_limit=settings.capture_limit,
+        media_room=settings.media_limit if settings.media == "sealed" else 0,
+        may_put=lambda: vault.health.is_safe,
+    )
 
 
 def _new_request_id() -> str:

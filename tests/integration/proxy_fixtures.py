@@ -85,6 +85,12 @@ class World:
         ]
         return sorted(summaries, key=lambda row: str(row["received_at"]))
 
+    async def decided_again(self) -> None:
+        """Wait until nobody's turns are to be decided on again, now or by who has taken that up."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.running.vault.store.people_due(wall_clock() + 60_000):
+                await asyncio.sleep(0.01)
+
     async def turns(self) -> list[KeptTurn | Spurious]:
         """Return what the listing walks over, in no order."""
         assert await self.running.all_kept(within=PATIENCE)

@@ -15,9 +15,9 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Metrics
+from chatproxy.vault import Vault, open_vault
 from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import OriginRules
-from chatproxy.wiring import Vault, open_vault
 from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.record import Capture, Recorder

@@ -653,7 +653,7 @@ async def test_what_has_expired_is_hidden_even_where_the_store_still_holds_it(
             vault.record_keys,
             vault.annotation_keys,
             vault.pseudonyms,
-            vault.policy,
+            vault.policies,
             audit=FakeAudit(),
             clock=lambda: expires_at,
         )

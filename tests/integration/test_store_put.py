@@ -244,7 +244,7 @@ async def test_a_new_generation_may_begin_while_erased_turns_are_still_being_rem
 
 @pytest.mark.parametrize("seen", [0, 2])
 async def test_a_ledger_that_has_changed_since_the_decision_is_refused(seen: int, store: RedisStore) -> None:
-    await store.append_consent(ALICE, b"yes", expected_length=0, expires_at=NOW + HOUR)
+    await store.append_event(ALICE, b"yes", expected_length=0, expires_at=NOW + HOUR)
 
     assert await put(store, a_turn(ledger_length=seen)) is PutStatus.LEDGER_CHANGED
     assert await put(store, a_turn(ledger_length=1)) is PutStatus.STORED
@@ -253,7 +253,7 @@ async def test_a_ledger_that_has_changed_since_the_decision_is_refused(seen: int
 async def test_a_turn_prolongs_the_ledger_and_never_shortens_it(
     store: RedisStore, connections: Connections
 ) -> None:
-    await store.append_consent(ALICE, b"yes", expected_length=0, expires_at=NOW + 2 * HOUR)
+    await store.append_event(ALICE, b"yes", expected_length=0, expires_at=NOW + 2 * HOUR)
 
     await put(store, a_turn(ledger_length=1, ledger_keep_until=NOW + HOUR))
     assert await ask(connections, "PEXPIRETIME", keys.ledger(ALICE)) == NOW + 2 * HOUR
@@ -269,7 +269,7 @@ async def test_a_turn_makes_no_ledger(store: RedisStore, connections: Connection
 
 
 async def test_nothing_of_a_person_lives_for_ever(store: RedisStore, connections: Connections) -> None:
-    await store.append_consent(ALICE, b"yes", expected_length=0, expires_at=NOW + 2 * HOUR)
+    await store.append_event(ALICE, b"yes", expected_length=0, expires_at=NOW + 2 * HOUR)
     await put(store, a_turn(ledger_length=1, heads=(b"h" * 16, b"i" * 16)))
     await store.remember_stray([b"s" * 16], BOB, NOW + HOUR)
     await store.add_epoch_wrap(20_000, b"wrap")

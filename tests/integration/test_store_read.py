@@ -101,15 +101,15 @@ async def test_a_missing_expiry_shows(store: RedisStore, connections: Connection
 
 async def test_the_ledger_keeps_its_events_in_order(store: RedisStore) -> None:
     for number, event in enumerate([b"no", b"yes", b"withdrawn"]):
-        assert await store.append_consent(ALICE, event, expected_length=number, expires_at=NOW + HOUR)
+        assert await store.append_event(ALICE, event, expected_length=number, expires_at=NOW + HOUR)
 
     assert (await store.subject_state(ALICE)).ledger == (b"no", b"yes", b"withdrawn")
 
 
 async def test_an_event_that_has_not_seen_the_last_one_is_refused(store: RedisStore) -> None:
-    await store.append_consent(ALICE, b"yes", expected_length=0, expires_at=NOW + HOUR)
+    await store.append_event(ALICE, b"yes", expected_length=0, expires_at=NOW + HOUR)
 
-    assert not await store.append_consent(ALICE, b"no", expected_length=0, expires_at=NOW + HOUR)
+    assert not await store.append_event(ALICE, b"no", expected_length=0, expires_at=NOW + HOUR)
     assert (await store.subject_state(ALICE)).ledger == (b"yes",)
 
 
@@ -117,7 +117,7 @@ async def test_of_many_events_at_once_one_comes_next(store: RedisStore) -> None:
     events = [b"%d" % number for number in range(30)]
 
     done = await asyncio.gather(
-        *(store.append_consent(ALICE, event, expected_length=0, expires_at=NOW + HOUR) for event in events)
+        *(store.append_event(ALICE, event, expected_length=0, expires_at=NOW + HOUR) for event in events)
     )
 
     assert done.count(True) == 1
@@ -125,15 +125,15 @@ async def test_of_many_events_at_once_one_comes_next(store: RedisStore) -> None:
 
 
 async def test_an_event_never_shortens_the_ledgers_life(store: RedisStore, connections: Connections) -> None:
-    await store.append_consent(ALICE, b"yes", expected_length=0, expires_at=NOW + 2 * HOUR)
-    await store.append_consent(ALICE, b"no", expected_length=1, expires_at=NOW + HOUR)
+    await store.append_event(ALICE, b"yes", expected_length=0, expires_at=NOW + 2 * HOUR)
+    await store.append_event(ALICE, b"no", expected_length=1, expires_at=NOW + HOUR)
 
     assert await connections.ask([["PEXPIRETIME", keys.ledger(ALICE)]]) == [NOW + 2 * HOUR]
 
 
 async def test_a_ledger_that_would_be_gone_at_once_is_refused(store: RedisStore) -> None:
     with pytest.raises(StoreUnavailableError, match="EXPIRED"):
-        await store.append_consent(ALICE, b"yes", expected_length=0, expires_at=NOW - HOUR)
+        await store.append_event(ALICE, b"yes", expected_length=0, expires_at=NOW - HOUR)
 
     assert await store.is_empty()
 

@@ -11,7 +11,7 @@ from chatproxy.cli.vault import in_vault
 from chatproxy.consent.events import PURPOSES, Choice, ConsentEvent
 from chatproxy.model import Surface
 from chatproxy.policy.instants import format_instant
-from chatproxy.wiring import Vault
+from chatproxy.vault import Vault
 
 _SURFACES = (Surface.CHAT, Surface.CODE)
 
@@ -123,7 +123,8 @@ def _record(
 
 def _history(subject: str, tenant: str) -> tuple[ConsentEvent, ...]:
     async def work(vault: Vault) -> tuple[ConsentEvent, ...]:
-        return await vault.ledger.history(vault.pseudonyms.subject_tag(tenant=tenant, subject=subject))
+        events = await vault.ledger.history(vault.pseudonyms.subject_tag(tenant=tenant, subject=subject))
+        return tuple(event for event in events if isinstance(event, ConsentEvent))
 
     return in_vault(work)
 

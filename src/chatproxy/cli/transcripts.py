@@ -10,7 +10,7 @@ from chatproxy.cli.vault import in_vault
 from chatproxy.errors import NotFoundError
 from chatproxy.model import ConversationTag, Part, PartKind, SubjectTag
 from chatproxy.policy.instants import format_instant
-from chatproxy.wiring import Vault
+from chatproxy.vault import Vault
 from chatproxy.workflows.transcripts import PURPOSES, KeptTurn, OpenedTurn, Spurious, summary
 
 _FOUND_FAULTS = 3

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from chatproxy.settings import load_settings
 from chatproxy.telemetry import configure_logging
-from chatproxy.wiring import Vault, open_vault
+from chatproxy.vault import Vault, open_vault
 
 T = TypeVar("T")
 

@@ -1,4 +1,8 @@
-"""A choice as an event: what is written, how it is authenticated, and what the policy reads in it (R8, R37).
+"""What is written in a person's ledger, how it is authenticated, and how it is read back (R8, R37).
+
+The ledger holds whatever changes the facts about what is kept of a person: their choices, which are consent records,
+and what else happened, such as a deletion, a flag or a hold. One order for all of it, and one length: a turn is put
+and decided again only with the ledger that its decision has seen.
 
 Each event names the hash of the one before, so none can be taken out or put in between; each carries a MAC, so none
 can be forged by whoever can write to the store. No event, no permission. Nothing about how the person behaved while
@@ -10,20 +14,23 @@ JSON. ``previous_event`` is the SHA-256 of all bytes of the event before.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 from chatproxy.crypto.annotation import AnnotationKeys, event_mac, verify_event_mac
 from chatproxy.errors import UndecryptableError
-from chatproxy.model import SubjectTag, Surface
+from chatproxy.model import Age, ConversationTag, SubjectTag, Surface, TurnId
+from chatproxy.policy.instants import format_instant, parse_instant
+from chatproxy.policy.versions import PolicyVersion
 
 _MAGIC = b"CE"
 _VERSION = 1
 _HEAD = 5
 _MAC = 32
+_CHOICE_SCHEMA = "dpv-27560:record-eu-gdpr"
+_FACT_SCHEMA = "chatproxy:fact"
 CAPABILITY = "train.capability"
 PURPOSES = (CAPABILITY, "train.safety")
 
@@ -41,12 +48,99 @@ class Choice(StrEnum):
         return member
 
     GIVEN = "given", "ConsentGiven"
+    RENEWED = "renewed", "RenewedConsentGiven"
     REFUSED = "refused", "ConsentRefused"
     DEFERRED = "deferred", "ConsentRequestDeferred"
     WITHDRAWN = "withdrawn", "ConsentWithdrawn"
+    REQUESTED = "requested", "ConsentRequested"
+    EXPIRED = "expired", "ConsentExpired"
+    INVALIDATED = "invalidated", "ConsentInvalidated"
+
+    @property
+    def permits(self) -> bool:
+        """Whether it is a yes."""
+        return self in {Choice.GIVEN, Choice.RENEWED}
 
 
 _BY_DPV = {choice.dpv: choice for choice in Choice}
+
+
+class FactKind(StrEnum):
+    """What can happen beside a choice."""
+
+    CONVERSATION_DELETED = "conversation_deleted"
+    """R22."""
+    ACCOUNT_DELETED = "account_deleted"
+    """R23."""
+    FLAGGED = "flagged"
+    """A turn was flagged for safety (R19)."""
+    FLAG_LIFTED = "flag_lifted"
+    FEEDBACK_GIVEN = "feedback_given"
+    """On a conversation; ``details.kind`` says which (R14, R15)."""
+    FEEDBACK_WITHDRAWN = "feedback_withdrawn"
+    """All feedback on a conversation is taken back."""
+    HOLD_PLACED = "hold_placed"
+    """A legal hold (R24); ``details``: ``case``, ``authority``, ``review_at``."""
+    HOLD_RELEASED = "hold_released"
+    """``details.case`` says which."""
+    MINOR_FOUND = "minor_found"
+    """The person is a minor after all (R5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an event is about: the whole account, one conversation, or one turn of it."""
+
+    conversation: ConversationTag | None = None
+    turn: TurnId | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Return kind and id, in hexadecimal."""
+        if self.turn is not None:
+            return {"kind": "turn", "id": self.turn.hex()}
+        if self.conversation is not None:
+            return {"kind": "conversation", "id": self.conversation.hex()}
+        return {"kind": "account"}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Scope":
+        """Undo ``to_json``."""
+        ident = bytes.fromhex(value.get("id", ""))
+        match value["kind"]:
+            case "turn":
+                return cls(turn=TurnId(ident))
+            case "conversation":
+                return cls(conversation=ConversationTag(ident))
+            case _:
+                return cls()
+
+
+ACCOUNT = Scope()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownNotice:
+    """The exact notice that a choice was made on."""
+
+    sha256: str
+    """Of the notice's text in that language, in hexadecimal."""
+    language: str
+    screen: str
+    """Where it was shown: ``signup``, ``popup``, ``settings``, ``page``, ``cli``, ``api``."""
+    buttons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a consent record says beside the choice itself (R37)."""
+
+    policy: PolicyVersion | None = None
+    notice: ShownNotice | None = None
+    plan: str | None = None
+    age: Age = Age.UNKNOWN
+    gpc: bool = False
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """What is the same for everybody: retention if yes and if no, controller, jurisdiction, how to withdraw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +157,32 @@ class ConsentEvent:
     receipt_id: str
     digest: str
     """``sha256:…`` of the stored bytes."""
+    conversation: ConversationTag | None = None
+    """The one conversation that it is about: a yes shares it, a no excludes it, a withdrawal ends either (R17)."""
+    policy_version: str | None = None
+    policy_effective_at: int | None = None
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The whole consent record as written."""
 
 
-def write_event(
+@dataclass(frozen=True, slots=True)
+class FactEvent:
+    """What else happened, as read back."""
+
+    at: int
+    kind: FactKind
+    by: str
+    method: str
+    scope: Scope
+    details: Mapping[str, Any]
+    digest: str
+    """``sha256:…`` of the stored bytes."""
+
+
+LedgerEvent = ConsentEvent | FactEvent
+
+
+def write_choice(
     *,
     subject: SubjectTag,
     choice: Choice,
@@ -77,41 +194,72 @@ def write_event(
     record_id: str,
     previous: bytes | None,
     keys: AnnotationKeys,
+    conversation: ConversationTag | None = None,
+    circumstances: Circumstances | None = None,
 ) -> bytes:
-    """Return the bytes of a new event. ``at`` in ms; ``previous`` the stored bytes of the event before, if any."""
-    agreed = choice is Choice.GIVEN
+    """Return the bytes of a new choice. ``at`` in ms; ``previous`` the stored bytes of the event before, if any."""
+    agreed = choice.permits
+    about = circumstances or Circumstances()
     record: dict[str, Any] = {
+        **about.terms,
         "v": 1,
-        "schema": "dpv-27560:record-eu-gdpr",
+        "schema": _CHOICE_SCHEMA,
         "record_id": record_id,
         "receipt_id": f"receipt-{record_id}",
         "subject": subject.hex(),
-        "event": {
+        "account_plan": about.plan,
+        "age_assurance": str(about.age),
+        "event": _event(at=at, by=by, method=method, previous=previous)
+        | {
             "state": choice.dpv,
             "type": "ExplicitlyExpressedConsent" if agreed else "ExplicitlyExpressedChoice",
-            "at": datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds"),
-            "at_ms": at,
-            "by": by,
-            "method": method,
             "duration": "until_withdrawn",
-            "previous_event": _digest(previous) if previous is not None else None,
         },
         "purposes": [
             {"id": purpose, "basis": "A6-1-a", "decision": "yes" if agreed and purpose in purposes else "no"}
             for purpose in PURPOSES
         ],
-        "scope": {"kind": "account", "surfaces": [str(surface) for surface in surfaces]},
+        "scope": Scope(conversation).to_json() | {"surfaces": [str(surface) for surface in surfaces]},
+        "policy": _policy_to_json(about.policy),
+        "notice": _notice_to_json(about.notice),
+        "signals": {"sec_gpc": about.gpc},
     }
-    body = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    version = keys.primary_version
-    head = _MAGIC + bytes([_VERSION]) + version.to_bytes(2, "big")
-    return head + event_mac(head + body, keys=keys, version=version, subject=subject) + body
+    return _sealed(record, subject=subject, keys=keys)
+
+
+def write_fact(
+    *,
+    subject: SubjectTag,
+    kind: FactKind,
+    at: int,
+    by: str,
+    method: str,
+    scope: Scope,
+    details: Mapping[str, Any],
+    record_id: str,
+    previous: bytes | None,
+    keys: AnnotationKeys,
+) -> bytes:
+    """Return the bytes of a new fact. ``at`` in ms; ``previous`` the stored bytes of the event before, if any."""
+    record = {
+        "v": 1,
+        "schema": _FACT_SCHEMA,
+        "record_id": record_id,
+        "subject": subject.hex(),
+        "event": _event(at=at, by=by, method=method, previous=previous) | {"kind": str(kind)},
+        "scope": scope.to_json(),
+        "details": dict(details),
+    }
+    return _sealed(record, subject=subject, keys=keys)
 
 
 def read_ledger(
     events: Sequence[bytes], *, subject: SubjectTag, keys: AnnotationKeys
-) -> tuple[ConsentEvent, ...]:
-    """Read and check a whole ledger. Raises UndecryptableError where an event is forged, cut or out of its chain."""
+) -> tuple[LedgerEvent, ...]:
+    """Read and check a whole ledger.
+
+    Raises UndecryptableError where an event is forged, cut, out of its chain, or a fact of an unknown kind.
+    """
     read = []
     previous: bytes | None = None
     for stored in events:
@@ -122,7 +270,7 @@ def read_ledger(
 
 def _read_event(
     stored: bytes, *, subject: SubjectTag, previous: bytes | None, keys: AnnotationKeys
-) -> ConsentEvent:
+) -> LedgerEvent:
     if len(stored) < _HEAD + _MAC or stored[:2] != _MAGIC or stored[2] != _VERSION:
         raise UndecryptableError("consent_event_format")
     head, mac, body = stored[:_HEAD], stored[_HEAD : _HEAD + _MAC], stored[_HEAD + _MAC :]
@@ -132,6 +280,20 @@ def _read_event(
     event = record["event"]
     if event["previous_event"] != (_digest(previous) if previous is not None else None):
         raise UndecryptableError("consent_event_chain")
+    if record["schema"] == _FACT_SCHEMA:
+        if event["kind"] not in set(FactKind):
+            # Written by a newer chatproxy: whatever it says, it must not be passed over.
+            raise UndecryptableError("consent_event_kind")
+        return FactEvent(
+            at=event["at_ms"],
+            kind=FactKind(event["kind"]),
+            by=event["by"],
+            method=event["method"],
+            scope=Scope.from_json(record["scope"]),
+            details=record["details"],
+            digest=_digest(stored),
+        )
+    policy = record["policy"] or {}
     return ConsentEvent(
         at=event["at_ms"],
         choice=_BY_DPV.get(event["state"]),
@@ -141,25 +303,56 @@ def _read_event(
         surfaces=tuple(record["scope"]["surfaces"]),
         receipt_id=record["receipt_id"],
         digest=_digest(stored),
+        conversation=Scope.from_json(record["scope"]).conversation,
+        policy_version=policy.get("version"),
+        policy_effective_at=parse_instant(policy["effective_at"]) if policy else None,
+        record=record,
     )
+
+
+def _event(*, at: int, by: str, method: str, previous: bytes | None) -> dict[str, Any]:
+    return {
+        "at": format_instant(at),
+        "at_ms": at,
+        "by": by,
+        "method": method,
+        "previous_event": _digest(previous) if previous is not None else None,
+    }
+
+
+def _policy_to_json(policy: PolicyVersion | None) -> dict[str, Any] | None:
+    if policy is None:
+        return None
+    return {
+        "version": policy.version,
+        "published_at": format_instant(policy.published_at),
+        "effective_at": format_instant(policy.effective_at),
+        "sha256": policy.sha256,
+    }
+
+
+def _notice_to_json(notice: ShownNotice | None) -> dict[str, Any] | None:
+    if notice is None:
+        return None
+    return {
+        "sha256": notice.sha256,
+        "language": notice.language,
+        "screen": notice.screen,
+        "layout": {
+            "buttons": list(notice.buttons),
+            "equal_prominence": True,
+            "preselected": False,
+            "bundled_with_terms": False,
+        },
+    }
+
+
+def _sealed(record: Mapping[str, Any], *, subject: SubjectTag, keys: AnnotationKeys) -> bytes:
+    body = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    version = keys.primary_version
+    head = _MAGIC + bytes([_VERSION]) + version.to_bytes(2, "big")
+    return head + event_mac(head + body, keys=keys, version=version, subject=subject) + body
 
 
 def _digest(stored: bytes) -> str:
     return "sha256:" + hashlib.sha256(stored).hexdigest()
-
-
-def choices(events: Sequence[ConsentEvent], *, surface: Surface) -> tuple[tuple[int, str], ...]:
-    """Return what the policy engine reads: (instant, word) of each event that is about *surface*.
-
-    A yes counts only for the surfaces and purposes it names; anything else counts for every surface (R35).
-    """
-    read: list[tuple[int, str]] = []
-    for event in events:
-        if event.choice is Choice.GIVEN:
-            if surface not in event.surfaces:
-                continue
-            word = Choice.GIVEN if event.purposes.get(CAPABILITY) else Choice.REFUSED
-            read.append((event.at, str(word)))
-        else:
-            read.append((event.at, str(event.choice) if event.choice else "unrecognised"))
-    return tuple(read)

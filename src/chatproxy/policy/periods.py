@@ -44,6 +44,11 @@ class Period:
             end = begin.replace(year=year)
         return at + (end - begin).days * DAY_MS
 
+    @property
+    def length(self) -> int:
+        """Return the length in ms, for comparing; years are those from 1970 on."""
+        return self.after(0)
+
 
 def parse_duration(text: str) -> Period:
     """Read a duration as settings write it: a whole number and a unit, ``s m h d w y``, nothing between.

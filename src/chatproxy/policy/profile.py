@@ -1,9 +1,12 @@
 """What a company may set: the parameters of the policy, and the periods, which are data and not code."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import TypeVar
 
 from chatproxy.policy.periods import DAY_MS, Period
+
+Word = TypeVar("Word", bound=StrEnum)
 
 
 class ResumeScope(StrEnum):
@@ -104,3 +107,36 @@ class Periods:
         one is how long this company says erasing takes, so that deleting never keeps longer than serving.
         """
         return min(period.after(deleted_at) for period in (_DAYS_30, self.service))
+
+
+def stricter_profile(one: Profile, other: Profile) -> Profile:
+    """Return the profile that keeps and permits only what both do."""
+    return Profile(
+        name=f"{one.name}+{other.name}" if one.name != other.name else one.name,
+        resume_scope=_either(ResumeScope.NEW_TURNS_ONLY, one.resume_scope, other.resume_scope),
+        on_withdraw=_either(OnWithdraw.SHRINK, one.on_withdraw, other.on_withdraw),
+        exempt_mode=_either(ExemptMode.PASSTHROUGH, one.exempt_mode, other.exempt_mode),
+        unknown_age=_either(UnknownAge.INELIGIBLE, one.unknown_age, other.unknown_age),
+        flagged_capability=_either(
+            FlaggedCapability.EXCLUDE, one.flagged_capability, other.flagged_capability
+        ),
+        incognito_days=min(one.incognito_days, other.incognito_days),
+        consumer_plans=one.consumer_plans & other.consumer_plans,
+        exempt_plans=one.exempt_plans | other.exempt_plans,
+    )
+
+
+def shorter_periods(one: Periods, other: Periods) -> Periods:
+    """Return each period as short as the shorter of the two."""
+    return Periods(
+        **{
+            field.name: min(
+                getattr(one, field.name), getattr(other, field.name), key=lambda period: period.length
+            )
+            for field in fields(Periods)
+        }
+    )
+
+
+def _either(strict: Word, one: Word, other: Word) -> Word:
+    return strict if strict in {one, other} else one

@@ -14,6 +14,7 @@ from chatproxy.model import Age, Origin
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Facts, Lookup, Override
 from chatproxy.policy.instants import format_instant, parse_instant
+from chatproxy.policy.periods import format_duration, parse_duration
 from chatproxy.policy.profile import (
     PROFILES,
     STANDARD,
@@ -21,6 +22,7 @@ from chatproxy.policy.profile import (
     ExemptMode,
     FlaggedCapability,
     OnWithdraw,
+    Periods,
     Profile,
     ResumeScope,
     UnknownAge,
@@ -140,6 +142,25 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
         "flagged_capability": profile.flagged_capability.value,
         "incognito_days": profile.incognito_days,
     }
+
+
+def policy_to_json(profile: Profile, periods: Periods) -> dict[str, Any]:
+    """Return all that a decision depends on beside the facts, plans and periods too."""
+    return {
+        "profile": profile_to_json(profile),
+        "plans": {"consumer": sorted(profile.consumer_plans), "exempt": sorted(profile.exempt_plans)},
+        "periods": {field.name: format_duration(getattr(periods, field.name)) for field in fields(Periods)},
+    }
+
+
+def policy_from_json(value: Mapping[str, Any]) -> tuple[Profile, Periods]:
+    """Undo ``policy_to_json``. Raises ValueError, KeyError or TypeError for anything else."""
+    profile = replace(
+        profile_from_json(value["profile"]),
+        consumer_plans=frozenset(value["plans"]["consumer"]),
+        exempt_plans=frozenset(value["plans"]["exempt"]),
+    )
+    return profile, Periods(**{name: parse_duration(text) for name, text in value["periods"].items()})
 
 
 def decision_to_json(decision: Decision) -> dict[str, Any]:

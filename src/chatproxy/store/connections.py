@@ -79,6 +79,15 @@ class Connections:
         except (RedisError, OSError) as error:
             raise self.unavailable(f"cannot be used: {error}") from error
 
+    async def dedicated(self) -> AbstractConnection:
+        """Make a connection for one use of its own, which its user closes. Raises StoreUnavailableError."""
+        connection = self._make()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            raise self.unavailable(f"cannot be used: {error}") from error
+        return connection
+
     def unavailable(self, what: str) -> StoreUnavailableError:
         """Make the error that says where it happened."""
         return StoreUnavailableError(f"the store at {self.address} {what}")

@@ -19,6 +19,7 @@ key                         type    expires                                conte
 ``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
 ``cp:{ctl}:<name>``         string  never                                  control value
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
+``cp:{due:<n>}``            zset    never; members go when settled         subject tags by when they are due
 ==========================  ======  =====================================  =================================
 """
 
@@ -31,6 +32,13 @@ ANY_KEY = b"cp:*"
 ANY_ANNOTATION = b"cp:{*}:a:*"
 """A pattern for SCAN; what it finds goes through :func:`parse_annotation`."""
 
+ANY_SUBJECT = b"cp:{*}:s"
+"""A pattern for SCAN; what it finds goes through :func:`parse_subject`."""
+CHANGED = b"cp:changed"
+"""The channel on which each node says whose ledger has grown."""
+DUE_SHARDS = 16
+
+_SUBJECT = re.compile(rb"cp:\{([0-9a-f]{32})\}:s")
 _ANNOTATION = re.compile(rb"cp:\{([0-9a-f]{32})\}:a:([0-9a-f]{32})")
 
 
@@ -60,6 +68,22 @@ def parse_annotation(key: bytes) -> tuple[SubjectTag, TurnId] | None:
     if (match := _ANNOTATION.fullmatch(key)) is None:
         return None
     return SubjectTag(bytes.fromhex(match[1].decode())), TurnId(bytes.fromhex(match[2].decode()))
+
+
+def parse_subject(key: bytes) -> SubjectTag | None:
+    """Take the name of a subject's hash apart; None for a key that only looks like one."""
+    match = _SUBJECT.fullmatch(key)
+    return SubjectTag(bytes.fromhex(match[1].decode())) if match else None
+
+
+def due(shard: int) -> bytes:
+    """Name one of the lists of people whose turns are to be decided again."""
+    return b"cp:{due:%d}" % shard
+
+
+def due_shard(tag: SubjectTag) -> int:
+    """Return the list that a person is on."""
+    return tag[0] % DUE_SHARDS
 
 
 def index(tag: SubjectTag) -> bytes:

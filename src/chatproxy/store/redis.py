@@ -3,21 +3,35 @@
 It does as it is told: keys, expiries and bytes come from the workflows, and what is read is not yet authenticated.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from chatproxy.errors import ChatproxyError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
-from chatproxy.ports import PutStatus, SealedTurn, StoredTurn, SubjectState, TranscriptStore
+from chatproxy.ports import (
+    Due,
+    PutStatus,
+    RedecidedTurn,
+    RedecideStatus,
+    SealedTurn,
+    StoredTurn,
+    SubjectState,
+    TranscriptStore,
+)
 from chatproxy.store import keys, scripts
 from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.listening import listen
 
 _SCAN_COUNT = 1000
 """How many keys the server looks at in one step of a scan."""
 _BATCH = 250
 """How many annotations are read in one round trip."""
 _NO_TTL = -1
+_TOKENS_A_MS = 1000
+"""Marks of one millisecond are told apart by chance, so that none is taken for another that was set later."""
 
 
 class RedisStore:
@@ -130,17 +144,78 @@ class RedisStore:
         [blobs] = await self._ask(["MGET", *(keys.record(subject, turn, group) for group in groups)])
         return list(blobs)
 
-    async def append_consent(
+    async def append_event(
         self, subject: SubjectTag, event: bytes, *, expected_length: int, expires_at: int
     ) -> bool:
         """Append to the ledger if it has *expected_length* events; it lives at least to *expires_at*.
 
         After a StoreUnavailableError the event may be there: read the ledger before trying again.
         """
-        call = scripts.append_consent(
-            keys.ledger(subject), event, expected_length=expected_length, expires_at=expires_at
-        )
+        call = scripts.append_event(subject, event, expected_length=expected_length, expires_at=expires_at)
         return bool(await self._run_one(call))
+
+    async def redecide(self, turns: Sequence[RedecidedTurn]) -> list[RedecideStatus | None]:
+        """Change each turn atomically, in one pipeline; None where the server answered with an error."""
+        replies = await self._run([scripts.redecide(turn) for turn in turns])
+        return [None if isinstance(reply, ResponseError) else RedecideStatus(reply) for reply in replies]
+
+    async def trim(self, subject: SubjectTag, conversations: Mapping[ConversationTag, int]) -> None:
+        """Let a person's key and indexes go with the last of what they are for."""
+        items = list(conversations.items())
+        for start in range(0, max(1, len(items)), _BATCH):
+            await self._run_one(scripts.trim(subject, dict(items[start : start + _BATCH])))
+
+    async def mark_due(self, subject: SubjectTag, at: int) -> None:
+        """Have a person's turns decided again from *at* (ms) on."""
+        await self._ask(["ZADD", keys.due(keys.due_shard(subject)), _token(at), subject])
+
+    async def claim_due(self, *, now: int, until: int, most: int) -> list[Due]:
+        """Take up to *most* people who are due at *now*; they are due again at *until* unless settled before."""
+        first = _token(until)
+        calls = [
+            scripts.claim_due(shard, now=now * _TOKENS_A_MS, until=first, most=most)
+            for shard in range(keys.DUE_SHARDS)
+        ]
+        claimed: list[Due] = []
+        for reply in await self._run(calls):
+            if isinstance(reply, ResponseError):
+                raise self._error(reply)
+            claimed += [Due(SubjectTag(subject), first + number) for number, subject in enumerate(reply)]
+        return claimed
+
+    async def put_off_due(self, due: Due, *, until: int) -> Due | None:
+        """Have a person who was claimed due again at *until*; None if they were marked again meanwhile."""
+        token = _token(until)
+        is_done = await self._run_one(scripts.settle_due(due, next_token=token))
+        return Due(due.subject, token) if is_done else None
+
+    async def settle_due(self, due: Due) -> bool:
+        """Take a person who was claimed off the list; False if they were marked again meanwhile."""
+        return bool(await self._run_one(scripts.settle_due(due, next_token=None)))
+
+    async def people_due(self, now: int) -> int:
+        """Return how many people are due at *now*."""
+        counts: list[Command] = [
+            ["ZCOUNT", keys.due(shard), "-inf", now * _TOKENS_A_MS] for shard in range(keys.DUE_SHARDS)
+        ]
+        return sum(await self._ask(*counts))
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[SubjectTag]]:
+        """Hear of each person whose ledger grows; see ``chatproxy.store.listening``."""
+        return listen(self.connections)
+
+    async def subjects(self) -> AsyncIterator[SubjectTag]:
+        """Walk the people of whom something is kept; one may come twice while the store grows or shrinks."""
+        cursor = b"0"
+        while True:
+            [[cursor, found]] = await self._ask(
+                ["SCAN", cursor, "MATCH", keys.ANY_SUBJECT, "COUNT", _SCAN_COUNT]
+            )
+            for name in found:
+                if (subject := keys.parse_subject(name)) is not None:
+                    yield subject
+            if cursor == b"0":
+                return
 
     async def read_control(self, name: str) -> bytes | None:
         """Return a control value, or None."""
@@ -217,6 +292,11 @@ class RedisStore:
         if isinstance(reply, ResponseError):
             raise self._error(reply) from reply
         return reply
+
+
+def _token(at: int) -> int:
+    """Return a mark for the instant *at* (ms)."""
+    return at * _TOKENS_A_MS + secrets.randbelow(_TOKENS_A_MS)
 
 
 def _is_damage(reply: ResponseError) -> bool:

@@ -12,10 +12,11 @@ is declared in KEYS and has one hash tag, so the scripts hold in a cluster too. 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chatproxy.ports import MOST_GROUPS, SealedTurn
+from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.ports import MOST_GROUPS, Due, RedecidedTurn, SealedTurn
 from chatproxy.store import keys
 
 
@@ -122,15 +123,101 @@ return 1
 """
 )
 
-_APPEND_CONSENT = Script.of(
+_REDECIDE = Script.of(
     _CLOCK
     + _KEEP
     + """
--- KEYS: ledger. ARGV: event, expected length, expires_at
+-- KEYS: subject, ledger, index, conversation, annotation, attempt, heads..., records that are set..., that go...
+-- ARGV: mac that was seen, ledger length, generation, expires_at or 0, ledger_keep_until, turn, head value,
+--       number of heads, number of records set, number that go, (expires_at, blob)..., (annotation field, value)...
+local expires = tonumber(ARGV[4])
+local heads, set, gone = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+
+local mac = redis.call('HGET', KEYS[5], 'mac')
+if not mac then return 2 end
+if mac ~= ARGV[1] then return -7 end
+if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return -4 end
+if set > 0 and redis.call('HGET', KEYS[1], 'gen') ~= ARGV[3] then return -2 end
+if expires > 0 and expires <= now then return -3 end
+for record = 1, set do
+  if tonumber(ARGV[9 + 2 * record]) <= now then return -3 end
+end
+
+for record = 1, gone do redis.call('DEL', KEYS[6 + heads + set + record]) end
+for head = 1, heads do
+  if redis.call('GET', KEYS[6 + head]) == ARGV[7] then redis.call('PEXPIREAT', KEYS[6 + head], expires) end
+end
+if expires == 0 then
+  redis.call('ZREM', KEYS[3], ARGV[6])
+  redis.call('ZREM', KEYS[4], ARGV[6])
+  redis.call('DEL', KEYS[6], KEYS[5])
+  return 1
+end
+for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4]}) do keep(key, expires) end
+keep(KEYS[2], tonumber(ARGV[5]))
+for record = 1, set do
+  redis.call('SET', KEYS[6 + heads + record], ARGV[10 + 2 * record], 'PXAT', ARGV[9 + 2 * record])
+end
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[6])
+redis.call('PEXPIREAT', KEYS[6], ARGV[4])
+redis.call('HSET', KEYS[5], unpack(ARGV, 11 + 2 * set))
+redis.call('PEXPIREAT', KEYS[5], ARGV[4])
+return 1
+"""
+)
+
+_TRIM = Script.of(
+    _CLOCK
+    + """
+-- KEYS: subject, index, conversations... ARGV: expires_at of each conversation
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+if last[2] then
+  redis.call('PEXPIREAT', KEYS[1], last[2])
+  redis.call('PEXPIREAT', KEYS[2], last[2])
+end
+for number, at in ipairs(ARGV) do
+  if tonumber(at) > now then redis.call('PEXPIREAT', KEYS[2 + number], at) end
+end
+return 1
+"""
+)
+
+_CLAIM_DUE = Script.of(
+    """
+-- KEYS: list of who is due. ARGV: now, token of the first claim, most; tokens go up by one
+local found = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[3])
+for number, subject in ipairs(found) do
+  redis.call('ZADD', KEYS[1], string.format('%.0f', ARGV[2] + number - 1), subject)
+end
+return found
+"""
+)
+
+_SETTLE_DUE = Script.of(
+    """
+-- KEYS: list of who is due. ARGV: subject, token, the next token or ''
+local token = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not token or tonumber(token) ~= tonumber(ARGV[2]) then return 0 end
+if ARGV[3] == '' then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+else
+  redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+end
+return 1
+"""
+)
+
+_APPEND_EVENT = Script.of(
+    _CLOCK
+    + _KEEP
+    + """
+-- KEYS: ledger. ARGV: event, expected length, expires_at, channel, subject
 if redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[2]) then return 0 end
 if tonumber(ARGV[3]) <= now then return redis.error_reply('EXPIRED the ledger would end in the past') end
 redis.call('RPUSH', KEYS[1], ARGV[1])
 keep(KEYS[1], tonumber(ARGV[3]))
+redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
 """
 )
@@ -202,9 +289,76 @@ def put_turn(turn: SealedTurn) -> Call:
     )
 
 
-def append_consent(ledger: bytes, event: bytes, *, expected_length: int, expires_at: int) -> Call:
-    """Append *event* if the ledger is as long as expected: answers 1, else 0."""
-    return Call(script=_APPEND_CONSENT, keys=[ledger], arguments=[event, expected_length, expires_at])
+def redecide(turn: RedecidedTurn) -> Call:
+    """Change a kept turn, or answer with the RedecideStatus that says why not."""
+    subject = turn.subject
+    arguments: list[bytes | int] = [
+        turn.expected_mac,
+        turn.ledger_length,
+        turn.generation,
+        turn.expires_at or 0,
+        turn.ledger_keep_until,
+        turn.turn,
+        turn.conversation + turn.turn,
+        len(turn.heads),
+        len(turn.groups),
+        len(turn.dropped),
+    ]
+    for group in turn.groups:
+        arguments += [group.expires_at, group.blob]
+    for name, value in turn.annotation.items():
+        arguments += [name, value]
+    return Call(
+        script=_REDECIDE,
+        keys=[
+            keys.subject(subject),
+            keys.ledger(subject),
+            keys.index(subject),
+            keys.conversation(subject, turn.conversation),
+            keys.annotation(subject, turn.turn),
+            keys.attempt(subject, turn.turn),
+            *(keys.head(subject, head) for head in turn.heads),
+            *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
+            *(keys.record(subject, turn.turn, number) for number in turn.dropped),
+        ],
+        arguments=arguments,
+    )
+
+
+def trim(subject: SubjectTag, conversations: Mapping[ConversationTag, int]) -> Call:
+    """Let key and indexes of a person go with the last of what they are for."""
+    return Call(
+        script=_TRIM,
+        keys=[
+            keys.subject(subject),
+            keys.index(subject),
+            *(keys.conversation(subject, conversation) for conversation in conversations),
+        ],
+        arguments=list(conversations.values()),
+    )
+
+
+def claim_due(shard: int, *, now: int, until: int, most: int) -> Call:
+    """Take who is due at *now*, in tokens, and put them off to *until*: answers with the subjects, in order."""
+    return Call(script=_CLAIM_DUE, keys=[keys.due(shard)], arguments=[now, until, most])
+
+
+def settle_due(due: Due, *, next_token: int | None) -> Call:
+    """Take who was claimed off the list, or put them off: answers 1, or 0 where the mark is another one."""
+    return Call(
+        script=_SETTLE_DUE,
+        keys=[keys.due(keys.due_shard(due.subject))],
+        arguments=[due.subject, due.token, b"" if next_token is None else next_token],
+    )
+
+
+def append_event(subject: SubjectTag, event: bytes, *, expected_length: int, expires_at: int) -> Call:
+    """Append *event* if the ledger is as long as expected, and tell who listens: answers 1, else 0."""
+    return Call(
+        script=_APPEND_EVENT,
+        keys=[keys.ledger(subject)],
+        arguments=[event, expected_length, expires_at, keys.CHANGED, subject],
+    )
 
 
 def swap_control(key: bytes, *, old: bytes | None, new: bytes) -> Call:

@@ -8,10 +8,15 @@ their metadata; ``TurnNote`` is the present decision.
 import msgspec
 
 from chatproxy.crypto.annotation import Annotation
+from chatproxy.crypto.record import Grounds
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import Age, Caller, ConversationTag, Origin, StreamEnd, Surface
+from chatproxy.policy.engine import Decision
+from chatproxy.policy.reasons import Reason
 
 VERSION = 1
+UNPARSED = "UNPARSED"
+"""Reason of a turn that would be eligible, had it been understood."""
 
 
 class TurnFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,10 +78,15 @@ class TurnNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     incognito: bool = False
     train_ai_no: bool = False
     gpc: bool = False
-    profile: str
+    policy: str
+    """The digest of the policy that the turn is kept under: a changed one is not retroactive by itself."""
     decided_at: int
     consent: str | None = None
-    """The hash of the last choice event that the decision has seen."""
+    """The hash of the last event of the person's ledger that the decision has seen."""
+    heads: tuple[str, ...] = ()
+    """By which later turns find this one, so that they go when it goes."""
+    activity: tuple[int, ...] = ()
+    """When the conversation was taken up again under a consent (R12): turns that told so may go before this one."""
     unmatched: int = 0
     """Messages of the resent history that match no stored turn; they are not stored (R13)."""
     groups: tuple[GroupNote, ...]
@@ -101,6 +111,33 @@ class TurnNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def body(self) -> bytes:
         """Return the canonical JSON that the annotation holds."""
         return msgspec.json.encode(self, order="sorted")
+
+
+def group_note(decision: Decision, *, number: int, part: Origin, expires_at: int, size: int) -> GroupNote:
+    """Return the note of one group: *decision*, sealed until *expires_at* (ms) in *size* bytes."""
+    return GroupNote(
+        n=number,
+        part=part,
+        grounds={str(ground): end for ground, end in decision.grounds.items()},
+        expires_at=expires_at,
+        eligible=Eligible(decision.eligible_capability, decision.eligible_safety, decision.eligible_feedback),
+        reason=shown_reason(part, decision.reason),
+        also=tuple(str(reason) for reason in decision.also),
+        bytes=size,
+    )
+
+
+def shown_reason(part: Origin, reason: Reason) -> str:
+    """Return the reason as annotation and metrics have it: bytes that were not understood are no connector's data."""
+    return UNPARSED if part is Origin.RAW and reason is Reason.PART_CONNECTOR_RAW else str(reason)
+
+
+def grounds_in_record(decision: Decision) -> Grounds:
+    """Return the grounds of a decision as the header of a record has them."""
+    grounds = Grounds(0)
+    for ground in decision.grounds:
+        grounds |= Grounds[str(ground)]
+    return grounds
 
 
 def read(annotation: Annotation) -> tuple[TurnFacts, TurnNote]:

@@ -4,16 +4,16 @@ The headers are advice: what is known when the answer's head is sent, never wait
 made when the turn is kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from chatproxy.clock import Clock
-from chatproxy.consent.events import ConsentEvent
+from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.forwarding import Header
-from chatproxy.model import Caller, Origin
+from chatproxy.model import Caller, ConversationTag, Origin
 from chatproxy.policy.reasons import Reason
-from chatproxy.workflows.decide import Policy, public_reason
+from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide, public_reason
 from chatproxy.workflows.record import Recorder
 from chatproxy.workflows.subjects import Subjects
 
@@ -62,16 +62,20 @@ class Announcer:
                 return _worded("NOT_KEPT", eligible=False)
             if subject is None:
                 # Nobody in particular: the handle's pseudonym is not known before the history is.
-                events: Sequence[ConsentEvent] | None = ()
+                facts: PersonFacts | None = NOBODY
                 handle = None
             else:
                 person = self._subjects.known(subject)
                 if person is None:
                     return [(b"x-decision-reason", b"PENDING")]
-                events, handle = person.events, self._pseudonyms.turn_handle(subject, opened.exchange.turn)
-            decision = self._policy.decide_part(
-                caller, part=Origin.TYPED, received_at=received_at, now=self._clock(), events=events
+                facts, handle = person.facts, self._pseudonyms.turn_handle(subject, opened.exchange.turn)
+            turn = TurnToDecide(
+                caller=caller, received_at=received_at, conversation=self._named_conversation(caller)
             )
+            if turn.conversation is None and facts is not None and facts.has_overrides:
+                # Which conversation this is, and so whether it is excluded or shared, only its history tells.
+                return [(b"x-decision-reason", b"PENDING")]
+            decision = self._policy.decide_part(turn, part=Origin.TYPED, now=self._clock(), person=facts)
             if decision.eligible_capability and not opened.request_is_readable():
                 # What cannot be read is never eligible, and whether it can is only known when it is kept.
                 return [(b"x-decision-reason", b"PENDING")]
@@ -83,6 +87,13 @@ class Announcer:
             )
 
         return headers
+
+    def _named_conversation(self, caller: Caller) -> ConversationTag | None:
+        if caller.subject is None or caller.conversation is None:
+            return None
+        return self._pseudonyms.conversation_tag(
+            tenant=caller.tenant, subject=caller.subject, conversation=caller.conversation
+        )
 
 
 def _worded(

@@ -1,17 +1,23 @@
-"""From a caller and a choice to the policy's decision on each part of a turn.
+"""From a caller and a person's ledger to the policy's decision on each part of a turn.
 
 Here the outside's words become facts; the decision itself is ``chatproxy.policy``'s alone.
 """
 
+import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
-from chatproxy.consent.events import ConsentEvent, choices
-from chatproxy.model import Age, Caller, Origin
+import msgspec
+
+from chatproxy.consent.person import PersonFacts, TurnEvents
+from chatproxy.model import Age, Caller, ConversationTag, Origin, TurnId
 from chatproxy.policy.engine import Decision, decide
 from chatproxy.policy.facts import TRAIN_AI_NO, Facts, Lookup
-from chatproxy.policy.profile import Periods, Profile
+from chatproxy.policy.periods import DAY_MS
+from chatproxy.policy.profile import Periods, Profile, shorter_periods, stricter_profile
 from chatproxy.policy.reasons import Reason
+from chatproxy.policy.schema import policy_from_json, policy_to_json
 
 
 def part_class(origin: Origin) -> Origin:
@@ -22,43 +28,108 @@ def part_class(origin: Origin) -> Origin:
     return origin if origin is Origin.CONNECTOR_RAW or origin is Origin.RAW else Origin.TYPED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnToDecide:
+    """What is known of a turn itself. ``caller`` as far as it is kept."""
+
+    caller: Caller
+    received_at: int
+    conversation: ConversationTag | None = None
+    turn: TurnId | None = None
+    """None, and no conversation: not yet known, so only what is about the whole account counts."""
+    activity: Sequence[int] = ()
+    """When other turns of its conversation were received, ms (R12)."""
+
+
+_HOLD_STEP_MS = 30 * DAY_MS
+"""How long a hold is sealed ahead where its review is overdue."""
+HOLD_ROLLED_BEFORE_MS = 7 * DAY_MS
+"""How long before its expiry what is held is sealed anew."""
+
+
+def kept_until(decision: Decision, *, review_at: int | None, now: int, sealed_until: int = 0) -> int | None:
+    """Return until when a part is to be sealed; None: it is not kept.
+
+    What is held is sealed to the review of its hold, and rolled forward while the hold stands: nothing is ever
+    without an expiry (R24). ``sealed_until``: how it is sealed now, which stays while that is far enough ahead.
+    """
+    if not decision.held:
+        return decision.expires_at
+    ahead = now + HOLD_ROLLED_BEFORE_MS
+    horizon = review_at if review_at is not None and review_at > ahead else None
+    if horizon is None:
+        horizon = sealed_until if sealed_until > ahead else now + _HOLD_STEP_MS
+    return max(horizon, *decision.grounds.values())
+
+
 class Policy:
-    """The policy as this deployment has set it."""
+    """A policy: the parameters and periods that decisions are made under."""
 
     def __init__(self, profile: Profile, periods: Periods) -> None:
         self.profile = profile
         self.periods = periods
         self._never_kept = lru_cache(maxsize=1024)(self._why_never_kept)
 
-    def decide_part(
-        self,
-        caller: Caller,
-        *,
-        part: Origin,
-        received_at: int,
-        now: int,
-        events: Sequence[ConsentEvent] | None,
-    ) -> Decision:
-        """Decide on the parts of class *part* of a turn received at *received_at*, as of *now*.
+    @classmethod
+    def from_document(cls, document: bytes) -> "Policy":
+        """Undo ``document``. Raises ValueError if it is not one."""
+        try:
+            return cls(*policy_from_json(msgspec.json.decode(document)))
+        except (KeyError, TypeError, AttributeError, msgspec.DecodeError):
+            raise ValueError("is not a policy") from None
 
-        ``events`` is the person's ledger; None where it could not be read, which counts as no (R30). Nobody in
-        particular (no subject) has no ledger and no choices.
+    @cached_property
+    def document(self) -> bytes:
+        """Return the policy as canonical JSON."""
+        return msgspec.json.encode(policy_to_json(self.profile, self.periods), order="sorted")
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the name by which a decision says what it was made under: 24 hexadecimal digits of SHA-256."""
+        return hashlib.sha256(self.document).hexdigest()[:24]
+
+    def and_as_strict_as(self, other: "Policy") -> "Policy":
+        """Return the policy that keeps no longer, and permits no more, than either."""
+        return Policy(
+            stricter_profile(self.profile, other.profile), shorter_periods(self.periods, other.periods)
+        )
+
+    def facts(self, turn: TurnToDecide, *, part: Origin, now: int, person: PersonFacts | None) -> Facts:
+        """Return the facts on the parts of class *part*, as of *now*.
+
+        ``person`` None: their ledger could not be read, which counts as no (R30).
         """
-        facts = Facts(
-            turn_at=received_at,
+        caller = turn.caller
+        events = _NO_EVENTS
+        if person is not None:
+            events = person.about(turn.conversation, turn.turn, received_at=turn.received_at)
+        return Facts(
+            turn_at=turn.received_at,
             now=now,
             plan=caller.plan,
-            age=caller.age,
-            conv_activity=(received_at,),
-            choices=choices(events, surface=caller.surface) if events else (),
-            lookup=Lookup.FAILED if events is None else Lookup.OK,
+            age=Age.MINOR if events.is_minor else caller.age,
+            conv_activity=(turn.received_at, *turn.activity),
+            choices=() if person is None else person.choices(caller.surface),
+            lookup=Lookup.FAILED if person is None else Lookup.OK,
             incognito=caller.incognito,
             zdr=caller.zdr,
+            override=events.override,
+            override_at=events.override_at,
             signal=TRAIN_AI_NO if caller.train_ai_no else None,
+            flagged_at=events.flagged_at,
+            feedback=events.feedback,
+            deleted_at=events.deleted_at,
+            account_deleted_at=events.account_deleted_at,
+            hold_at=events.hold_at,
             # What was not understood is treated as the strictest origin: the service period, never eligible.
             origin=Origin.CONNECTOR_RAW if part is Origin.RAW else part,
         )
-        return decide(facts, self.profile, self.periods)
+
+    def decide_part(
+        self, turn: TurnToDecide, *, part: Origin, now: int, person: PersonFacts | None
+    ) -> Decision:
+        """Decide on the parts of class *part* of a turn, as of *now*; ``person`` as for ``facts``."""
+        return decide(self.facts(turn, part=part, now=now, person=person), self.profile, self.periods)
 
     def never_kept(self, caller: Caller) -> Reason | None:
         """Return why nothing of this caller is kept, whatever was or will be chosen (R2, R4, R5, R16), or None."""
@@ -66,10 +137,14 @@ class Policy:
 
     def _why_never_kept(self, plan: str | None, age: Age, *, zdr: bool, incognito: bool) -> Reason | None:
         caller = Caller(plan=plan, age=age, zdr=zdr, incognito=incognito)
-        decision = self.decide_part(caller, part=Origin.TYPED, received_at=0, now=0, events=())
+        turn = TurnToDecide(caller=caller, received_at=0)
+        decision = self.decide_part(turn, part=Origin.TYPED, now=0, person=NOBODY)
         return None if decision.stored else decision.reason
 
 
+NOBODY = PersonFacts(())
+"""Nobody in particular has no ledger and no choices."""
+_NO_EVENTS = TurnEvents()
 _HIDDEN = frozenset({Reason.AGE_INELIGIBLE, Reason.AGE_UNVERIFIED, Reason.SAFETY_REVIEW_HOLD})
 
 

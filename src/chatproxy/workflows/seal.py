@@ -6,26 +6,30 @@ from functools import partial
 
 from chatproxy import codec
 from chatproxy.capture import Understood
-from chatproxy.consent.events import ConsentEvent
+from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, authenticate
 from chatproxy.crypto.keys import DataKey
-from chatproxy.crypto.record import Grounds, RecordFlags, RecordHeader, epoch_day, seal_record
+from chatproxy.crypto.record import RecordFlags, RecordHeader, epoch_day, seal_record
 from chatproxy.model import Exchange, Origin, Part, StreamEnd, SubjectTag, Transcript
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import SealedGroup, SealedTurn
 from chatproxy.tasks import aside
 from chatproxy.telemetry import Metrics
-from chatproxy.workflows.annotate import VERSION, Eligible, GroupNote, TurnFacts, TurnNote
-from chatproxy.workflows.decide import Policy, part_class
+from chatproxy.workflows.annotate import (
+    VERSION,
+    GroupNote,
+    TurnFacts,
+    TurnNote,
+    grounds_in_record,
+    group_note,
+    shown_reason,
+)
+from chatproxy.workflows.decide import Policy, TurnToDecide, kept_until, part_class
 from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
 from chatproxy.workflows.place import Place
 from chatproxy.workflows.subjects import Person
-
-LEDGER_OUTLIVES_MS = 3 * 366 * 86_400_000
-"""Choice events outlive the data by three years (R38)."""
-UNPARSED = "UNPARSED"
-"""Reason of a turn that would be eligible, had it been understood."""
 
 _GROUP_NUMBERS = {Origin.TYPED: 0, Origin.CONNECTOR_RAW: 1, Origin.RAW: 2}
 """Each below ``ports.MOST_GROUPS``."""
@@ -92,12 +96,13 @@ class Sealer:
 
         Raises UndecryptableError, StoreUnavailableError.
         """
-        # Nobody has no ledger: whatever lies beside a pseudonym made for one conversation is not a choice.
-        events = () if exchange.caller.subject is None else person.events
-        groups, reason = self._decide(exchange, understood, events, now=now)
+        facts = person.facts
+        if exchange.caller.subject is None and facts is not None:
+            facts = facts.without_choices()
+        groups, reason = self._decide(exchange, understood, place, facts, now=now)
         if not groups:
             return reason
-        facts = TurnFacts(
+        about = TurnFacts(
             v=VERSION,
             conversation=place.conversation.hex(),
             dialect=exchange.dialect.partition(":")[0],  # which of the described chats is not told
@@ -117,14 +122,22 @@ class Sealer:
                 understood,
                 subject=place.subject,
                 keys=_Keys(key, await self._keys.epoch_key(epoch_day(group.expires_at)), generation),
-                metadata=facts.record_metadata(group.number),
+                metadata=about.record_metadata(group.number),
             )
             blob = await aside(seal, size=exchange.size)
             sealed.append(SealedGroup(group.number, blob, group.expires_at))
-            notes.append(_note(group, size=len(blob)))
-        note = self._turn_note(exchange, understood, place, notes, events, now=now)
+            notes.append(
+                group_note(
+                    group.decision,
+                    number=group.number,
+                    part=group.part,
+                    expires_at=group.expires_at,
+                    size=len(blob),
+                )
+            )
+        note = self._turn_note(exchange, understood, place, notes, facts, now=now)
         annotation = Annotation(
-            seq=1, expires_at=note.expires_at, metadata=facts.metadata(), body=note.body()
+            seq=1, expires_at=note.expires_at, metadata=about.metadata(), body=note.body()
         )
         return SealedTurn(
             subject=place.subject,
@@ -145,18 +158,33 @@ class Sealer:
         )
 
     def _decide(
-        self, exchange: Exchange, understood: Understood, events: Sequence[ConsentEvent] | None, *, now: int
+        self,
+        exchange: Exchange,
+        understood: Understood,
+        place: Place,
+        person: PersonFacts | None,
+        *,
+        now: int,
     ) -> tuple[list[_Group], Reason]:
+        turn = TurnToDecide(
+            caller=exchange.caller,
+            received_at=exchange.received_at,
+            conversation=place.conversation,
+            turn=exchange.turn,
+        )
+        review_at = None
+        if person is not None:
+            events = person.about(place.conversation, exchange.turn, received_at=exchange.received_at)
+            review_at = events.hold_review_at
         groups = []
         reason = Reason.EXPIRED
         for part in _classes(understood.transcript):
-            decision = self._policy.decide_part(
-                exchange.caller, part=part, received_at=exchange.received_at, now=now, events=events
-            )
+            decision = self._policy.decide_part(turn, part=part, now=now, person=person)
             reason = decision.reason
-            self._metrics.decisions.labels(_shown_reason(part, reason)).inc()
-            if decision.expires_at is not None:
-                groups.append(_Group(_GROUP_NUMBERS[part], part, decision, decision.expires_at))
+            self._metrics.decisions.labels(shown_reason(part, reason)).inc()
+            until = kept_until(decision, review_at=review_at, now=now)
+            if until is not None:
+                groups.append(_Group(_GROUP_NUMBERS[part], part, decision, until))
         return groups, reason
 
     def _turn_note(
@@ -165,7 +193,7 @@ class Sealer:
         understood: Understood,
         place: Place,
         notes: Sequence[GroupNote],
-        events: Sequence[ConsentEvent] | None,
+        person: PersonFacts | None,
         *,
         now: int,
     ) -> TurnNote:
@@ -180,9 +208,10 @@ class Sealer:
             incognito=caller.incognito,
             train_ai_no=caller.train_ai_no,
             gpc=caller.gpc,
-            profile=self._policy.profile.name,
+            policy=self._policy.digest,
             decided_at=now,
-            consent=events[-1].digest if events else None,
+            consent=person.last_digest if person is not None else None,
+            heads=tuple(head.hex() for head in place.heads),
             unmatched=place.unmatched,
             groups=tuple(notes),
         )
@@ -210,7 +239,7 @@ def _seal_group(
     payload = codec.encode_group(understood.transcript, _of_class(group.part))
     header = RecordHeader(
         flags=_flags(understood.end, payload),
-        grounds=_grounds(group.decision),
+        grounds=grounds_in_record(group.decision),
         generation=keys.generation,
         expires_at=group.expires_at,
         turn=exchange.turn,
@@ -232,25 +261,6 @@ def _classes(transcript: Transcript) -> list[Origin]:
     return [part for part in _GROUP_NUMBERS if part in found] or [Origin.TYPED]
 
 
-def _shown_reason(part: Origin, reason: Reason) -> str:
-    """Return the reason as annotation and metrics have it: bytes that were not understood are no connector's data."""
-    return UNPARSED if part is Origin.RAW and reason is Reason.PART_CONNECTOR_RAW else str(reason)
-
-
-def _note(group: _Group, *, size: int) -> GroupNote:
-    decision = group.decision
-    return GroupNote(
-        n=group.number,
-        part=group.part,
-        grounds={str(ground): end for ground, end in decision.grounds.items()},
-        expires_at=group.expires_at,
-        eligible=Eligible(decision.eligible_capability, decision.eligible_safety, decision.eligible_feedback),
-        reason=_shown_reason(group.part, decision.reason),
-        also=tuple(str(reason) for reason in decision.also),
-        bytes=size,
-    )
-
-
 def _of_class(part: Origin) -> Callable[[Part], bool]:
     return lambda candidate: part_class(candidate.origin) is part
 
@@ -262,10 +272,3 @@ def _flags(end: StreamEnd, payload: codec.Payload) -> RecordFlags:
     if end is StreamEnd.INTERRUPTED:
         flags |= RecordFlags.INTERRUPTED
     return flags
-
-
-def _grounds(decision: Decision) -> Grounds:
-    grounds = Grounds(0)
-    for ground in decision.grounds:
-        grounds |= Grounds[str(ground)]
-    return grounds

@@ -5,20 +5,25 @@ put with the length of the ledger that its decision has seen, and the store refu
 a choice made on another node a millisecond ago is in force here.
 """
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from chatproxy.clock import Clock
-from chatproxy.consent.events import ConsentEvent, read_ledger
+from chatproxy.consent.events import read_ledger
+from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag
+from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import SubjectState, TranscriptStore
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
 
 _log = Log("subjects")
 _MOST_CACHED = 100_000
+_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,8 @@ class Person:
     """What is known of one subject as of ``read_at``."""
 
     state: SubjectState = field(repr=False)
-    events: tuple[ConsentEvent, ...] | None = field(repr=False)
-    """The ledger; None where it cannot be authenticated, which counts as no choice that can be read (R30)."""
+    facts: PersonFacts | None = field(repr=False)
+    """What the ledger comes to; None where it cannot be authenticated, which counts as no (R30)."""
     read_at: int
 
 
@@ -43,13 +48,16 @@ class Subjects:
         metrics: Metrics,
         background: Background,
         max_staleness_ms: int,
+        versions: Sequence[PolicyVersion] = (),
     ) -> None:
+        """``versions``: of the policy that people choose about."""
         self._store = store
         self._annotation_keys = annotation_keys
         self._clock = clock
         self._metrics = metrics
         self._background = background
         self._max_staleness_ms = max_staleness_ms
+        self._versions = tuple(versions)
         self._cache: OrderedDict[SubjectTag, Person] = OrderedDict()
         self._loading: set[SubjectTag] = set()
 
@@ -85,15 +93,17 @@ class Subjects:
         """Read a subject from the store now. Raises StoreUnavailableError."""
         read_at = self._clock()
         state = await self._store.subject_state(subject)
+        facts = None
         try:
-            events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
+            facts = PersonFacts(
+                read_ledger(state.ledger, subject=subject, keys=self._annotation_keys), self._versions
+            )
         except UndecryptableError as error:
             _log.error(
                 "consent ledger cannot be authenticated; its person counts as not having agreed",
                 reason=error.reason,
             )
-            events = None
-        return self._remember(subject, Person(state, events, read_at))
+        return self._remember(subject, Person(state, facts, read_at))
 
     def has_key(self, subject: SubjectTag, person: Person, *, generation: int, wrap: bytes) -> None:
         """A put has made the subject's key: remember it."""
@@ -103,6 +113,24 @@ class Subjects:
     def forget(self, subject: SubjectTag) -> None:
         """Something about the subject has changed elsewhere."""
         self._cache.pop(subject, None)
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Forget whoever's ledger grows, on any node, until cancelled; *wake* whoever waits for that.
+
+        What is said while the connection is broken is not heard, so then nothing that is known counts.
+        """
+        while True:
+            try:
+                async with self._store.changes() as changes:
+                    self._cache.clear()
+                    async for subject in changes:
+                        self.forget(subject)
+                        wake()
+            except StoreUnavailableError:
+                self._metrics.store_failures.labels("listen").inc()
+            finally:
+                self._cache.clear()
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _remember(self, subject: SubjectTag, person: Person) -> Person:
         self._cache[subject] = person

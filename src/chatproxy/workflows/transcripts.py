@@ -4,14 +4,15 @@ Listing verifies each annotation and decrypts nothing. Showing asks the audit lo
 recorded is not read.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from chatproxy import codec
 from chatproxy.clock import Clock
-from chatproxy.consent.events import ConsentEvent, read_ledger
+from chatproxy.consent.events import read_ledger
+from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys, verify
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.record import RecordFlags, open_record, parse_header
@@ -20,10 +21,19 @@ from chatproxy.errors import AccessRefusedError, NotFoundError, UndecryptableErr
 from chatproxy.model import ConversationTag, SubjectTag, Transcript, TurnId
 from chatproxy.policy.grounds import Ground
 from chatproxy.policy.instants import format_instant
+from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import AuditLog, StoredTurn, SubjectState, TranscriptStore
-from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, TurnNote, read
-from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.annotate import (
+    Eligible,
+    GroupNote,
+    TurnFacts,
+    TurnNote,
+    read,
+    shown_reason,
+)
+from chatproxy.workflows.decide import Policy, TurnToDecide
 from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.policies import Policies
 
 _GROUNDS = {
     "service": frozenset({Ground.SERVICE}),
@@ -46,6 +56,8 @@ class KeptTurn:
     note: TurnNote
     generation_kek: int | None
     """The KEK version that the subject's key lies under; None: there is no key, so nothing opens."""
+    is_deleted: bool = False
+    """The conversation or the account was deleted: what is left of it is kept, and not read for service (R22)."""
 
     @property
     def groups(self) -> tuple[GroupNote, ...]:
@@ -72,10 +84,10 @@ class OpenedTurn:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Whose turns are read: their keys, and their choices, None where these cannot be authenticated."""
+    """Whose turns are read: their keys, and their ledger, None where it cannot be authenticated."""
 
     state: SubjectState
-    events: tuple[ConsentEvent, ...] | None
+    facts: PersonFacts | None
 
 
 class Transcripts:
@@ -87,16 +99,19 @@ class Transcripts:
         keys: RecordKeys,
         annotation_keys: AnnotationKeys,
         pseudonyms: Pseudonymizer,
-        policy: Policy,
+        policies: Policies,
         *,
         audit: AuditLog,
         clock: Clock,
+        versions: Sequence[PolicyVersion] = (),
     ) -> None:
+        """``versions``: of the policy that people choose about."""
         self._store = store
         self._keys = keys
         self._annotation_keys = annotation_keys
         self._pseudonyms = pseudonyms
-        self._policy = policy
+        self._policies = policies
+        self._versions = tuple(versions)
         self._audit = audit
         self._clock = clock
 
@@ -119,7 +134,7 @@ class Transcripts:
                 if len(owners) >= _MOST_OWNERS:
                     owners.clear()
                 owners[stored.subject] = await self._owner(stored.subject)
-            turn = self._verified(stored, owners[stored.subject])
+            turn = await self._verified(stored, owners[stored.subject])
             if turn is not None:
                 yield turn
 
@@ -170,7 +185,7 @@ class Transcripts:
         kept: list[KeptTurn] = []
         spurious: list[Spurious] = []
         for row in await self._store.conversation(subject, conversation):
-            turn = self._verified(row, owner)
+            turn = await self._verified(row, owner)
             if isinstance(turn, KeptTurn) and turn.facts.conversation_tag != conversation:
                 turn = Spurious(row.subject, row.turn, "turn_of_another_conversation")
             if isinstance(turn, KeptTurn):
@@ -183,54 +198,55 @@ class Transcripts:
     async def _owner(self, subject: SubjectTag) -> _Owner:
         state = await self._store.subject_state(subject)
         try:
-            return _Owner(state, read_ledger(state.ledger, subject=subject, keys=self._annotation_keys))
+            events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
         except UndecryptableError:
             return _Owner(state, None)
+        return _Owner(state, PersonFacts(events, self._versions))
 
-    def _verified(self, stored: StoredTurn, owner: _Owner) -> KeptTurn | Spurious | None:
-        """Authenticate a row; None where it has expired by its own promise, whatever the store still holds."""
+    async def _verified(self, stored: StoredTurn, owner: _Owner) -> KeptTurn | Spurious | None:
+        """Authenticate a row; None where nothing keeps it any more, whatever the store still holds."""
+        now = self._clock()
         try:
             annotation = verify(
                 stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
             )
             facts, note = read(annotation)
+            if annotation.expires_at <= now:
+                return None
+            policy = await self._policies.get(note.policy)
         except UndecryptableError as error:
             return Spurious(stored.subject, stored.turn, error.reason)
-        if annotation.expires_at <= self._clock():
-            return None
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TTL_TOLERANCE_MS:
             return Spurious(stored.subject, stored.turn, "annotation_ttl")
+        turn = TurnToDecide(
+            caller=note.caller,
+            received_at=facts.received_at,
+            conversation=facts.conversation_tag,
+            turn=stored.turn,
+            activity=note.activity,
+        )
+        groups = tuple(
+            group
+            for before in note.groups
+            if (group := _as_it_stands(before, policy, turn, owner.facts, now=now)) is not None
+        )
+        if not groups:
+            return None
         state = owner.state
         wrap = state.wraps.get(state.generation) if state.generation is not None else None
         return KeptTurn(
             stored.subject,
             stored.turn,
             facts,
-            self._as_chosen_since(facts, note, owner),
+            replace(note, groups=groups),
             wrapped_under(wrap) if wrap else None,
+            is_deleted=_is_deleted(turn, owner.facts),
         )
-
-    def _as_chosen_since(self, facts: TurnFacts, note: TurnNote, owner: _Owner) -> TurnNote:
-        """Return *note* without the eligibility that the person has taken back since. Nothing is ever added."""
-        groups = []
-        for group in note.groups:
-            if group.eligible.capability:
-                decision = self._policy.decide_part(
-                    note.caller,
-                    part=group.part,
-                    received_at=facts.received_at,
-                    now=self._clock(),
-                    events=owner.events,
-                )
-                if not decision.eligible_capability:
-                    eligible = replace(group.eligible, capability=False)
-                    groups.append(replace(group, eligible=eligible, reason=str(decision.reason)))
-                    continue
-            groups.append(group)
-        return replace(note, groups=tuple(groups))
 
     def _readable(self, turn: KeptTurn, purpose: str) -> list[GroupNote]:
         """Return the groups that have a live ground for *purpose*."""
+        if turn.is_deleted and purpose == "service":
+            return []
         now = self._clock()
         return [
             group
@@ -257,6 +273,45 @@ class Transcripts:
             )
             payloads.append(codec.Payload(data, compressed=bool(header.flags & RecordFlags.ZSTD)))
         return codec.decode_groups(payloads)
+
+
+def _as_it_stands(
+    before: GroupNote, policy: Policy, turn: TurnToDecide, person: PersonFacts | None, *, now: int
+) -> GroupNote | None:
+    """Return *before* as far as a decision made now agrees with it; None: nothing keeps the group any more.
+
+    What has happened since counts at once, before the turn itself is sealed anew. Nothing is ever added.
+    """
+    decision = policy.decide_part(turn, part=before.part, now=now, person=person)
+    if person is None:
+        # The ledger cannot be read: nothing is granted, and nothing erased.
+        return replace(
+            before,
+            eligible=Eligible(),
+            reason=str(decision.reason) if before.eligible.capability else before.reason,
+        )
+    if not decision.stored:
+        return None
+    grounds = {
+        name: min(end, decision.grounds[Ground(name)])
+        for name, end in before.grounds.items()
+        if name in decision.grounds
+    }
+    eligible = Eligible(
+        before.eligible.capability and decision.eligible_capability,
+        before.eligible.safety and decision.eligible_safety,
+        before.eligible.feedback and decision.eligible_feedback,
+    )
+    is_as_before = eligible == before.eligible and grounds == before.grounds
+    reason = before.reason if is_as_before else shown_reason(before.part, decision.reason)
+    return replace(before, grounds=grounds, eligible=eligible, reason=reason)
+
+
+def _is_deleted(turn: TurnToDecide, person: PersonFacts | None) -> bool:
+    if person is None:
+        return False
+    events = person.about(turn.conversation, turn.turn, received_at=turn.received_at)
+    return events.deleted_at is not None or events.account_deleted_at is not None
 
 
 def _allows(group: GroupNote, purpose: str) -> bool:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from chatproxy.consent.events import CAPABILITY, PURPOSES, Choice, choices, read_ledger, write_event
+from chatproxy.consent.events import (
+    CAPABILITY,
+    PURPOSES,
+    Choice,
+    ConsentEvent,
+    read_ledger,
+    write_choice,
+)
+from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keyset import make_keyset
 from chatproxy.errors import UndecryptableError
@@ -27,7 +35,7 @@ def ledger(
     events: list[bytes] = []
     for number, choice in enumerate(made):
         events.append(
-            write_event(
+            write_choice(
                 subject=subject, choice=choice, at=1000 + number, by="test", method="test", purposes=purposes,
                 surfaces=surfaces, record_id=str(number), previous=events[-1] if events else None, keys=keys,
             )
@@ -37,6 +45,8 @@ def ledger(
 
 def test_a_ledger_reads_back_as_it_was_written(keys: AnnotationKeys) -> None:
     first, second = read_ledger(ledger(keys, Choice.GIVEN, Choice.WITHDRAWN), subject=ANA, keys=keys)
+    assert isinstance(first, ConsentEvent)
+    assert isinstance(second, ConsentEvent)
     assert (first.choice, first.at, first.by, first.receipt_id) == (Choice.GIVEN, 1000, "test", "receipt-0")
     assert first.purposes == dict.fromkeys(PURPOSES, True)
     assert second.purposes == dict.fromkeys(PURPOSES, False)
@@ -111,11 +121,11 @@ def test_a_yes_counts_only_for_what_it_names(
     events = read_ledger(
         ledger(keys, Choice.GIVEN, surfaces=surfaces, purposes=purposes), subject=ANA, keys=keys
     )
-    assert [found for _, found in choices(events, surface=asked)] == word
+    assert [found for _, found in PersonFacts(events).choices(asked)] == word
 
 
 @pytest.mark.parametrize("choice", [Choice.REFUSED, Choice.WITHDRAWN, Choice.DEFERRED])
 def test_a_no_counts_everywhere(choice: Choice, keys: AnnotationKeys) -> None:
     events = read_ledger(ledger(keys, choice, surfaces=(Surface.CODE,)), subject=ANA, keys=keys)
     for surface in Surface:
-        assert [word for _, word in choices(events, surface=surface)] == [choice]
+        assert [word for _, word in PersonFacts(events).choices(surface)] == [choice]

@@ -7,7 +7,7 @@ import pytest
 from chatproxy.model import Age, Caller, Origin
 from chatproxy.policy.reasons import Reason
 from chatproxy.settings import load_settings
-from chatproxy.workflows.decide import Policy, part_class, public_reason
+from chatproxy.workflows.decide import Policy, TurnToDecide, part_class, public_reason
 
 SETTINGS = load_settings({}).settings
 POLICY = Policy(SETTINGS.profile, SETTINGS.periods)
@@ -36,7 +36,10 @@ def test_incognito_for_no_time_is_never_kept() -> None:
 
 def test_a_ledger_that_cannot_be_read_counts_as_failed() -> None:
     decision = POLICY.decide_part(
-        Caller(subject="s", plan="pro"), part=Origin.TYPED, received_at=NOW, now=NOW, events=None
+        TurnToDecide(caller=Caller(subject="s", plan="pro"), received_at=NOW),
+        part=Origin.TYPED,
+        now=NOW,
+        person=None,
     )
     assert (decision.reason, decision.eligible_capability) == (Reason.CONSENT_LOOKUP_FAILED, False)
 

@@ -1,0 +1,126 @@
+"""What is stored, opened: the store, the keys to it and the policy, as every command and the proxy work with them."""
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chatproxy.audit import FileAuditLog
+from chatproxy.clock import Clock, wall_clock
+from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.crypto.keyset import Keyset
+from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.errors import StoreUnavailableError
+from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.settings import Settings
+from chatproxy.store.health import StoreHealth
+from chatproxy.store.opening import open_store
+from chatproxy.store.redis import RedisStore
+from chatproxy.telemetry import Metrics
+from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.keys import RecordKeys, load_keyring
+from chatproxy.workflows.ledger import Ledger
+from chatproxy.workflows.policies import Policies
+from chatproxy.workflows.redecide import Redecider
+from chatproxy.workflows.transcripts import Transcripts
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """What every command on stored data works with."""
+
+    settings: Settings
+    clock: Clock
+    store: RedisStore
+    health: StoreHealth
+    keyset: Keyset
+    record_keys: RecordKeys
+    annotation_keys: AnnotationKeys
+    pseudonyms: Pseudonymizer
+    policies: Policies
+
+    @property
+    def policy(self) -> Policy:
+        """Return the policy of the settings."""
+        return self.policies.current
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return the ledgers of people."""
+        return Ledger(
+            self.store,
+            self.annotation_keys,
+            training=self.policy.periods.training,
+            new_record_id=lambda: str(uuid.uuid4()),
+            clock=self.clock,
+        )
+
+    def redecider(self, metrics: Metrics) -> Redecider:
+        """Return what decides again on what is kept."""
+        return Redecider(
+            self.store,
+            self.record_keys,
+            self.annotation_keys,
+            self.policies,
+            clock=self.clock,
+            metrics=metrics,
+        )
+
+    @property
+    def transcripts(self) -> Transcripts:
+        """Return what is kept, to be read."""
+        return Transcripts(
+            self.store,
+            self.record_keys,
+            self.annotation_keys,
+            self.pseudonyms,
+            self.policies,
+            audit=FileAuditLog(Path(self.settings.data_dir) / "audit" / "audit.jsonl", clock=self.clock),
+            clock=self.clock,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_vault(
+    settings: Settings, *, clock: Clock = wall_clock, store_may_be_away: bool = False
+) -> AsyncIterator[Vault]:
+    """Open keyset and store and see that they fit each other.
+
+    With ``store_may_be_away`` a server that does not answer yet is accepted; one that answers and must not be used
+    never is. Raises ConfigurationError, StoreUnavailableError.
+    """
+    data_dir = Path(settings.data_dir)
+    keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
+    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
+    async with open_store(
+        settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout
+    ) as store:
+        record_keys = RecordKeys(store)
+        policies = Policies(store, Policy(settings.profile, settings.periods))
+
+        async def prepare() -> None:
+            record_keys.use(
+                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=clock())
+            )
+            await policies.register()
+
+        health = StoreHealth(
+            store, clock=clock, allow_volatile=settings.store_allow_volatile, when_safe=prepare
+        )
+        try:
+            await health.check()
+        except StoreUnavailableError:
+            if not store_may_be_away:
+                raise
+        yield Vault(
+            settings=settings,
+            clock=clock,
+            store=store,
+            health=health,
+            keyset=keyset,
+            record_keys=record_keys,
+            annotation_keys=keyset.annotation_keys(),
+            pseudonyms=Pseudonymizer(keyset.pseudonyms.key),
+            policies=policies,
+        )

@@ -1,0 +1,151 @@
+"""A person makes a choice, or something happens to what is kept of them: one more event in their ledger (R8, R37).
+
+Whatever is in the ledger bears on what is kept already, so the person is marked as due to be decided on again: before
+the event is written, a moment ahead, in case this process does not live to do it after; and after it, at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from chatproxy.clock import Clock
+from chatproxy.consent.events import (
+    ACCOUNT,
+    PURPOSES,
+    Choice,
+    Circumstances,
+    ConsentEvent,
+    FactEvent,
+    FactKind,
+    LedgerEvent,
+    Scope,
+    read_ledger,
+    write_choice,
+    write_fact,
+)
+from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.errors import StoreUnavailableError
+from chatproxy.model import ConversationTag, SubjectTag, Surface
+from chatproxy.policy.periods import Period
+from chatproxy.ports import TranscriptStore
+
+LEDGER_OUTLIVES_MS = 3 * 366 * 86_400_000
+"""Events outlive the data by three years (R38)."""
+_MOST_TRIES = 5
+_AHEAD_MS = 10_000
+"""Longer than an append takes, or is given up."""
+
+
+class Ledger:
+    """Reads and appends to the ledgers of people."""
+
+    def __init__(
+        self,
+        store: TranscriptStore,
+        annotation_keys: AnnotationKeys,
+        *,
+        training: Period,
+        new_record_id: Callable[[], str],
+        clock: Clock,
+    ) -> None:
+        """``training``: the longest that a yes keeps a turn, which its evidence must outlive (R38)."""
+        self._store = store
+        self._keys = annotation_keys
+        self._training = training
+        self._new_record_id = new_record_id
+        self._clock = clock
+
+    async def history(self, subject: SubjectTag) -> tuple[LedgerEvent, ...]:
+        """Return every event, oldest first. Raises UndecryptableError, StoreUnavailableError."""
+        state = await self._store.subject_state(subject)
+        return read_ledger(state.ledger, subject=subject, keys=self._keys)
+
+    async def record(
+        self,
+        subject: SubjectTag,
+        choice: Choice,
+        *,
+        at: int,
+        by: str,
+        method: str,
+        purposes: Sequence[str] = PURPOSES,
+        surfaces: Sequence[Surface] = (Surface.CHAT, Surface.CODE),
+        conversation: ConversationTag | None = None,
+        circumstances: Circumstances | None = None,
+    ) -> ConsentEvent:
+        """Append a choice made at *at* (ms), about the account or one *conversation*.
+
+        Raises UndecryptableError, StoreUnavailableError. No event is older than the one before it: with clocks apart,
+        a later choice still is the later one.
+        """
+
+        def write(at: int, previous: bytes | None) -> bytes:
+            return write_choice(
+                subject=subject,
+                choice=choice,
+                at=at,
+                by=by,
+                method=method,
+                purposes=purposes,
+                surfaces=surfaces,
+                record_id=self._new_record_id(),
+                previous=previous,
+                keys=self._keys,
+                conversation=conversation,
+                circumstances=circumstances,
+            )
+
+        event = await self._append(subject, write, at=at)
+        assert isinstance(event, ConsentEvent)  # noqa: S101 - what was written is read back
+        return event
+
+    async def note(
+        self,
+        subject: SubjectTag,
+        kind: FactKind,
+        *,
+        at: int,
+        by: str,
+        method: str,
+        scope: Scope = ACCOUNT,
+        details: Mapping[str, Any] | None = None,
+    ) -> FactEvent:
+        """Append what happened at *at* (ms); ``details`` as ``FactKind`` says.
+
+        Raises UndecryptableError, StoreUnavailableError.
+        """
+
+        def write(at: int, previous: bytes | None) -> bytes:
+            return write_fact(
+                subject=subject,
+                kind=kind,
+                at=at,
+                by=by,
+                method=method,
+                scope=scope,
+                details=details or {},
+                record_id=self._new_record_id(),
+                previous=previous,
+                keys=self._keys,
+            )
+
+        event = await self._append(subject, write, at=at)
+        assert isinstance(event, FactEvent)  # noqa: S101 - what was written is read back
+        return event
+
+    async def _append(
+        self, subject: SubjectTag, write: Callable[[int, bytes | None], bytes], *, at: int
+    ) -> LedgerEvent:
+        for _ in range(_MOST_TRIES):
+            ledger = (await self._store.subject_state(subject)).ledger
+            events = read_ledger(ledger, subject=subject, keys=self._keys)
+            at = max([at, *(event.at + 1 for event in events[-1:])])
+            written = write(at, ledger[-1] if ledger else None)
+            [*_, event] = read_ledger((*ledger, written), subject=subject, keys=self._keys)
+            await self._store.mark_due(subject, self._clock() + _AHEAD_MS)
+            kept_until = self._training.after(max(at, self._clock())) + LEDGER_OUTLIVES_MS
+            if await self._store.append_event(
+                subject, written, expected_length=len(ledger), expires_at=kept_until
+            ):
+                await self._store.mark_due(subject, self._clock())
+                return event
+        raise StoreUnavailableError("the ledger of this person keeps changing; try again")
