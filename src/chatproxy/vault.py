@@ -5,12 +5,14 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from chatproxy.audit import FileAuditLog
+from chatproxy.audit.log import FileAuditLog
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.crypto.tlog import NoteSigner
 from chatproxy.errors import StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.settings import Settings
@@ -56,6 +58,20 @@ class Vault:
             clock=self.clock,
         )
 
+    @property
+    def audit_keys(self) -> dict[str, tuple[bytes, ...]]:
+        """Return the public keys of the audit log's checkpoints, by origin."""
+        return {audit_origin(self.settings, self.keyset): self.keyset.signing_publics()}
+
+    @property
+    def audit(self) -> FileAuditLog:
+        """Return the audit log of this node."""
+        return FileAuditLog(
+            audit_directory(self.settings),
+            signer=NoteSigner(audit_origin(self.settings, self.keyset), self.keyset.signing_key()),
+            clock=self.clock,
+        )
+
     def redecider(self, metrics: Metrics) -> Redecider:
         """Return what decides again on what is kept."""
         return Redecider(
@@ -76,9 +92,19 @@ class Vault:
             self.annotation_keys,
             self.pseudonyms,
             self.policies,
-            audit=FileAuditLog(Path(self.settings.data_dir) / "audit" / "audit.jsonl", clock=self.clock),
+            audit=self.audit,
             clock=self.clock,
         )
+
+
+def audit_directory(settings: Settings) -> Path:
+    """Return where the audit log of this node lies."""
+    return Path(settings.data_dir) / "audit"
+
+
+def audit_origin(settings: Settings, keyset: Keyset) -> str:
+    """Return the name that the checkpoints of this node's audit log are signed under."""
+    return f"chatproxy/{keyset.id[:8]}/{quote(settings.node, safe='')}"
 
 
 @contextlib.asynccontextmanager

@@ -35,6 +35,7 @@ from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
 from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.place import Places
+from chatproxy.workflows.publish_checkpoint import publish_checkpoints
 from chatproxy.workflows.record import Capture
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
@@ -119,6 +120,10 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         background.spawn(redecider.run(), name="redecide")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         background.spawn(vault.health.watch(), name="store-health")
+        background.spawn(
+            publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),
+            name="audit-checkpoints",
+        )
         upstream = _upstream(settings, address)
         closing.push_async_callback(upstream.aclose)
         capture = _capture(vault, journal, metrics)

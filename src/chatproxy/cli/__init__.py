@@ -10,6 +10,7 @@ from chatproxy import __version__
 from chatproxy.errors import ChatproxyError
 
 _VERBS = {
+    "audit": "See that the record of who did what is whole.",
     "config": "Show the settings and where each comes from.",
     "consent": "Record and read what people have chosen.",
     "demo": "Show the whole product on one machine.",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from chatproxy.audit import operating_user
+from chatproxy.audit.log import operating_user
 from chatproxy.cli.people import as_json_option, of_person
 from chatproxy.cli.printing import print_json, print_table
 from chatproxy.cli.vault import in_vault

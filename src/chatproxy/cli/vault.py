@@ -1,12 +1,15 @@
 """How commands reach what is stored: beside a running proxy or alone, and closed again."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from chatproxy.errors import AuditUnavailableError, StoreUnavailableError
 from chatproxy.settings import load_settings
 from chatproxy.telemetry import configure_logging
 from chatproxy.vault import Vault, open_vault
+from chatproxy.workflows.publish_checkpoint import publish_checkpoint
 
 T = TypeVar("T")
 
@@ -19,7 +22,12 @@ def in_vault(work: Callable[[Vault], Awaitable[T]]) -> T:
 
     async def run() -> T:
         async with open_vault(settings) as vault:
-            return await work(vault)
+            result = await work(vault)
+            with contextlib.suppress(
+                StoreUnavailableError, AuditUnavailableError
+            ):  # the running proxy does too
+                await publish_checkpoint(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys)
+            return result
 
     settings = load_settings().settings
     configure_logging("error")

@@ -112,6 +112,16 @@ class Keyset(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, 
             "Set CHATPROXY_KEYSET to that one, or CHATPROXY_STORE and CHATPROXY_DATA_DIR to this one's store"
         )
 
+    def signing_key(self) -> SigningSeed:
+        """Return the key that receipts and checkpoints are signed with now."""
+        key = _primary(self.signing).key
+        assert key is not None  # noqa: S101 - a primary version has its key
+        return key
+
+    def signing_publics(self) -> tuple[bytes, ...]:
+        """Return the public keys of all that was ever signed, the present one first."""
+        return tuple(entry.public for entry in sorted(self.signing, key=lambda entry: -entry.version))
+
     def annotation_keys(self) -> AnnotationKeys:
         """Return the annotation keys that may be used."""
         return AnnotationKeys(

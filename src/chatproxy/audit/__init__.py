@@ -1,0 +1,1 @@
+"""Who did what with what is kept, and proof that nobody has rewritten that since."""
