@@ -27,6 +27,10 @@ brings the same words again, so the head after an answer in its history is the h
    question before it may be, and then the answer that was sent back is the client's version of the one that was kept.
    Its words are not compared. An answer at the very end is no such version: it is a prefill, or 7.
 9. Of nobody, questions are no heads: two people begin alike far more often than they get the same answer.
+10. Who stops an answer before its first word sends nothing back for it. So between two messages of the person that
+   follow each other directly there is a place too, known by its question alone.
+11. A request that is sent again says the same to the last word, prefill included. That is what its attempts have in
+   common (``asked``).
 """
 
 import hashlib
@@ -42,10 +46,12 @@ Keyed = Callable[[bytes], bytes]
 """A keyed hash under a key of its own, bound to the tenant and the data subject."""
 
 _ANSWER = "assistant"
+_PERSON = "user"
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _START = b"chatproxy/history/v1"
 _NAME_START = b"chatproxy/reply/v1"
 _QUESTION = b"chatproxy/question/v1"
+_ASKED = b"chatproxy/asked/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class _Answer:
     question: bytes | None
     """The path before it; None where nothing had been asked."""
     digest: bytes | None
-    """The path after it; None where it says nothing, so that there is only the question."""
+    """The path after it; None where it says nothing, or never came, so that there is only the question."""
 
 
 class Path:
@@ -80,12 +86,18 @@ class Path:
         self._open_length = 0
         self._is_asked = False
         """Whether anything was said that could be answered."""
+        said_at = 0
+        """Up to where the person has spoken last, if nobody has since."""
         for length, message in enumerate(messages, 1):
             if message.role == _ANSWER:
                 self._open += message.parts
                 self._open_length = length
+                said_at = 0
             elif message.role not in _INSTRUCTIONS:
                 self._close_answer()
+                if said_at and message.role == _PERSON:
+                    self._answers.append(_Answer(said_at, self._running.digest(), None))
+                said_at = length if message.role == _PERSON else 0
                 self._running.update(message_bytes(message))
                 self._is_asked = True
 
@@ -105,6 +117,13 @@ class Path:
     def question(self, keyed: Keyed) -> bytes | None:
         """Return the head before the answers to this request (8); None where nothing was asked."""
         return keyed(_QUESTION + self._running.digest()) if self._is_asked else None
+
+    def asked(self, keyed: Keyed, *context: bytes) -> bytes | None:
+        """Return what all attempts at this request have in common within *context* (11); None if it asks nothing."""
+        if not self._is_asked:
+            return None
+        said = self._after([]) if _says_something(self._open) else self._running.digest()
+        return keyed(msgspec.json.encode([_ASKED, said, *context]))
 
     def heads(self, answers: Sequence[Message], keyed: Keyed) -> tuple[bytes, ...]:
         """Return the head after each of *answers*, the alternative replies to this request.

@@ -141,6 +141,8 @@ class ConversationSource(StrEnum):
     """What names the caller names the conversation too."""
     DIALECT = "dialect"
     """The conversation id of the dialect, where it has one and the person is known."""
+    HEADER = "header"
+    """A header of the client's own that names the conversation, where the person is known."""
     HISTORY = "history"
     """The conversation of the turn that this one follows."""
 
@@ -157,6 +159,8 @@ class Exchange:
     caller: Caller
     dialect: str
     request_encoding: str = ""
+    conversation: str | None = field(default=None, repr=False)
+    """What the client names the conversation in a header of its own: the header's name, a zero byte, the value."""
     request: list[bytes] = field(default_factory=list, repr=False)
     status: int = 0
     content_type: str = ""
@@ -166,5 +170,6 @@ class Exchange:
     truncated: bool = False
     """The copy hit the capture limit; the traffic did not."""
     end: StreamEnd | None = None
-    is_named: bool = False
-    """The turn is named after its request, so a retry is the same turn."""
+    named: TurnId | None = None
+    """The turn that the client has named by ``Idempotency-Key``. It is ``turn`` too, unless that had been told to the
+    client before the request was whole."""

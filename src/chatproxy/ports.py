@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chatproxy.model import ConversationTag, Exchange, SubjectTag, TurnId
 
@@ -38,6 +38,40 @@ class SealedGroup:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A turn as one of the attempts at the same request.
+
+    A complete answer takes the place of the attempt that waits; of two that are not complete, the richer stays. Two
+    complete answers are two turns. An attempt waits until a turn is kept that continues it, and a day at most.
+    """
+
+    asked: bytes = field(repr=False)
+    """What the attempts at one request have in common (``chatproxy.history``)."""
+    completes: bool
+    """Whether the answer came to its end."""
+    richness: int
+    """How much was answered: of two attempts that were cut, the greater stays (P12)."""
+    announced: TurnId
+    """The turn id that the client was told. Where the turn is kept under another, this one leads to it."""
+    waiting: TurnId | None = None
+    """The attempt that is known to wait. If it has the id of the turn, the turn takes its place; if not, it was found
+    not to be one of these attempts."""
+    is_named: bool = False
+    """The client has named the turn, so what is kept under its id is always the same turn."""
+    parent: bytes | None = field(default=None, repr=False)
+    """What was asked in ``SealedTurn.after``, if that is known: an attempt that is continued waits no longer."""
+
+
+class KnownTurn(NamedTuple):
+    """A turn that was found by what it said."""
+
+    conversation: ConversationTag
+    turn: TurnId
+    asked: bytes | None
+    """What the attempts at its request have in common; None where it can have no others."""
+
+
 @dataclass(frozen=True, slots=True)
 class SealedTurn:
     """One turn as the store keeps it, put atomically in the subject's slot."""
@@ -58,13 +92,14 @@ class SealedTurn:
     groups: tuple[SealedGroup, ...]
     annotation: Mapping[bytes, bytes] = field(repr=False)
     """Fields of the annotation hash."""
+    after: TurnId | None = None
+    """The turn that this one continues."""
     heads: tuple[bytes, ...] = ()
     """Keyed hashes of the conversation up to and including each answer of this turn, for matching history."""
     ledger_keep_until: int = 0
     """Where the subject has a consent ledger, it lives at least until then (R38)."""
-    completes: bool | None = None
-    """Whether the answer came to its end, where a retry has the same turn id. A complete answer takes the place of an
-    attempt that was not, in the same conversation; else the first attempt stays. None: there are no other attempts."""
+    attempt: Attempt | None = None
+    """Of a person who is known: this turn among the attempts at one request. None: there are no others."""
 
 
 class PutStatus(IntEnum):
@@ -81,6 +116,8 @@ class PutStatus(IntEnum):
     """The consent ledger has grown or gone since the decision: read it again and decide again."""
     ERASED = -5
     """The turn was received at or before the subject's erasure."""
+    ATTEMPTED = -7
+    """Another attempt at the same request waits than the caller knows, or none: look for it and put again."""
     DAMAGED = -6
     """A key of the subject is not of the type it must be; trying again does not help, and others are not concerned."""
 
@@ -157,8 +194,11 @@ class TranscriptStore(Protocol):
     async def add_epoch_wrap(self, day: int, wrap: bytes) -> bytes:
         """Keep *wrap* as the key of *day* unless there is one; return the one that is kept."""
 
-    async def find_head(self, subject: SubjectTag, head: bytes) -> tuple[ConversationTag, TurnId] | None:
+    async def find_head(self, subject: SubjectTag, head: bytes) -> KnownTurn | None:
         """The turn of *subject* that ended with the history hash *head*."""
+
+    async def find_attempt(self, subject: SubjectTag, asked: bytes) -> TurnId | None:
+        """The attempt at a request that did not complete and waits to be tried again."""
 
     async def adopt_stray(self, head: bytes) -> SubjectTag | None:
         """The pseudonym of the nobody's conversation that ended with *head* (unknown identity)."""
@@ -173,7 +213,9 @@ class TranscriptStore(Protocol):
     async def conversation(self, subject: SubjectTag, conversation: ConversationTag) -> list[StoredTurn]:
         """The live turns of a conversation by time received."""
 
-    async def turn(self, subject: SubjectTag, turn: TurnId) -> StoredTurn | None: ...
+    async def turn(self, subject: SubjectTag, turn: TurnId) -> StoredTurn | None:
+        """One turn, also by the id of an attempt that it took in."""
+
     async def records(
         self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]
     ) -> list[bytes | None]: ...

@@ -213,6 +213,21 @@ def _conversation_sources(value: str) -> tuple[str, ...]:
     return names
 
 
+_CONVERSATION_HEADER = re.compile(r"[a-z0-9_-]{1,64}")
+_NO_CONVERSATION = frozenset((b"authorization", b"cookie", b"idempotency-key", b"x-api-key"))
+
+
+def _conversation_headers(value: str) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in _some_names(value))
+    for name in names:
+        own = name.replace("_", "-").encode()
+        if not _CONVERSATION_HEADER.fullmatch(name) or own in IDENTITY_HEADERS | _NO_CONVERSATION:
+            raise ValueError(
+                "must be names of headers, comma-separated, none of them a credential or one of chatproxy's own"
+            )
+    return names
+
+
 _SIGNATURE_ALGORITHMS = frozenset(
     ("ES256", "ES384", "ES512", "Ed25519", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
 )
@@ -438,9 +453,14 @@ class Settings:
         None, _text, "file that describes home-grown JSON chats, so that they are captured (docs/dialects.md)"
     )
     conversation_sources: tuple[str, ...] = _setting(
-        "identity,dialect,history",
+        "identity,dialect,header,history",
         _conversation_sources,
         "what tells which conversation a turn belongs to, the first that knows",
+    )
+    conversation_headers: tuple[str, ...] = _setting(
+        "x-claude-code-session-id,x-openwebui-chat-id,x-opencode-session,session_id,session-id,x-session-id",
+        _conversation_headers,
+        "headers in which clients name the conversation; the first that a request has counts",
     )
     response_headers: bool = _setting(
         "true", _boolean, "state the decision in X-Chat-Turn and the headers beside it"

@@ -37,6 +37,7 @@ from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.publish_checkpoint import publish_checkpoints
 from chatproxy.workflows.record import Capture
+from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
 
@@ -149,6 +150,9 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             clock=clock,
             new_request_id=_new_request_id,
             refuse_uncaptured=settings.capture_failure == "refuse",
+            conversation_headers=[name.encode() for name in settings.conversation_headers]
+            if ConversationSource.HEADER in settings.conversation_sources
+            else (),
         )
         is_draining = False
 
@@ -232,15 +236,17 @@ def _archive(
     vault: Vault, journal: MemoryJournal, subjects: Subjects, dialects: Dialects, metrics: Metrics
 ) -> Archive:
     settings = vault.settings
+    places = Places(
+        vault.store,
+        vault.pseudonyms,
+        random=secrets.token_bytes,
+        sources=[ConversationSource(name) for name in settings.conversation_sources],
+    )
     return Archive(
         journal=journal,
         store=vault.store,
-        places=Places(
-            vault.store,
-            vault.pseudonyms,
-            random=secrets.token_bytes,
-            sources=[ConversationSource(name) for name in settings.conversation_sources],
-        ),
+        places=places,
+        retries=Retries(vault.store, places, vault.annotation_keys),
         subjects=subjects,
         keys=vault.record_keys,
         sealer=Sealer(

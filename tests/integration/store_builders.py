@@ -3,9 +3,10 @@
 import secrets
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
-from chatproxy.ports import SealedGroup, SealedTurn
+from chatproxy.ports import Attempt, SealedGroup, SealedTurn
 
 HOUR = 3_600_000
 NOW = time.time_ns() // 1_000_000
@@ -35,7 +36,8 @@ def a_turn(
     groups: tuple[SealedGroup, ...] | None = None,
     annotation: Mapping[bytes, bytes] | None = None,
     heads: tuple[bytes, ...] = (),
-    completes: bool | None = None,
+    after: TurnId | None = None,
+    attempt: Attempt | None = None,
 ) -> SealedTurn:
     return SealedTurn(
         subject=subject,
@@ -50,5 +52,34 @@ def a_turn(
         groups=(a_group(expires_at=expires_at),) if groups is None else groups,
         annotation={b"reason": b"OK"} if annotation is None else annotation,
         heads=heads,
-        completes=completes,
+        after=after,
+        attempt=attempt,
     )
+
+
+ASKED = b"Q" * 16
+
+
+def an_attempt(
+    turn: bytes,
+    *,
+    completes: bool,
+    richness: int = 0,
+    asked: bytes = ASKED,
+    announced: bytes | None = None,
+    waiting: bytes | None = None,
+    is_named: bool = False,
+    parent: bytes | None = None,
+    **facts: Any,
+) -> SealedTurn:
+    """A turn kept as *turn*, as one of the attempts at a request."""
+    attempt = Attempt(
+        asked=asked,
+        completes=completes,
+        richness=richness,
+        announced=TurnId(announced or turn),
+        waiting=None if waiting is None else TurnId(waiting),
+        is_named=is_named,
+        parent=parent,
+    )
+    return a_turn(turn=turn, attempt=attempt, **facts)

@@ -21,6 +21,7 @@ from chatproxy.wire.base import OriginRules
 from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.record import Capture, Recorder
+from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
 from integration.proxy_fixtures import PATIENCE, a_proxy, chat_bytes, openai_reply
@@ -46,10 +47,12 @@ class FaultyStore:
 def an_archive(
     vault: Vault, store: Any, journal: MemoryJournal, metrics: Metrics, background: Background
 ) -> Archive:
+    places = Places(store, vault.pseudonyms, random=secrets.token_bytes)
     return Archive(
         journal=journal,
         store=store,
-        places=Places(store, vault.pseudonyms, random=secrets.token_bytes),
+        places=places,
+        retries=Retries(store, places, vault.annotation_keys),
         subjects=Subjects(
             store, vault.annotation_keys, clock=wall_clock, metrics=metrics,
             background=background, max_staleness_ms=60_000,

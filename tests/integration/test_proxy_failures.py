@@ -241,12 +241,12 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_its_question(
     async with asyncio.timeout(PATIENCE), a_world(nothing, tmp_path, store) as world:
         for number in range(8):
             async with raw_client(world.running.url) as client:
-                await client.send(post(OPENAI, chat_bytes(), *ANA_LINES))
+                await client.send(post(OPENAI, chat_bytes(f"hello {number}"), *ANA_LINES))
                 peer = await world.backend.connection(number)
             await peer.is_gone.wait()
         rows = await world.kept()
         assert [row["end"] for row in rows] == ["client_aborted"] * 8
-        assert await world.said(rows[0]["conversation"]) == ["user: hello"]
+        assert await world.said(rows[0]["conversation"]) == ["user: hello 0"]
         world.assert_outcomes_add_up()
 
 

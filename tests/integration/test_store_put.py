@@ -1,16 +1,28 @@
 """What the put script does, against a real server: every status, every expiry, and nothing half done."""
 
 import asyncio
+import secrets
 from typing import Any
 
 import pytest
 
-from chatproxy.model import ConversationTag, TurnId
-from chatproxy.ports import PutStatus, SealedTurn
+from chatproxy.model import TurnId
+from chatproxy.ports import PutStatus, SealedGroup, SealedTurn
 from chatproxy.store import keys
 from chatproxy.store.connections import Command, Connections
 from chatproxy.store.redis import RedisStore
-from integration.store_builders import ALICE, BOB, CONVERSATION, HOUR, NOW, WRAP, a_group, a_turn
+from integration.store_builders import (
+    ALICE,
+    ASKED,
+    BOB,
+    CONVERSATION,
+    HOUR,
+    NOW,
+    WRAP,
+    a_group,
+    a_turn,
+    an_attempt,
+)
 
 FOREVER = (keys.EPOCH_WRAPS, b"cp:{ctl}:")
 
@@ -49,7 +61,7 @@ async def test_a_stored_turn_can_be_read_back(store: RedisStore) -> None:
     assert found is not None
     assert found.annotation == {b"reason": b"OK", b"bytes": b"\x00\xff"}
     assert found.ttl_expires_at == turn.expires_at
-    assert await store.find_head(ALICE, b"h" * 16) == (CONVERSATION, turn.turn)
+    assert await store.find_head(ALICE, b"h" * 16) == (CONVERSATION, turn.turn, None)
     assert [row.turn for row in await store.conversation(ALICE, CONVERSATION)] == [turn.turn]
     state = await store.subject_state(ALICE)
     assert (state.generation, dict(state.wraps), state.erased_at) == (1, {1: WRAP}, None)
@@ -103,7 +115,7 @@ async def test_a_shorter_lived_turn_shortens_nothing(store: RedisStore, connecti
         keys.head(ALICE, head),
     ]
     assert {await ask(connections, "PEXPIRETIME", name) for name in shared} == {NOW + 9 * HOUR}
-    assert await store.find_head(ALICE, head) == (CONVERSATION, long.turn)
+    assert await store.find_head(ALICE, head) == (CONVERSATION, long.turn, None)
 
 
 async def test_a_longer_lived_turn_takes_the_shared_keys_along(
@@ -116,7 +128,7 @@ async def test_a_longer_lived_turn_takes_the_shared_keys_along(
 
     shared = [keys.subject(ALICE), keys.index(ALICE), keys.conversation(ALICE, CONVERSATION)]
     assert {await ask(connections, "PEXPIRETIME", name) for name in shared} == {NOW + 9 * HOUR}
-    assert await store.find_head(ALICE, head) == (CONVERSATION, long.turn)
+    assert await store.find_head(ALICE, head) == (CONVERSATION, long.turn, None)
 
 
 async def test_an_expiry_that_was_taken_away_comes_back_with_the_next_turn(
@@ -337,81 +349,254 @@ async def test_without_memory_nothing_is_half_stored_and_nothing_evicted(
 
 # Retries of one request.
 
+ONE, TWO, THREE = (bytes([number]) * 16 for number in (1, 2, 3))
+
+
+async def content(store: RedisStore, turn: bytes) -> bytes | None:
+    [blob] = await store.records(ALICE, TurnId(turn), [0])
+    return blob
+
+
+async def kept(store: RedisStore) -> set[bytes]:
+    return {row.turn async for row in store.annotations(ALICE)}
+
+
+def saying(blob: bytes) -> tuple[SealedGroup, ...]:
+    return (a_group(blob=blob),)
+
 
 async def test_a_complete_answer_takes_the_place_of_an_attempt_that_was_not(
     store: RedisStore, connections: Connections
 ) -> None:
-    attempt = a_turn(
-        turn=b"t" * 16,
+    attempt = an_attempt(
+        ONE,
         groups=(a_group(number=0, blob=b"cut"), a_group(number=1, blob=b"drive")),
         annotation={b"body": b"cut"},
         heads=(b"c" * 16, b"q" * 16),
         completes=False,
     )
-    whole = a_turn(
-        turn=b"t" * 16,
-        received_at=NOW + 1,
-        expires_at=NOW + 2 * HOUR,
-        groups=(a_group(number=0, blob=b"whole", expires_at=NOW + 2 * HOUR),),
+    later = NOW + 2 * HOUR
+    whole = an_attempt(
+        ONE,
+        announced=TWO,
+        waiting=ONE,
+        expires_at=later,
+        groups=(a_group(number=0, blob=b"whole", expires_at=later),),
         annotation={b"body": b"whole"},
         heads=(b"w" * 16, b"q" * 16),
         completes=True,
     )
+    unaware = an_attempt(TWO, completes=True)
 
-    assert [await put(store, turn) for turn in (attempt, whole, whole, attempt)] == [
-        PutStatus.STORED, PutStatus.STORED, PutStatus.REPLAYED, PutStatus.REPLAYED,
+    assert [await put(store, turn) for turn in (attempt, unaware, whole, whole, attempt)] == [
+        PutStatus.STORED, PutStatus.ATTEMPTED, PutStatus.STORED, PutStatus.REPLAYED, PutStatus.REPLAYED,
     ]  # fmt: skip
 
     assert await store.records(ALICE, whole.turn, [0, 1, 2]) == [b"whole", None, None]
     [found] = await store.conversation(ALICE, CONVERSATION)
-    assert (found.annotation, found.ttl_expires_at) == ({b"body": b"whole"}, NOW + 2 * HOUR)
-    assert [row.turn async for row in store.annotations(ALICE)] == [whole.turn]
+    assert (found.annotation, found.ttl_expires_at) == ({b"body": b"whole"}, later)
+    assert await kept(store) == {ONE}
     for head in (b"c", b"q", b"w"):
-        assert await store.find_head(ALICE, head * 16) == (CONVERSATION, whole.turn)
-    assert await ask(connections, "EXISTS", keys.attempt(ALICE, whole.turn)) == 0
+        assert await store.find_head(ALICE, head * 16) == (CONVERSATION, ONE, ASKED)
+    assert await store.find_attempt(ALICE, ASKED) is None
+
+
+async def test_the_id_that_was_told_for_a_retry_leads_to_its_turn(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=False, richness=5))
+    poorer = an_attempt(ONE, announced=TWO, waiting=ONE, completes=False, richness=4)
+    whole = an_attempt(ONE, announced=THREE, waiting=ONE, completes=True)
+
+    assert [await put(store, turn) for turn in (poorer, whole)] == [PutStatus.REPLAYED, PutStatus.STORED]
+
+    for told in (ONE, TWO, THREE):
+        found = await store.turn(ALICE, TurnId(told))
+        assert found is not None
+        assert found.turn == ONE
+
+
+@pytest.mark.parametrize("richness, stays", [((3, 9), 1), ((9, 3), 0), ((3, 3), 0)])
+async def test_of_two_attempts_that_were_cut_the_richer_stays(
+    richness: tuple[int, int], stays: int, store: RedisStore
+) -> None:
+    first, second = (
+        an_attempt(ONE, announced=own, waiting=known, completes=False, richness=size, groups=saying(blob))
+        for own, known, size, blob in zip((ONE, TWO), (None, ONE), richness, (b"0", b"1"), strict=True)
+    )
+    await put(store, first)
+
+    assert await put(store, second) is (PutStatus.STORED if stays else PutStatus.REPLAYED)
+    assert await content(store, ONE) == b"01"[stays : stays + 1]
+    assert await kept(store) == {ONE}
+    third = an_attempt(ONE, announced=THREE, waiting=ONE, completes=False, richness=max(richness))
+    assert await put(store, third) is PutStatus.REPLAYED
+
+
+async def test_two_complete_answers_to_one_request_are_two_turns(store: RedisStore) -> None:
+    turns = [an_attempt(turn, completes=True) for turn in (ONE, TWO)]
+
+    assert [await put(store, turn) for turn in turns] == [PutStatus.STORED] * 2
+    assert await kept(store) == {ONE, TWO}
+
+
+async def test_what_is_cut_after_a_complete_answer_is_another_turn(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=True, received_at=NOW))
+
+    assert await put(store, an_attempt(TWO, completes=False, received_at=NOW + 1)) is PutStatus.STORED
+    assert await kept(store) == {ONE, TWO}
+
+
+async def test_an_attempt_that_its_complete_retry_has_overtaken_is_not_kept(store: RedisStore) -> None:
+    await put(store, an_attempt(TWO, completes=True, received_at=NOW + 1))
+
+    late = an_attempt(ONE, completes=False, received_at=NOW, richness=9)
+    assert await put(store, late) is PutStatus.REPLAYED
+    assert await kept(store) == {TWO}
+    found = await store.turn(ALICE, TurnId(ONE))
+    assert found is not None
+    assert found.turn == TWO
+
+
+async def test_an_attempt_that_was_continued_is_not_replaced(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=False, groups=saying(b"cut")))
+    await put(store, an_attempt(TWO, asked=b"R" * 16, completes=True, after=TurnId(ONE), parent=ASKED))
+
+    for retry in (an_attempt(ONE, announced=THREE, waiting=ONE, completes=True),):
+        assert await put(store, retry) is PutStatus.ATTEMPTED
+    assert await store.find_attempt(ALICE, ASKED) is None
+    assert await put(store, an_attempt(THREE, completes=True)) is PutStatus.STORED
+    assert await content(store, ONE) == b"cut"
+
+
+async def test_a_turn_that_continues_another_leaves_the_attempt_alone(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=False))
+    await put(store, an_attempt(TWO, asked=b"R" * 16, completes=True, after=TurnId(THREE), parent=ASKED))
+
+    assert await store.find_attempt(ALICE, ASKED) == ONE
+
+
+async def test_who_found_that_it_is_no_retry_is_kept_beside_the_attempt(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=False, groups=saying(b"cut")))
+
+    assert await put(store, an_attempt(TWO, waiting=ONE, completes=True)) is PutStatus.STORED
+    assert await kept(store) == {ONE, TWO}
+    assert await content(store, ONE) == b"cut"
+
+
+async def test_attempts_of_two_people_or_at_two_requests_have_nothing_in_common(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=False))
+
+    assert await put(store, an_attempt(TWO, completes=True, subject=BOB)) is PutStatus.STORED
+    assert await put(store, an_attempt(THREE, completes=True, asked=b"R" * 16)) is PutStatus.STORED
+
+
+async def test_an_attempt_that_has_gone_is_not_taken_for_kept(store: RedisStore) -> None:
+    retry = an_attempt(ONE, announced=TWO, waiting=ONE, completes=True)
+
+    assert await put(store, retry) is PutStatus.ATTEMPTED
+    assert await kept(store) == set()
+
+
+async def test_a_put_of_an_attempt_that_is_done_again_changes_nothing(
+    store: RedisStore, connections: Connections
+) -> None:
+    await put(store, an_attempt(ONE, completes=False, richness=3))
+    before = await dump(connections)
+
+    assert await put(store, an_attempt(ONE, completes=False, richness=3)) is PutStatus.ATTEMPTED
+    assert await put(store, an_attempt(ONE, completes=False, richness=3, waiting=ONE)) is PutStatus.REPLAYED
+    assert await dump(connections) == before
+
+
+async def test_a_retry_that_was_put_and_is_put_again_finds_itself_though_another_waits(
+    store: RedisStore,
+) -> None:
+    await put(store, an_attempt(ONE, completes=False, received_at=NOW))
+    retry = an_attempt(ONE, announced=TWO, waiting=ONE, completes=True, received_at=NOW)
+    await put(store, retry)
+    await put(store, an_attempt(THREE, completes=False, received_at=NOW + 5))
+
+    assert await put(store, retry) is PutStatus.REPLAYED
+    assert await put(store, an_attempt(ONE, completes=True)) is PutStatus.REPLAYED
+    assert await kept(store) == {ONE, THREE}
 
 
 @pytest.mark.parametrize(
     "first, second",
-    [(True, True), (True, False), (False, False), (None, True), (None, None)],
+    [(True, True), (True, False), (False, False)],
+    ids=["both complete", "then cut", "both cut"],
 )
-async def test_else_the_first_attempt_stays(
-    first: bool | None, second: bool | None, store: RedisStore, connections: Connections
+async def test_else_the_first_attempt_under_one_name_stays(
+    first: bool, second: bool, store: RedisStore, connections: Connections
 ) -> None:
-    await put(store, a_turn(turn=b"t" * 16, groups=(a_group(blob=b"first"),), completes=first))
+    waiting = None if first else ONE
+    await put(store, an_attempt(ONE, completes=first, groups=saying(b"first"), is_named=True))
     before = await dump(connections)
 
-    later = a_turn(turn=b"t" * 16, groups=(a_group(blob=b"second"),), completes=second)
+    later = an_attempt(
+        ONE, completes=second, groups=saying(b"second"), waiting=waiting, is_named=True, received_at=NOW + 1
+    )
     assert await put(store, later) is PutStatus.REPLAYED
     assert await dump(connections) == before
 
 
-async def test_an_attempt_in_another_conversation_stays(store: RedisStore) -> None:
-    await put(store, a_turn(turn=b"t" * 16, groups=(a_group(blob=b"first"),), completes=False))
-    elsewhere = ConversationTag(b"D" * 16)
+async def test_a_name_whose_attempt_was_taken_in_by_another_turn_is_that_turn(store: RedisStore) -> None:
+    await put(store, an_attempt(ONE, completes=False))
+    await put(store, an_attempt(ONE, announced=TWO, waiting=ONE, completes=True))
 
-    later = a_turn(turn=b"t" * 16, conversation=elsewhere, completes=True)
-    assert await put(store, later) is PutStatus.REPLAYED
-    assert await store.conversation(ALICE, elsewhere) == []
+    assert await put(store, an_attempt(TWO, is_named=True, completes=True)) is PutStatus.REPLAYED
+    assert await kept(store) == {ONE}
 
 
-async def test_the_mark_of_an_attempt_expires_with_it(store: RedisStore, connections: Connections) -> None:
-    await put(store, a_turn(turn=b"t" * 16, completes=False))
+async def test_a_turn_whose_name_came_late_is_found_by_both(store: RedisStore) -> None:
+    late = an_attempt(ONE, announced=TWO, is_named=True, completes=True)
+    again = an_attempt(ONE, announced=THREE, is_named=True, completes=True)
 
-    assert await ask(connections, "PEXPIRETIME", keys.attempt(ALICE, TurnId(b"t" * 16))) == NOW + HOUR
+    assert [await put(store, turn) for turn in (late, again)] == [PutStatus.STORED, PutStatus.REPLAYED]
+    assert await kept(store) == {ONE}
+    for told in (ONE, TWO, THREE):
+        assert await store.turn(ALICE, TurnId(told)) is not None
+
+
+@pytest.mark.parametrize(
+    "completes, lasts", [(False, 86_400_000), (True, 600_000)], ids=["a day", "ten minutes"]
+)
+async def test_the_mark_of_an_attempt_expires_with_it_or_soon(
+    completes: bool, lasts: int, store: RedisStore, connections: Connections
+) -> None:
+    await put(store, an_attempt(ONE, completes=completes, expires_at=NOW + 100 * HOUR))
+    now = await store.now()
+    assert now < await ask(connections, "PEXPIRETIME", keys.attempt(ALICE, ASKED)) <= now + lasts
+
+    soon = now + 60_000
+    await put(store, an_attempt(TWO, completes=completes, asked=b"R" * 16, expires_at=soon))
+    assert await ask(connections, "PEXPIRETIME", keys.attempt(ALICE, b"R" * 16)) == soon
+
+
+async def test_the_other_name_of_a_turn_expires_with_it(store: RedisStore, connections: Connections) -> None:
+    await put(store, an_attempt(ONE, announced=TWO, is_named=True, completes=True))
+
+    assert await ask(connections, "PEXPIRETIME", keys.other_name(ALICE, TurnId(TWO))) == NOW + HOUR
 
 
 async def test_a_retry_that_may_not_be_kept_leaves_the_attempt(
     store: RedisStore, connections: Connections
 ) -> None:
-    await put(store, a_turn(turn=b"t" * 16, completes=False))
+    await put(store, an_attempt(ONE, completes=False))
     before = await dump(connections)
+    retry: dict[str, Any] = {"announced": TWO, "waiting": ONE, "completes": True}
 
-    assert (
-        await put(store, a_turn(turn=b"t" * 16, completes=True, ledger_length=1)) is PutStatus.LEDGER_CHANGED
-    )
-    assert await put(store, a_turn(turn=b"t" * 16, completes=True, expires_at=1)) is PutStatus.EXPIRED
+    assert await put(store, an_attempt(ONE, **retry, ledger_length=1)) is PutStatus.LEDGER_CHANGED
+    assert await put(store, an_attempt(ONE, **retry, expires_at=1)) is PutStatus.EXPIRED
     assert await dump(connections) == before
+
+
+async def test_a_mark_that_somebody_else_has_written_harms_nothing(
+    store: RedisStore, connections: Connections
+) -> None:
+    for mark in (b"", b"x", ONE + b"o", ONE + b"dx", ONE + b"?9"):
+        await ask(connections, "SET", keys.attempt(ALICE, ASKED), mark, "PX", 60_000)
+        status = await put(store, an_attempt(secrets.token_bytes(16), completes=False, waiting=ONE))
+        assert status is PutStatus.STORED, mark
 
 
 async def test_a_damaged_key_of_one_person_is_told_and_stops_nobody_else(

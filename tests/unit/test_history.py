@@ -362,3 +362,36 @@ def test_the_head_of_a_name_is_of_the_name_alone_and_no_head_of_words() -> None:
     assert name_head("resp_1", keyed) == name_head("resp_1", keyed)
     assert name_head("resp_1", keyed) != name_head("resp_2", keyed)
     assert name_head("resp_1", keyed) != keyed(hashlib.sha256(b"resp_1").digest())
+
+
+def test_between_two_messages_of_a_person_there_is_a_place_known_by_its_question() -> None:
+    sent = [user("a"), user("b"), answer("c"), user("d"), user("e")]
+    tool = Message("tool", (Part(PartKind.TEXT, Origin.TOOL_RESULT, {"text": "t"}),))
+
+    assert by_question(sent) == [
+        (4, question(sent[:4])),
+        *known(sent[:4]),
+        (3, question(sent[:2])),
+        (1, question(sent[:1])),
+    ]
+    assert known(sent) == known(sent[:4])
+    assert by_question([tool, tool, user("a"), tool, user("b")]) == []
+    assert by_question([user("a"), system("s"), user("b")]) == [(1, question(sent[:1]))]
+
+
+def test_attempts_at_one_request_have_all_that_was_said_in_common_and_their_context() -> None:
+    def asked(*sent: Message, context: tuple[bytes, ...] = ()) -> bytes | None:
+        return Path(sent).asked(keyed, *context)
+
+    one = asked(user("a"), answer("b"), user("c"))
+    assert one == asked(system("s"), user("a"), answer(" b"), user("c"))
+    others = {
+        one,
+        asked(user("a"), answer("B"), user("c")),
+        asked(user("a"), answer("b"), user("c"), answer("prefill")),
+        asked(user("a"), answer("b"), user("c"), context=(b"x",)),
+        asked(user("a"), answer("b"), user("c"), context=(b"x", b"")),
+    }
+    assert len(others) == 5
+    assert asked(user("a")) != question([user("a")])
+    assert asked() is asked(system("s")) is None

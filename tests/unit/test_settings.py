@@ -68,7 +68,8 @@ ACCEPTED = [
     ("media", "sealed", "sealed"),
     ("media_limit", "30MiB", 30 << 20),
     ("json_chats", "/etc/chats.toml", "/etc/chats.toml"),
-    ("conversation_sources", "history, identity", ("history", "identity")),
+    ("conversation_sources", "history, header", ("history", "header")),
+    ("conversation_headers", "X-Thread, thread_id", ("x-thread", "thread_id")),
     ("identity", "jwt", "jwt"),
     ("jwt_jwks_url", "https://issuer.internal/keys", "https://issuer.internal/keys"),
     ("jwt_jwks_ca_file", "/etc/ca.pem", "/etc/ca.pem"),
@@ -261,9 +262,15 @@ def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
         pytest.param("keyset", "file:", "file:PATH", id="a keyset without path"),
         pytest.param("keyset", "vault:transit/chatproxy", "not in this version yet", id="a vault"),
         pytest.param(
-            "conversation_sources", "guess", "dialect, history, identity", id="a source that does not exist"
+            "conversation_sources",
+            "guess",
+            "dialect, header, history, identity",
+            id="a source that does not exist",
         ),
         pytest.param("conversation_sources", "history,history", "each once", id="a source twice"),
+        pytest.param("conversation_headers", "x chat", "names of headers", id="no name of a header"),
+        pytest.param("conversation_headers", "x-api-key", "a credential", id="a credential for a name"),
+        pytest.param("conversation_headers", "x_chat_subject", "chatproxy's own", id="an identity header"),
         pytest.param("identity", "none", "headers, jwt, api_keys", id="an unknown identity"),
         pytest.param(
             "jwt_jwks_url", "http://issuer.internal/keys", "https", id="keys in clear over a network"

@@ -10,11 +10,14 @@ key                         type    expires                                conte
                                                                            ``gen_floor``
 ``cp:{T}:r:<turn>[.n]``     string  with its group                         sealed record of group 0 [n]
 ``cp:{T}:a:<turn>``         hash    with the last of the turn's groups     annotation
-``cp:{T}:p:<turn>``         string  with its turn                          conversation tag: a retry that is
-                                                                           complete takes the turn's place
+``cp:{T}:p:<asked>``        string  with its turn, in a day at most        last attempt at a request: turn id,
+                                                                           then ``o`` and how rich it is, or
+                                                                           ``d`` and ``received_at`` if done
+``cp:{T}:n:<turn>``         string  with its turn                          turn id under which the attempt of
+                                                                           this name is kept
 ``cp:{T}:ix``               zset    with the last of its records           turn by ``expires_at``
 ``cp:{T}:v:<conversation>`` zset    with the last of its turns             turn by ``received_at``
-``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, then turn id
+``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, turn id, asked
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
 ``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
 ``cp:{ctl}:<name>``         string  never                                  control value
@@ -58,9 +61,14 @@ def annotation(tag: SubjectTag, turn: TurnId) -> bytes:
     return b"cp:{%s}:a:%s" % (tag.hex().encode(), turn.hex().encode())
 
 
-def attempt(tag: SubjectTag, turn: TurnId) -> bytes:
-    """Name the mark of a turn that is kept though it did not complete, and may be tried again."""
-    return b"cp:{%s}:p:%s" % (tag.hex().encode(), turn.hex().encode())
+def attempt(tag: SubjectTag, asked: bytes) -> bytes:
+    """Name the mark that the last attempt at a request leaves, by what its attempts have in common."""
+    return b"cp:{%s}:p:%s" % (tag.hex().encode(), asked.hex().encode())
+
+
+def other_name(tag: SubjectTag, turn: TurnId) -> bytes:
+    """Name the pointer from the id that a client was told to the turn that its attempt is kept as."""
+    return b"cp:{%s}:n:%s" % (tag.hex().encode(), turn.hex().encode())
 
 
 def parse_annotation(key: bytes) -> tuple[SubjectTag, TurnId] | None:

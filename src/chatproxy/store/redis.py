@@ -13,6 +13,7 @@ from chatproxy.errors import ChatproxyError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.ports import (
     Due,
+    KnownTurn,
     PutStatus,
     RedecidedTurn,
     RedecideStatus,
@@ -84,10 +85,17 @@ class RedisStore:
         kept: bytes = await self._run_one(scripts.add_epoch_wrap(day, wrap))
         return kept
 
-    async def find_head(self, subject: SubjectTag, head: bytes) -> tuple[ConversationTag, TurnId] | None:
+    async def find_head(self, subject: SubjectTag, head: bytes) -> KnownTurn | None:
         """Find a live turn of *subject* that ended with the history hash *head*."""
         [value] = await self._ask(["GET", keys.head(subject, head)])
-        return None if value is None else (ConversationTag(value[:16]), TurnId(value[16:]))
+        if value is None:
+            return None
+        return KnownTurn(ConversationTag(value[:16]), TurnId(value[16:32]), value[32:] or None)
+
+    async def find_attempt(self, subject: SubjectTag, asked: bytes) -> TurnId | None:
+        """Find the attempt at a request that did not complete and waits to be tried again."""
+        [mark] = await self._ask(["GET", keys.attempt(subject, asked)])
+        return TurnId(mark[:16]) if mark is not None and mark[16:17] == b"o" else None
 
     async def adopt_stray(self, head: bytes) -> SubjectTag | None:
         """Return the pseudonym of the nobody's conversation that ended with *head*, if it is only one."""
@@ -134,8 +142,9 @@ class RedisStore:
         return await self._stored([(subject, TurnId(member)) for member in members])
 
     async def turn(self, subject: SubjectTag, turn: TurnId) -> StoredTurn | None:
-        """Return one turn, or None if it is not held."""
-        return next(iter(await self._stored([(subject, turn)])), None)
+        """Return one turn, or None if it is not held; also by the id of an attempt that it took in."""
+        [other] = await self._ask(["GET", keys.other_name(subject, turn)])
+        return next(iter(await self._stored([(subject, turn if other is None else TurnId(other))])), None)
 
     async def records(self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]) -> list[bytes | None]:
         """Return the sealed records of *groups*, None for each that is not held."""

@@ -6,8 +6,8 @@ is declared in KEYS and has one hash tag, so the scripts hold in a cluster too. 
 1. Checks come before the first write: a refusal changes nothing.
 2. No key of a person is ever without an expiry: each write is followed by its expiry before anything that could
    fail, and an expiry is extended, never shortened and never set into the past (which would delete the key).
-3. The annotation is written last. It marks the turn as stored, so a put that broke off is done again in full. Where
-   a retry takes the place of an attempt, the attempt's mark goes after the annotation, for the same reason.
+3. The annotation is written last. It marks the turn as stored, so a put that broke off is done again in full. Only
+   the mark of an attempt comes after it, for the same reason: until then a retry takes the attempt's place.
 4. The clock is the store's own. ``SET ... PXAT <past>`` answers OK and stores nothing, hence the check.
 """
 
@@ -65,14 +65,17 @@ _PUT_TURN = Script.of(
     _CLOCK
     + _KEEP
     + """
--- KEYS: subject, ledger, index, conversation, annotation, attempt, all records of the turn, heads..., records...
+-- KEYS: subject, ledger, index, conversation, annotation, attempt, other name, attempt of the parent,
+--       all records of the turn, heads..., records...
 -- ARGV: received_at, expires_at, generation, new wrap or '', ledger length, ledger_keep_until, turn, head value,
---       number of heads, number of groups, conversation, completes or '', number of record names,
+--       number of heads, number of groups, completes or '' where there are no attempts, richness, announced turn,
+--       waiting attempt or '', whether it is named, continued turn or '', number of record names,
 --       (expires_at, blob)..., (annotation field, value)...
-local received, expires = tonumber(ARGV[1]), tonumber(ARGV[2])
+local received, expires, turn = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[7]
 local heads, groups = tonumber(ARGV[9]), tonumber(ARGV[10])
-local conversation, completes, names = ARGV[11], ARGV[12], tonumber(ARGV[13])
-local first_head = 6 + names
+local completes, richness, announced, known = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
+local named, continued, names = ARGV[15], ARGV[16], tonumber(ARGV[17])
+local first_head, first_group, first_field = 8 + names, 16, 18 + 2 * groups
 
 local state = redis.call('HMGET', KEYS[1], 'erased_at', 'gen', 'gen_floor')
 local erased_at, generation, floor = state[1], state[2], state[3]
@@ -90,19 +93,49 @@ end
 if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[5]) then return -4 end
 if expires <= now then return -3 end
 for group = 1, groups do
-  if tonumber(ARGV[12 + 2 * group]) <= now then return -3 end
+  if tonumber(ARGV[first_group + 2 * group]) <= now then return -3 end
 end
-if redis.call('EXISTS', KEYS[5]) == 1 then
-  if completes ~= '1' or redis.call('GET', KEYS[6]) ~= conversation then return 2 end
-  for name = 1, names do redis.call('DEL', KEYS[6 + name]) end
+local kept, replaces, same, continues = redis.call('EXISTS', KEYS[5]) == 1, false, false, false
+if completes == '' then
+  same = kept
+else
+  local mark = redis.call('GET', KEYS[6]) or ''
+  local waiting, kind, measure = string.sub(mark, 1, 16), string.sub(mark, 17, 17), tonumber(string.sub(mark, 18))
+  local renamed = redis.call('EXISTS', KEYS[7]) == 1
+  local borrowed = turn == known and turn ~= announced and named == '0'
+  if kept and kind == 'o' and waiting == turn then
+    if waiting ~= known then return -7 end
+    replaces = completes == '1' or richness > (measure or 0)
+    same = not replaces
+  elseif kept and (renamed or not borrowed) then
+    same = true
+  elseif borrowed or (kind == 'o' and waiting ~= known) then
+    return -7
+  elseif renamed then
+    same = true
+  elseif kind == 'd' and completes == '0' and received < (measure or 0) then
+    -- The retry was faster: what it has answered stays.
+    same, turn = true, waiting
+  end
+  if continued ~= '' then
+    continues = string.sub(redis.call('GET', KEYS[8]) or '', 1, 17) == continued .. 'o'
+  end
+end
+if same then
+  if completes ~= '' and turn ~= announced then redis.call('SET', KEYS[7], turn, 'PXAT', ARGV[2]) end
+  return 2
 end
 
+if replaces then
+  for name = 1, names do redis.call('DEL', KEYS[8 + name]) end
+end
 if not generation then
   redis.call('HSET', KEYS[1], 'gen', ARGV[3], 'w' .. ARGV[3], ARGV[4])
 end
 keep(KEYS[1], expires)
 for group = 1, groups do
-  redis.call('SET', KEYS[first_head + heads + group], ARGV[13 + 2 * group], 'PXAT', ARGV[12 + 2 * group])
+  local at = first_group + 2 * group
+  redis.call('SET', KEYS[first_head + heads + group], ARGV[at + 1], 'PXAT', ARGV[at])
 end
 for head = 1, heads do
   -- Of several turns that end alike, the pointer names the one that lives longest.
@@ -110,15 +143,23 @@ for head = 1, heads do
     redis.call('SET', KEYS[first_head + head], ARGV[8], 'PXAT', ARGV[2])
   end
 end
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[7])
+redis.call('ZADD', KEYS[3], ARGV[2], turn)
 keep(KEYS[3], expires)
-redis.call('ZADD', KEYS[4], ARGV[1], ARGV[7])
+redis.call('ZADD', KEYS[4], ARGV[1], turn)
 keep(KEYS[4], expires)
 keep(KEYS[2], tonumber(ARGV[6]))
-if completes == '0' then redis.call('SET', KEYS[6], conversation, 'PXAT', ARGV[2]) end
-redis.call('HSET', KEYS[5], unpack(ARGV, 14 + 2 * groups))
+if turn ~= announced then redis.call('SET', KEYS[7], turn, 'PXAT', ARGV[2]) end
+-- An answer that was continued is not replaced any more.
+if continues then redis.call('DEL', KEYS[8]) end
+redis.call('HSET', KEYS[5], unpack(ARGV, first_field))
 redis.call('PEXPIREAT', KEYS[5], ARGV[2])
-if completes == '1' then redis.call('DEL', KEYS[6]) end
+if completes == '0' then
+  -- A day: who asks the same later than that is not trying again.
+  redis.call('SET', KEYS[6], turn .. 'o' .. ARGV[12], 'PXAT', string.format('%.0f', math.min(expires, now + 86400000)))
+elseif completes == '1' then
+  -- Ten minutes: what another node may take to put the attempt that this one was faster than.
+  redis.call('SET', KEYS[6], turn .. 'd' .. ARGV[1], 'PXAT', string.format('%.0f', math.min(expires, now + 600000)))
+end
 return 1
 """
 )
@@ -127,7 +168,7 @@ _REDECIDE = Script.of(
     _CLOCK
     + _KEEP
     + """
--- KEYS: subject, ledger, index, conversation, annotation, attempt, heads..., records that are set..., that go...
+-- KEYS: subject, ledger, index, conversation, annotation, heads..., records that are set..., that go...
 -- ARGV: mac that was seen, ledger length, generation, expires_at or 0, ledger_keep_until, turn, head value,
 --       number of heads, number of records set, number that go, (expires_at, blob)..., (annotation field, value)...
 local expires = tonumber(ARGV[4])
@@ -143,23 +184,23 @@ for record = 1, set do
   if tonumber(ARGV[9 + 2 * record]) <= now then return -3 end
 end
 
-for record = 1, gone do redis.call('DEL', KEYS[6 + heads + set + record]) end
+for record = 1, gone do redis.call('DEL', KEYS[5 + heads + set + record]) end
 for head = 1, heads do
-  if redis.call('GET', KEYS[6 + head]) == ARGV[7] then redis.call('PEXPIREAT', KEYS[6 + head], expires) end
+  local value = redis.call('GET', KEYS[5 + head]) or ''
+  if string.sub(value, 1, 32) == ARGV[7] then redis.call('PEXPIREAT', KEYS[5 + head], expires) end
 end
 if expires == 0 then
   redis.call('ZREM', KEYS[3], ARGV[6])
   redis.call('ZREM', KEYS[4], ARGV[6])
-  redis.call('DEL', KEYS[6], KEYS[5])
+  redis.call('DEL', KEYS[5])
   return 1
 end
 for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4]}) do keep(key, expires) end
 keep(KEYS[2], tonumber(ARGV[5]))
 for record = 1, set do
-  redis.call('SET', KEYS[6 + heads + record], ARGV[10 + 2 * record], 'PXAT', ARGV[9 + 2 * record])
+  redis.call('SET', KEYS[5 + heads + record], ARGV[10 + 2 * record], 'PXAT', ARGV[9 + 2 * record])
 end
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[6])
-redis.call('PEXPIREAT', KEYS[6], ARGV[4])
 redis.call('HSET', KEYS[5], unpack(ARGV, 11 + 2 * set))
 redis.call('PEXPIREAT', KEYS[5], ARGV[4])
 return 1
@@ -251,8 +292,12 @@ def put_turn(turn: SealedTurn) -> Call:
     The checks run in this order: erase fence, key generation, ledger, expiry, replay.
     """
     subject = turn.subject
+    attempt = turn.attempt
     # Of a turn without other attempts there is nothing to take the place of: no names of what to remove.
-    replaceable = () if turn.completes is None else range(MOST_GROUPS)
+    replaceable = () if attempt is None else range(MOST_GROUPS)
+    asked = turn.turn if attempt is None else attempt.asked
+    announced = turn.turn if attempt is None else attempt.announced
+    parent = None if attempt is None else attempt.parent
     arguments: list[bytes | int] = [
         turn.received_at,
         turn.expires_at,
@@ -261,11 +306,15 @@ def put_turn(turn: SealedTurn) -> Call:
         turn.ledger_length,
         turn.ledger_keep_until,
         turn.turn,
-        turn.conversation + turn.turn,
+        turn.conversation + turn.turn + (b"" if attempt is None else attempt.asked),
         len(turn.heads),
         len(turn.groups),
-        turn.conversation,
-        b"" if turn.completes is None else int(turn.completes),
+        b"" if attempt is None else int(attempt.completes),
+        0 if attempt is None else attempt.richness,
+        announced,
+        (attempt and attempt.waiting) or b"",
+        int(attempt is not None and attempt.is_named),
+        b"" if parent is None or turn.after is None else turn.after,
         len(replaceable),
     ]
     for group in turn.groups:
@@ -280,7 +329,9 @@ def put_turn(turn: SealedTurn) -> Call:
             keys.index(subject),
             keys.conversation(subject, turn.conversation),
             keys.annotation(subject, turn.turn),
-            keys.attempt(subject, turn.turn),
+            keys.attempt(subject, asked),
+            keys.other_name(subject, announced),
+            keys.attempt(subject, parent or asked),
             *(keys.record(subject, turn.turn, number) for number in replaceable),
             *(keys.head(subject, head) for head in turn.heads),
             *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
@@ -316,7 +367,6 @@ def redecide(turn: RedecidedTurn) -> Call:
             keys.index(subject),
             keys.conversation(subject, turn.conversation),
             keys.annotation(subject, turn.turn),
-            keys.attempt(subject, turn.turn),
             *(keys.head(subject, head) for head in turn.heads),
             *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
             *(keys.record(subject, turn.turn, number) for number in turn.dropped),

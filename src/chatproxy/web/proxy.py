@@ -12,7 +12,7 @@ Rules of this file:
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from chatproxy.clock import Clock
@@ -54,6 +54,7 @@ from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.record import Capture, Recorder
 
 _log = Log("proxy")
+_LONGEST_CONVERSATION = 256
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 Scope = dict[str, Any]
@@ -82,8 +83,11 @@ class Proxy:
         clock: Clock,
         new_request_id: Callable[[], str],
         refuse_uncaptured: bool,
+        conversation_headers: Sequence[bytes] = (),
     ) -> None:
-        """``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded.
+        """``conversation_headers``: in which clients may name the conversation, in lower case; the first that is there.
+
+        ``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded.
 
         ``tunnel_idle_timeout``: seconds without a byte after which a WebSocket connection is cut.
         """
@@ -99,6 +103,7 @@ class Proxy:
         self._clock = clock
         self._new_request_id = new_request_id
         self._refuse_uncaptured = refuse_uncaptured
+        self._conversation_headers = tuple(conversation_headers)
         self._has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,6 +157,7 @@ class Proxy:
                 request_encoding=_value(scope["headers"], b"content-encoding"),
                 received_at=received_at,
                 request_key=_raw_value(scope["headers"], b"idempotency-key"),
+                conversation=self._named_conversation(scope["headers"]),
             )
             if opened is None and self._refuse_uncaptured:
                 message = "the conversation cannot be kept at the moment; try again later"
@@ -211,9 +217,18 @@ class Proxy:
             sent=self._metrics.relayed_bytes.labels("request"),
             returned=self._metrics.relayed_bytes.labels("reply"),
         )
-        copy = self._frames.begin(caller, path, agreed_extensions(head))
+        conversation = self._named_conversation(scope["headers"])
+        copy = self._frames.begin(caller, path, agreed_extensions(head), conversation=conversation)
         answer = b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n\r\n" % b"\r\n".join(map(b": ".join, headers))
         return tunnel.run(scope[SWITCH], answer, copy)
+
+    def _named_conversation(self, headers: list[Header]) -> str | None:
+        """Return what the client names the conversation, as ``Exchange`` has it."""
+        for name in self._conversation_headers:
+            value = _value(headers, name)
+            if value:
+                return f"{name.decode()}\0{value}" if len(value) <= _LONGEST_CONVERSATION else None
+        return None
 
     def _uncaptured(self) -> None:
         self._metrics.uncaptured.inc()

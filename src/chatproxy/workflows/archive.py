@@ -22,6 +22,7 @@ from chatproxy.wire import Dialects
 from chatproxy.wire.base import OriginRules
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.place import Place, Places
+from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import FirstKeys, Sealer
 from chatproxy.workflows.subjects import Person, Subjects
 
@@ -44,6 +45,8 @@ class _Pending:
     exchange: Exchange
     understood: capture.Understood | None = None
     place: Place | None = None
+    is_disputed: bool = False
+    """The store has another attempt at this request than was known."""
     faults: int = 0
     is_concluded: bool = False
 
@@ -66,6 +69,7 @@ class Archive:
         journal: MemoryJournal,
         store: TranscriptStore,
         places: Places,
+        retries: Retries,
         subjects: Subjects,
         keys: RecordKeys,
         sealer: Sealer,
@@ -85,6 +89,7 @@ class Archive:
         self._journal = journal
         self._store = store
         self._places = places
+        self._retries = retries
         self._subjects = subjects
         self._keys = keys
         self._sealer = sealer
@@ -154,6 +159,9 @@ class Archive:
             if pending.place is None:
                 pending.place = await self._places.find(exchange, pending.understood)
                 pending.understood = _without_repeated(pending.understood, pending.place.repeated)
+            if pending.is_disputed:
+                pending.place = await self._retries.find(exchange, pending.place)
+                pending.is_disputed = False
             subject = pending.place.subject
             person = self._subjects.known(subject) or await self._subjects.read(subject)
             turn = await self._sealer.seal(
@@ -190,6 +198,8 @@ class Archive:
             case PutStatus.LEDGER_CHANGED:
                 # The person has chosen since: read and decide again.
                 self._subjects.forget(turn.subject)
+            case PutStatus.ATTEMPTED:
+                pending.is_disputed = True
             case PutStatus.KEY_CHANGED:
                 # Usually somebody else made the person's first key; a key that has vanished stays a fault.
                 self._subjects.forget(turn.subject)

@@ -5,7 +5,7 @@ Here the outside's words become facts; the decision itself is ``chatproxy.policy
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import msgspec
@@ -18,6 +18,7 @@ from chatproxy.policy.periods import DAY_MS
 from chatproxy.policy.profile import Periods, Profile, shorter_periods, stricter_profile
 from chatproxy.policy.reasons import Reason
 from chatproxy.policy.schema import policy_from_json, policy_to_json
+from chatproxy.policy.stricter import stricter
 
 
 def part_class(origin: Origin) -> Origin:
@@ -39,6 +40,8 @@ class TurnToDecide:
     """None, and no conversation: not yet known, so only what is about the whole account counts."""
     activity: Sequence[int] = ()
     """When other turns of its conversation were received, ms (R12)."""
+    tried_again_at: int | None = None
+    """When its request came last, if more than once: then the stricter of both instants counts."""
 
 
 _HOLD_STEP_MS = 30 * DAY_MS
@@ -60,6 +63,24 @@ def kept_until(decision: Decision, *, review_at: int | None, now: int, sealed_un
     if horizon is None:
         horizon = sealed_until if sealed_until > ahead else now + _HOLD_STEP_MS
     return max(horizon, *decision.grounds.values())
+
+
+def circumstances(caller: Caller) -> bytes:
+    """Return what the policy goes by of *caller*: a request that comes again under others is no retry.
+
+    So no attempt lends its plan or its signals to an answer that was given under others.
+    """
+    return msgspec.json.encode(
+        [
+            caller.plan,
+            caller.surface,
+            caller.age,
+            caller.zdr,
+            caller.incognito,
+            caller.train_ai_no,
+            caller.gpc,
+        ]
+    )
 
 
 class Policy:
@@ -129,7 +150,13 @@ class Policy:
         self, turn: TurnToDecide, *, part: Origin, now: int, person: PersonFacts | None
     ) -> Decision:
         """Decide on the parts of class *part* of a turn, as of *now*; ``person`` as for ``facts``."""
-        return decide(self.facts(turn, part=part, now=now, person=person), self.profile, self.periods)
+        facts = self.facts(turn, part=part, now=now, person=person)
+        decision = decide(facts, self.profile, self.periods)
+        again = turn.tried_again_at
+        if again is None or again == turn.received_at:
+            return decision
+        facts = replace(facts, turn_at=again, conv_activity=(again, *turn.activity))
+        return stricter(decision, decide(facts, self.profile, self.periods))
 
     def never_kept(self, caller: Caller) -> Reason | None:
         """Return why nothing of this caller is kept, whatever was or will be chosen (R2, R4, R5, R16), or None."""

@@ -53,31 +53,40 @@ class FrameCapture:
         self._free = memory
         self._has_warned = False
 
-    def begin(self, caller: Caller, path: str, extensions: Sequence[bytes]) -> "FrameCopy | None":
+    def begin(
+        self, caller: Caller, path: str, extensions: Sequence[bytes], *, conversation: str | None = None
+    ) -> "FrameCopy | None":
         """Return the copy of a connection that begins, or None if nothing describes it, which is counted.
 
-        ``extensions`` are the values of ``Sec-WebSocket-Extensions`` in the upstream's answer.
+        ``conversation``: as in ``Exchange``, from the handshake. ``extensions`` are the values of ``Sec-WebSocket-Extensions`` in the upstream's answer.
         """
         dialect = next((dialect for dialect in self._dialects if dialect.claims_socket(path)), None)
         self._metrics.websockets.labels("passed" if dialect is None else "captured").inc()
         if dialect is None:
             self._warn()
             return None
-        if caller.conversation is None and not dialect.names_conversations:
+        is_named = conversation is not None and caller.subject is not None
+        if caller.conversation is None and not is_named and not dialect.names_conversations:
             # Zero bytes are in no header, so no id that identity gives can be taken for this one.
             caller = replace(caller, conversation=f"\0websocket\0{self._new_name()}")
         agreed = read_agreed(extensions)
-        copy = FrameCopy(self, dialect, agreed or Agreed(), caller)
+        copy = FrameCopy(self, dialect, agreed or Agreed(), caller, conversation)
         if agreed is None:
             copy.give_up(Fault.EXTENSION)
         return copy
 
     # Called by the copies.
 
-    def open_turn(self, caller: Caller, dialect: FrameDialect) -> tuple[Recorder | None, bool]:
+    def open_turn(
+        self, caller: Caller, dialect: FrameDialect, conversation: str | None
+    ) -> tuple[Recorder | None, bool]:
         """Return what remembers a new turn, if it is kept, and whether it is lost."""
         opened = self._capture.begin(
-            caller, dialect=dialect.name, request_encoding="", received_at=self._clock()
+            caller,
+            dialect=dialect.name,
+            request_encoding="",
+            received_at=self._clock(),
+            conversation=conversation,
         )
         return (opened if isinstance(opened, Recorder) else None), opened is None
 
@@ -109,12 +118,20 @@ class FrameCapture:
 class FrameCopy:
     """The copy of one connection."""
 
-    def __init__(self, capture: FrameCapture, dialect: FrameDialect, agreed: Agreed, caller: Caller) -> None:
+    def __init__(
+        self,
+        capture: FrameCapture,
+        dialect: FrameDialect,
+        agreed: Agreed,
+        caller: Caller,
+        conversation: str | None,
+    ) -> None:
         self.is_unkept = False
         """Whether something that was said here could not be kept for want of room, or of understanding."""
         self._capture = capture
         self._dialect = dialect
         self._caller = caller
+        self._conversation = conversation
         self._client = FrameReader(
             compressed=agreed.is_compressed,
             keeps_context=agreed.client_keeps_context,
@@ -191,7 +208,7 @@ class FrameCopy:
             self.give_up(Fault.NO_MEMORY)
 
     def _begin_turn(self) -> None:
-        self._recorder, is_lost = self._capture.open_turn(self._caller, self._dialect)
+        self._recorder, is_lost = self._capture.open_turn(self._caller, self._dialect, self._conversation)
         self._is_open = True
         self.is_unkept |= is_lost
 

@@ -1,11 +1,11 @@
-"""Whose turn is it, and where in which conversation? Found by identity, the dialect's own names, or history (R13).
+"""Whose turn is it, and where in which conversation? Found by identity, the client's own names, or history (R13).
 
 1. A client resends the whole conversation with each request. What matches a kept turn tells which turn the new one
    follows; it is not stored again, and keeps the time it was first received. What matches nothing is not stored
    either: it may have expired here and live on only in the client. An answer that comes back cut short or edited
-   is found by its question, where the person is known.
-2. Where the backend remembers, the client names the answer that it continues instead, or the conversation. Such names
-   are the client's words, so they count within the person only: the same name of two people is two conversations,
+   is found by its question, where the person is known, and so is a question whose answer was stopped before a word.
+2. Where the backend remembers, the client names the answer that it continues instead, or the conversation. Some
+   clients name the conversation in a header, beside the history. Such names are the client's words, so they count within the person only: the same name of two people is two conversations,
    and of nobody's conversations none is found by its own (security D4). An answer of nobody's is, as by its words.
 """
 
@@ -18,9 +18,11 @@ from chatproxy import history
 from chatproxy.capture import Understood
 from chatproxy.crypto.pseudonyms import Pseudonymizer, stray_tag
 from chatproxy.model import Caller, ConversationSource, ConversationTag, Exchange, SubjectTag, TurnId
-from chatproxy.ports import TranscriptStore
+from chatproxy.ports import KnownTurn, TranscriptStore
+from chatproxy.workflows.decide import circumstances
 
 _BEGINNING = b"chatproxy/conversation/v1"
+_NAMED = b"chatproxy/named/v1"
 _MOST_RECENT = 10_000
 _MOST_LOOKED_FOR = 64
 """How many positions, two an answer, are looked for where the resent history does not end with a kept turn."""
@@ -29,7 +31,13 @@ _MOST_LOOKED_FOR = 64
 CONVERSATION_SOURCES = tuple(ConversationSource)
 """The usual order: the first source that names a conversation decides; where none does, it is a new one."""
 
-_Known = tuple[SubjectTag, ConversationTag, TurnId]
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A turn that is known to be kept, or about to be."""
+
+    subject: SubjectTag
+    turn: KnownTurn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Place:
     """The place of one turn."""
 
     subject: SubjectTag
+    turn: TurnId
+    """The id under which it is kept."""
     conversation: ConversationTag
     after: TurnId | None
     """The turn whose answer this one follows; None at the beginning, or where that is not known."""
@@ -48,6 +58,16 @@ class Place:
     """Messages at the start of the new input that a kept turn holds already: the client goes on from its answer."""
     is_stray: bool
     """Neither person nor conversation is known: only the history that is sent again continues it."""
+    asked: bytes | None = field(default=None, repr=False)
+    """What all attempts at this request have in common; None where there can be no others."""
+    after_asked: bytes | None = field(default=None, repr=False)
+    """The same of the turn that this one follows, if it is known."""
+    is_apart: bool = False
+    """Nothing was sent again, so that what is asked does not tell after what."""
+    waiting: TurnId | None = None
+    """The attempt that was found to wait; this turn takes its place if that is ``turn``."""
+    first_received_at: int | None = None
+    """When the attempt whose place this turn takes was received (R13)."""
 
 
 class Places:
@@ -74,9 +94,11 @@ class Places:
         caller = exchange.caller
         named_subject = self._named_subject(caller)
         by_dialect = self._conversation_of_dialect(exchange, understood) if named_subject else None
+        by_header = self._conversation_of_header(exchange) if named_subject else None
         keyed = self._pseudonyms.history_hasher(named_subject)
         path = history.Path((*understood.history, *understood.transcript.input))
         resent = len(understood.history)
+        turn = exchange.named or exchange.turn
 
         def positions() -> Iterator[history.Position]:
             if understood.continues is not None:
@@ -86,26 +108,43 @@ class Places:
                 yield history.Position(resent, keyed(by_dialect))  # 16 bytes, never one of the 32 of a digest
 
         known, length = await self._follow(named_subject, positions())
-        subject = known[0] if known else named_subject or stray_tag(self._random)
+        parent = known.turn if known else None
+        subject = known.subject if known else named_subject or stray_tag(self._random)
         names = {
             ConversationSource.IDENTITY: self._named_conversation(caller),
             ConversationSource.DIALECT: by_dialect,
-            ConversationSource.HISTORY: known[1] if known else None,
+            ConversationSource.HEADER: by_header,
+            ConversationSource.HISTORY: parent.conversation if parent else None,
         }
         named = next((name for source in self._sources if (name := names[source])), None)
         # The same on every replay and retry of its first turn, which then stay in one conversation.
-        conversation = named or ConversationTag(keyed(_BEGINNING + exchange.turn))
-        heads = _heads(understood, path, keyed, by_dialect, is_stray=named_subject is None)
-        self._remember(heads, (subject, conversation, exchange.turn))
-        return Place(
+        conversation = named or ConversationTag(keyed(_BEGINNING + turn))
+        asked = None
+        if caller.subject is not None:
+            context = (named or b"", (understood.continues or "").encode("utf-8", "surrogatepass"))
+            asked = path.asked(keyed, *context, circumstances(caller))
+            if asked is None and exchange.named is not None:
+                asked = keyed(_NAMED + exchange.named)
+        place = Place(
             subject,
+            turn,
             conversation,
-            known[2] if known else None,
-            heads,
+            parent.turn if parent else None,
+            _heads(understood, path, keyed, by_dialect, is_stray=named_subject is None),
             unmatched=max(0, resent - length),
             repeated=max(0, length - resent),
             is_stray=named_subject is None,
+            asked=asked,
+            after_asked=parent.asked if parent else None,
+            is_apart=not resent and understood.continues is None,
         )
+        self._remember(place)
+        return place
+
+    def move(self, place: Place) -> None:
+        """What follows the turn of *place* is to find it there."""
+        self.forget(place)
+        self._remember(place)
 
     def _named_subject(self, caller: Caller) -> SubjectTag | None:
         """Return the pseudonym of a caller who is known, or of a conversation that is known though nobody is."""
@@ -124,9 +163,19 @@ class Places:
     def _conversation_of_dialect(self, exchange: Exchange, understood: Understood) -> ConversationTag | None:
         if understood.conversation is None or ConversationSource.DIALECT not in self._sources:
             return None
-        caller = exchange.caller
-        # Zero bytes are in no header, so no id that identity gives can be taken for one of a dialect.
-        name = f"\0{exchange.dialect}\0{understood.conversation}"
+        return self._clients_name(exchange.caller, f"\0{exchange.dialect}\0{understood.conversation}")
+
+    def _conversation_of_header(self, exchange: Exchange) -> ConversationTag | None:
+        if exchange.conversation is None or ConversationSource.HEADER not in self._sources:
+            return None
+        # Not one of a dialect either: no dialect is named "header:" and something.
+        return self._clients_name(exchange.caller, f"\0header:{exchange.conversation}")
+
+    def _clients_name(self, caller: Caller, name: str) -> ConversationTag:
+        """Return the pseudonym of what only the client says.
+
+        *name* begins with a zero byte. None is in a header, so no id that identity gives can be taken for it.
+        """
         return self._pseudonyms.conversation_tag(
             tenant=caller.tenant, subject=caller.subject or "", conversation=name
         )
@@ -158,14 +207,14 @@ class Places:
         if owner is None:
             return None
         found = await self._store.find_head(owner, head)
-        return (owner, *found) if found else None
+        return _Known(owner, found) if found else None
 
-    def _remember(self, heads: Sequence[bytes], known: _Known) -> None:
-        subject = known[0]
-        for head in heads:
+    def _remember(self, place: Place) -> None:
+        known = _Known(place.subject, KnownTurn(place.conversation, place.turn, place.asked))
+        for head in place.heads:
             before = self._recent.get(head, known)
             # Two conversations of nobody that said the same cannot be told apart: neither is continued.
-            self._recent[head] = known if before is not None and before[0] == subject else None
+            self._recent[head] = known if before is not None and before.subject == place.subject else None
         while len(self._recent) > _MOST_RECENT:
             self._recent.popitem(last=False)
 

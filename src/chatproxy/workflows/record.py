@@ -13,6 +13,7 @@ from chatproxy.journal import MemoryJournal
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Log, Metrics, TurnOutcome
+from chatproxy.workflows.decide import circumstances
 
 _log = Log("capture")
 
@@ -41,6 +42,8 @@ class Recorder:
         """Whether nothing more is remembered: it was lost, or has ended."""
         self._name = name
         self._asked = hashlib.sha256(exchange.dialect.encode() + b"\0") if name else None
+        if self._asked is not None:
+            self._asked.update(circumstances(exchange.caller) + b"\0")
 
     def request(self, chunk: bytes) -> None:
         """Remember a piece of the request body."""
@@ -49,11 +52,12 @@ class Recorder:
             self._asked.update(chunk)
 
     def request_ended(self) -> None:
-        """The request body is whole. Its turn is named now, unless the answer, which may tell the name, has begun."""
-        if self._name is None or self._asked is None or self._is_over or self.exchange.status:
+        """The request body is whole. Its turn is named now; what the head of an answer has told stays another name."""
+        if self._name is None or self._asked is None or self._is_over:
             return
-        self.exchange.turn = self._name(self._asked.digest())
-        self.exchange.is_named = True
+        self.exchange.named = self._name(self._asked.digest())
+        if not self.exchange.status:
+            self.exchange.turn = self.exchange.named
 
     def request_is_readable(self) -> bool:
         """Whether the request body, as far as it is here, is JSON. No for what would take long to find out."""
@@ -140,10 +144,12 @@ class Capture:
         request_encoding: str,
         received_at: int,
         request_key: bytes = b"",
+        conversation: str | None = None,
     ) -> Recorder | Reason | None:
         """Return a recorder, or the reason why nothing is kept, or None where there is no room (counted lost).
 
         ``request_key``: the client's ``Idempotency-Key``. It counts within a person, so of nobody it does not.
+        ``conversation``: as in ``Exchange``.
         """
         self._metrics.turns_seen.inc()
         self._metrics.turns_pending.inc()
@@ -158,6 +164,7 @@ class Capture:
             caller=caller,
             dialect=dialect,
             request_encoding=request_encoding,
+            conversation=conversation,
         )
         if not self._journal.open(exchange):
             count_lost(self._metrics)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from chatproxy import codec
 from chatproxy.capture import Understood
 from chatproxy.consent.person import PersonFacts
@@ -13,7 +15,7 @@ from chatproxy.crypto.record import RecordFlags, RecordHeader, epoch_day, seal_r
 from chatproxy.model import Exchange, Origin, Part, StreamEnd, SubjectTag, Transcript
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.reasons import Reason
-from chatproxy.ports import SealedGroup, SealedTurn
+from chatproxy.ports import Attempt, SealedGroup, SealedTurn
 from chatproxy.tasks import aside
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.annotate import (
@@ -106,7 +108,7 @@ class Sealer:
             v=VERSION,
             conversation=place.conversation.hex(),
             dialect=exchange.dialect.partition(":")[0],  # which of the described chats is not told
-            received_at=exchange.received_at,
+            received_at=_received_at(exchange, place),
             node=self._node,
             model=understood.transcript.model,
             after=place.after.hex() if place.after else None,
@@ -118,9 +120,8 @@ class Sealer:
             seal = partial(
                 _seal_group,
                 group,
-                exchange,
                 understood,
-                subject=place.subject,
+                place,
                 keys=_Keys(key, await self._keys.epoch_key(epoch_day(group.expires_at)), generation),
                 metadata=about.record_metadata(group.number),
             )
@@ -141,19 +142,20 @@ class Sealer:
         )
         return SealedTurn(
             subject=place.subject,
-            turn=exchange.turn,
+            turn=place.turn,
             conversation=place.conversation,
-            received_at=exchange.received_at,
+            received_at=about.received_at,
             expires_at=note.expires_at,
             generation=generation,
             new_wrap=wrap,
             ledger_length=len(person.state.ledger),
             groups=tuple(sealed),
             annotation=authenticate(
-                annotation, keys=self._annotation_keys, subject=place.subject, turn=exchange.turn
+                annotation, keys=self._annotation_keys, subject=place.subject, turn=place.turn
             ),
+            after=place.after,
             heads=place.heads,
-            completes=understood.end is StreamEnd.COMPLETE if exchange.is_named else None,
+            attempt=_attempt(exchange, understood, place),
             ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
         )
 
@@ -168,13 +170,14 @@ class Sealer:
     ) -> tuple[list[_Group], Reason]:
         turn = TurnToDecide(
             caller=exchange.caller,
-            received_at=exchange.received_at,
+            received_at=_received_at(exchange, place),
             conversation=place.conversation,
-            turn=exchange.turn,
+            turn=place.turn,
+            tried_again_at=max(exchange.received_at, place.first_received_at or 0),
         )
         review_at = None
         if person is not None:
-            events = person.about(place.conversation, exchange.turn, received_at=exchange.received_at)
+            events = person.about(place.conversation, place.turn, received_at=turn.received_at)
             review_at = events.hold_review_at
         groups = []
         reason = Reason.EXPIRED
@@ -228,10 +231,9 @@ class _Keys:
 
 def _seal_group(
     group: _Group,
-    exchange: Exchange,
     understood: Understood,
+    place: Place,
     *,
-    subject: SubjectTag,
     keys: _Keys,
     metadata: bytes,
 ) -> bytes:
@@ -242,13 +244,13 @@ def _seal_group(
         grounds=grounds_in_record(group.decision),
         generation=keys.generation,
         expires_at=group.expires_at,
-        turn=exchange.turn,
+        turn=place.turn,
     )
     return seal_record(
         header,
         subject_key=keys.subject,
         epoch_key=keys.epoch,
-        subject=subject,
+        subject=place.subject,
         metadata=metadata,
         payload=payload.data,
     )
@@ -259,6 +261,27 @@ def _classes(transcript: Transcript) -> list[Origin]:
     messages = (*transcript.input, *transcript.output)
     found = {part_class(part.origin) for message in messages for part in message.parts}
     return [part for part in _GROUP_NUMBERS if part in found] or [Origin.TYPED]
+
+
+def _received_at(exchange: Exchange, place: Place) -> int:
+    """Return when the turn was first received: a retry keeps the time of the attempt before it (R13)."""
+    first = place.first_received_at
+    return exchange.received_at if first is None else min(first, exchange.received_at)
+
+
+def _attempt(exchange: Exchange, understood: Understood, place: Place) -> Attempt | None:
+    if place.asked is None:
+        return None
+    said = [part.body for message in understood.transcript.output for part in message.parts]
+    return Attempt(
+        asked=place.asked,
+        completes=understood.end is StreamEnd.COMPLETE,
+        richness=sum(len(msgspec.json.encode(body)) for body in said),
+        announced=exchange.turn,
+        waiting=place.waiting,
+        is_named=place.turn == exchange.named,
+        parent=place.after_asked,
+    )
 
 
 def _of_class(part: Origin) -> Callable[[Part], bool]:

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from chatproxy.model import Age, Caller, Origin
+from chatproxy.model import Age, Caller, Origin, Surface
+from chatproxy.policy.engine import Decision
 from chatproxy.policy.reasons import Reason
 from chatproxy.settings import load_settings
-from chatproxy.workflows.decide import Policy, TurnToDecide, part_class, public_reason
+from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide, circumstances, part_class, public_reason
 
 SETTINGS = load_settings({}).settings
 POLICY = Policy(SETTINGS.profile, SETTINGS.periods)
@@ -59,3 +60,30 @@ def test_reasons_of_age_and_safety_are_not_told(reason: Reason) -> None:
 def test_a_caller_is_asked_about_by_value_and_not_by_who_it_is() -> None:
     caller = Caller(subject="s", plan="team")
     assert POLICY.never_kept(dataclasses.replace(caller, subject="t")) is Reason.PLAN_EXEMPT
+
+
+def test_what_is_tried_again_is_decided_for_both_times() -> None:
+    def decided(*, received_at: int, tried_again_at: int | None = None) -> Decision:
+        caller = Caller(subject="s", plan="pro")
+        turn = TurnToDecide(caller=caller, received_at=received_at, tried_again_at=tried_again_at)
+        return POLICY.decide_part(turn, part=Origin.TYPED, now=NOW, person=NOBODY)
+
+    once, later = decided(received_at=NOW - 5), decided(received_at=NOW)
+    assert decided(received_at=NOW - 5, tried_again_at=NOW).expires_at == once.expires_at
+    assert decided(received_at=NOW, tried_again_at=NOW - 5).expires_at == once.expires_at
+    assert later.expires_at != once.expires_at
+
+
+def test_whatever_the_policy_goes_by_of_a_caller_is_among_the_circumstances() -> None:
+    callers = [
+        Caller(),
+        Caller(plan="pro"),
+        Caller(surface=Surface.CODE),
+        Caller(age=Age.ADULT),
+        Caller(zdr=True),
+        Caller(incognito=True),
+        Caller(train_ai_no=True),
+        Caller(gpc=True),
+    ]
+    assert len(set(map(circumstances, callers))) == len(callers)
+    assert circumstances(Caller(subject="ana", tenant="t", conversation="c")) == circumstances(Caller())

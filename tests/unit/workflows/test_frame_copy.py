@@ -326,3 +326,19 @@ async def test_a_turn_without_room_is_lost_and_counted_and_the_next_may_be_kept(
     copy.from_upstream(down(ONE))
     assert turns.counted("chatproxy_turns_total", outcome="lost") == 1
     assert copy.is_unkept
+
+
+@pytest.mark.parametrize("caller", [Caller(subject="ana"), NOBODY], ids=["ana", "nobody"])
+async def test_a_header_of_the_handshake_names_the_conversation_of_a_known_person_alone(
+    caller: Caller,
+) -> None:
+    _, turns = a_capture(ToyChat())
+    copy = turns.capture.begin(caller, "/ws", (), conversation="x-session-id\x001")
+    assert copy is not None
+    copy.from_client(up(HELLO))
+    copy.finish(StreamEnd.INTERRUPTED)
+
+    [turn] = await turns.ended(1)
+
+    assert turn.conversation == "x-session-id\x001"
+    assert (turn.caller.conversation is None) == (caller.subject is not None)

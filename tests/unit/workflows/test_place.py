@@ -12,7 +12,6 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.model import (
     Caller,
     ConversationSource,
-    ConversationTag,
     Exchange,
     Message,
     Origin,
@@ -23,7 +22,7 @@ from chatproxy.model import (
     Transcript,
     TurnId,
 )
-from chatproxy.ports import TranscriptStore
+from chatproxy.ports import KnownTurn, TranscriptStore
 from chatproxy.workflows.place import Place, Places
 
 ANA = Caller(subject="ana")
@@ -35,10 +34,10 @@ NOBODY = Caller()
 class Heads:
     """As much of a store as finds turns."""
 
-    heads: dict[tuple[bytes, bytes], tuple[ConversationTag, TurnId]] = field(default_factory=dict)
+    heads: dict[tuple[bytes, bytes], KnownTurn] = field(default_factory=dict)
     strays: dict[bytes, SubjectTag] = field(default_factory=dict)
 
-    async def find_head(self, subject: SubjectTag, head: bytes) -> tuple[ConversationTag, TurnId] | None:
+    async def find_head(self, subject: SubjectTag, head: bytes) -> KnownTurn | None:
         return self.heads.get((subject, head))
 
     async def adopt_stray(self, head: bytes) -> SubjectTag | None:
@@ -46,7 +45,7 @@ class Heads:
 
     def keep(self, turn: TurnId, place: Place) -> None:
         for head in place.heads:
-            self.heads[place.subject, head] = (place.conversation, turn)
+            self.heads[place.subject, head] = KnownTurn(place.conversation, turn, place.asked)
             if place.is_stray:
                 self.strays[head] = place.subject
 
@@ -70,18 +69,38 @@ class Bench:
         sent: Sequence[str] = "q",
         answer: str | None = None,
         dialect: str = "openai_responses",
+        header: str | None = None,
         **facts: Any,
     ) -> tuple[TurnId, Place]:
         """Place a turn in which *sent* is said, a letter a message, in turns, and then answered."""
         messages = tuple(
             spoken("assistant" if index % 2 else "user", text) for index, text in enumerate(sent)
         )
-        history = len(messages) - len(messages) % 2
+        return await self._put(caller, sent, messages, answer, dialect, header, **facts)
+
+    async def follow_up(self, caller: Caller, *said: str) -> tuple[TurnId, Place]:
+        """Place a turn in which a person says several things, of which none was answered."""
+        messages = tuple(spoken("user", text) for text in said)
+        return await self._put(caller, said, messages, None, "openai_chat", None, resent=0)
+
+    async def _put(
+        self,
+        caller: Caller,
+        sent: Sequence[str],
+        messages: tuple[Message, ...],
+        answer: str | None,
+        dialect: str,
+        header: str | None,
+        *,
+        resent: int | None = None,
+        **facts: Any,
+    ) -> tuple[TurnId, Place]:
+        history = len(messages) - len(messages) % 2 if resent is None else resent
         reply = spoken("assistant", "".join(sent).upper() if answer is None else answer)
         said = Transcript(input=messages[history:], output=(reply,))
         understood = Understood(said, StreamEnd.COMPLETE, history=messages[:history], **facts)
         turn = TurnId(self._random(16))
-        exchange = Exchange(turn, 0, caller, dialect)
+        exchange = Exchange(turn, 0, caller, dialect, conversation=header)
         pseudonyms = Pseudonymizer(PseudonymKey(bytes(32)))
         places = Places(
             cast("TranscriptStore", self.store), pseudonyms, random=self._random, **cast("Any", self._sources)
@@ -260,16 +279,18 @@ async def test_an_id_of_a_dialect_does_not_join_what_is_nobodys() -> None:
     assert one.conversation != two.conversation
 
 
-IDENTITY, DIALECT, HISTORY = ConversationSource
+IDENTITY, DIALECT, HEADER, HISTORY = ConversationSource
 
 
 @pytest.mark.parametrize(
     "sources, strongest",
     [
-        ((IDENTITY, DIALECT, HISTORY), IDENTITY),
-        ((DIALECT, IDENTITY, HISTORY), DIALECT),
+        (tuple(ConversationSource), IDENTITY),
+        ((DIALECT, HEADER, IDENTITY, HISTORY), DIALECT),
+        ((HEADER, DIALECT, IDENTITY, HISTORY), HEADER),
         ((HISTORY, DIALECT, IDENTITY), HISTORY),
         ((DIALECT,), DIALECT),
+        ((HEADER,), HEADER),
         ((HISTORY,), HISTORY),
     ],
 )
@@ -280,10 +301,11 @@ async def test_the_strongest_source_names_the_conversation(
     bench = Bench(*sources)
     _, by_identity = await Bench().place(named)
     _, by_dialect = await Bench().place(ANA, conversation="d")
+    _, by_header = await Bench().place(ANA, header="h\0h")
     _, by_history = await bench.place(ANA, reply_ids=("resp_1",))
-    _, place = await bench.place(named, sent="r", conversation="d", continues="resp_1")
+    _, place = await bench.place(named, sent="r", conversation="d", header="h\0h", continues="resp_1")
 
-    names = {IDENTITY: by_identity, DIALECT: by_dialect, HISTORY: by_history}
+    names = {IDENTITY: by_identity, DIALECT: by_dialect, HEADER: by_header, HISTORY: by_history}
     assert place.conversation == names[strongest].conversation
 
 
@@ -293,6 +315,80 @@ async def test_a_source_that_is_left_out_names_nothing() -> None:
     _, two = await bench.place(ANA, sent="b", conversation="1")
 
     assert one.conversation != two.conversation
+
+
+async def test_requests_that_continue_two_answers_with_one_word_are_no_attempts_at_one() -> None:
+    bench = Bench()
+    await bench.place(ANA, sent="q", reply_ids=("resp_1", "resp_2"))
+    _, one = await bench.place(ANA, sent=["yes"], continues="resp_1")
+    _, again = await bench.place(ANA, sent=["yes"], continues="resp_1")
+    _, other = await bench.place(ANA, sent=["yes"], continues="resp_2")
+
+    assert one.asked == again.asked != other.asked
+
+
+@pytest.mark.parametrize("caller", [NOBODY, Caller(conversation="c")], ids=["nobody", "a conversation"])
+async def test_of_nobody_there_is_no_other_attempt(caller: Caller) -> None:
+    _, place = await Bench().place(caller)
+
+    assert place.asked is None
+
+
+async def test_a_request_that_asks_nothing_is_an_attempt_only_under_its_name() -> None:
+    async def asked(named: TurnId | None) -> bytes | None:
+        places = Places(
+            cast("TranscriptStore", Heads()), Pseudonymizer(PseudonymKey(bytes(32))), random=bytes
+        )
+        exchange = Exchange(TurnId(bytes(16)), 0, ANA, "openai_chat", named=named)
+        return (await places.find(exchange, Understood(Transcript((), ()), StreamEnd.ERROR))).asked
+
+    one, two = (TurnId(bytes([number]) * 16) for number in (1, 2))
+    assert await asked(None) is None
+    assert await asked(one) == await asked(one) != await asked(two)
+
+
+async def test_a_header_names_the_conversation_within_its_person_and_never_nobodys() -> None:
+    bench = Bench()
+    _, one = await bench.place(ANA, sent="a", header="x-session-id\x001")
+    _, two = await bench.place(ANA, sent="b", header="x-session-id\x001")
+    _, other_header = await bench.place(ANA, sent="c", header="session-id\x001")
+    _, dialect = await bench.place(ANA, sent="d", conversation="1", dialect="header:x-session-id")
+    _, of_ben = await bench.place(BEN, sent="a", header="x-session-id\x001")
+    _, of_nobody = await bench.place(NOBODY, sent="a", header="x-session-id\x001")
+    _, again = await bench.place(NOBODY, sent="b", header="x-session-id\x001")
+
+    assert one.conversation == two.conversation
+    assert (two.after, two.unmatched) == (None, 0)
+    places = (one, other_header, of_ben, of_nobody, again)
+    assert len({place.conversation for place in places}) == len(places)
+    assert dialect.conversation != other_header.conversation
+
+
+async def test_a_history_within_a_named_conversation_tells_what_a_turn_follows() -> None:
+    bench = Bench()
+    first, _ = await bench.place(ANA, sent="q", header="h\x001")
+    await bench.place(ANA, sent="aside", header="h\x001")
+    _, place = await bench.place(ANA, sent="qQr", header="h\x001")
+
+    assert place.after == first
+
+
+async def test_a_question_that_was_answered_with_no_word_is_followed_by_the_next() -> None:
+    bench = Bench()
+    first, parent = await bench.place(ANA, sent=["q"], answer="")
+    second, place = await bench.follow_up(ANA, "q", "r")
+    _, third = await bench.follow_up(ANA, "q", "r", "s", "t")
+
+    assert (place.after, place.conversation, place.repeated) == (first, parent.conversation, 1)
+    assert (third.after, third.conversation, third.repeated) == (second, parent.conversation, 2)
+
+
+async def test_of_nobody_a_question_without_an_answer_leads_nowhere() -> None:
+    bench = Bench()
+    await bench.place(NOBODY, sent=["q"], answer="")
+    _, place = await bench.follow_up(NOBODY, "q", "r")
+
+    assert (place.after, place.repeated) == (None, 0)
 
 
 async def test_nothing_leads_to_what_could_not_be_read() -> None:

@@ -18,7 +18,7 @@ def named(*pieces: bytes, key: bytes = b"k", **facts: Any) -> TurnId | None:
     for piece in pieces:
         recorder.request(piece)
     recorder.request_ended()
-    return recorder.exchange.turn if recorder.exchange.is_named else None
+    return recorder.exchange.named
 
 
 def a_recorder(
@@ -93,9 +93,30 @@ def test_what_has_no_key_of_a_person_is_a_turn_of_its_own(facts: dict[str, Any])
     assert named(b"ask", key=b"k" * 255) is not None
 
 
-def test_a_turn_is_not_renamed_once_the_answer_has_begun() -> None:
+def test_a_turn_keeps_the_id_that_was_told_though_it_is_named_later() -> None:
     recorder = a_recorder(MemoryJournal(1 << 20), Metrics(), key=b"k")
     recorder.request(b"ask")
     recorder.head(200, "application/json", "")
     recorder.request_ended()
-    assert (recorder.exchange.turn, recorder.exchange.is_named) == (b"t" * 16, False)
+    assert (recorder.exchange.turn, recorder.exchange.named) == (b"t" * 16, named(b"ask"))
+
+
+def test_a_request_that_never_came_whole_has_no_name() -> None:
+    recorder = a_recorder(MemoryJournal(1 << 20), Metrics(), key=b"k")
+    recorder.request(b"as")
+    assert (recorder.exchange.turn, recorder.exchange.named) == (b"t" * 16, None)
+
+
+def test_the_same_request_under_another_signal_or_plan_has_another_name() -> None:
+    callers = [
+        ANA,
+        Caller(subject="ana", plan="pro"),
+        Caller(subject="ana", incognito=True),
+        Caller(subject="ana", train_ai_no=True),
+    ]
+    digests = set()
+    for caller in callers:
+        name = named(b"ask", caller=caller)
+        assert name is not None
+        digests.add(name.removeprefix(f"({caller!r}".encode()))
+    assert len(digests) == len(callers)
