@@ -20,7 +20,7 @@ from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.address import require_key_source
 from chatproxy.identity import IDENTITY_HEADERS
-from chatproxy.model import ConversationSource
+from chatproxy.model import ConversationSource, Origin
 from chatproxy.policy.periods import Period, format_duration, parse_duration
 from chatproxy.policy.profile import (
     PROFILES,
@@ -33,6 +33,7 @@ from chatproxy.policy.profile import (
     UnknownAge,
 )
 from chatproxy.policy.schema import profile_from_json
+from chatproxy.wire.base import BlockOrigin
 
 PREFIX = "CHATPROXY_"
 DEFAULT_FILE = Path("config/chatproxy.toml")
@@ -185,6 +186,20 @@ def _some_names(value: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("must name at least one, comma-separated")
     return names
+
+
+_BLOCK_ORIGINS = (Origin.UPLOAD, Origin.CONNECTOR_RAW, Origin.CONNECTOR_PASTED)
+
+
+def _block_origins(value: str) -> tuple[BlockOrigin, ...]:
+    rules = [[side.strip() for side in item.rpartition("=")[::2]] for item in _names(value)]
+    if any(not types or origin not in _BLOCK_ORIGINS for types, origin in rules):
+        raise ValueError(
+            "must be types of blocks, as shell patterns, each with the origin of what it holds ("
+            + ", ".join(_BLOCK_ORIGINS)
+            + "), comma-separated, such as drive_*=connector_raw"
+        )
+    return tuple(BlockOrigin(types, Origin(origin)) for types, origin in rules)
 
 
 def _read_profile(name: str) -> Profile:
@@ -448,6 +463,11 @@ class Settings:
     )
     connector_tools: tuple[str, ...] = _setting(
         "mcp__*", _names, "names of tools, as shell patterns, whose results are a connector's raw data (R25)"
+    )
+    block_origins: tuple[BlockOrigin, ...] = _setting(
+        "file_search_call=connector_raw",
+        _block_origins,
+        "types of content blocks, as shell patterns, and the origin of what they hold (R25)",
     )
     json_chats: str | None = _setting(
         None, _text, "file that describes home-grown JSON chats, so that they are captured (docs/dialects.md)"

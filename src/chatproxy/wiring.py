@@ -257,7 +257,7 @@ def _archive(
             node=settings.node,
         ),
         dialects=dialects,
-        rules=OriginRules(settings.connector_tools),
+        rules=OriginRules(settings.connector_tools, settings.block_origins),
         clock=vault.clock,
         metrics=metrics,
         capture_limit=settings.capture_limit,

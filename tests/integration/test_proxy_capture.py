@@ -435,6 +435,27 @@ async def test_results_of_connector_tools_are_sealed_apart_under_their_own_expir
         assert not any("raw from the drive" in said for said in training)
 
 
+async def test_what_a_person_pasted_from_a_connector_trains_and_what_the_connector_sent_does_not(
+    tmp_path: Path, store: str
+) -> None:
+    blocks = [
+        {"type": "text", "text": "sum this up"},
+        {"type": "pasted", "words": "pasted from the drive"},
+        {"type": "drive_file", "words": "raw from the drive"},
+    ]
+    rules = "pasted=connector_pasted,drive_*=connector_raw"
+    async with a_world(chatting(), tmp_path, store, block_origins=rules) as world:
+        await world.choose(Choice.GIVEN, at=wall_clock() - 1000)
+        await world.chat([{"role": "user", "content": blocks}])
+        await world.kept()
+        [turn] = await world.turns()
+        assert isinstance(turn, KeptTurn)
+        assert [(str(group.part), group.eligible.capability) for group in turn.note.groups] == [
+            ("typed", True),
+            ("connector_raw", False),
+        ]
+
+
 UNPARSED: dict[str, tuple[bytes, bytes]] = {
     "a request that is no JSON": (b'{"messages": [', openai_reply("x")),
     "a request that is no chat": (b"[1, 2]", openai_reply("x")),

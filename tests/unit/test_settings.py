@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from chatproxy.errors import ConfigurationError
+from chatproxy.model import Origin
 from chatproxy.policy.periods import DAY_MS, Period
 from chatproxy.policy.profile import Periods, Profile, ResumeScope, UnknownAge
 from chatproxy.settings import PREFIX, Address, Loaded, Settings, load_settings, shown
+from chatproxy.wire.base import BlockOrigin
 
 SECRET = "correct-horse-battery"
 OTHER_SECRET = "staple-of-the-front"
@@ -126,6 +128,16 @@ ACCEPTED = [
     ("identity_secret", f"{SECRET}, {OTHER_SECRET}", (SECRET, OTHER_SECRET)),
     ("connector_tools", "", ()),
     ("connector_tools", "mcp__*, drive_*", ("mcp__*", "drive_*")),
+    ("block_origins", "", ()),
+    (
+        "block_origins",
+        "drive_*=connector_raw, pasted = connector_pasted,doc=upload",
+        (
+            BlockOrigin("drive_*", Origin.CONNECTOR_RAW),
+            BlockOrigin("pasted", Origin.CONNECTOR_PASTED),
+            BlockOrigin("doc", Origin.UPLOAD),
+        ),
+    ),
     ("response_headers", "false", False),
     ("capture_failure", "refuse", "refuse"),
     ("capture_limit", "512KiB", 512 * 1024),
@@ -267,6 +279,9 @@ def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
             "dialect, header, history, identity",
             id="a source that does not exist",
         ),
+        pytest.param("block_origins", "drive_*", "drive_*=connector_raw", id="a block without an origin"),
+        pytest.param("block_origins", "=upload", "drive_*=connector_raw", id="an origin of no block"),
+        pytest.param("block_origins", "doc=typed", "upload, connector_raw", id="an origin that is no rule's"),
         pytest.param("conversation_sources", "history,history", "each once", id="a source twice"),
         pytest.param("conversation_headers", "x chat", "names of headers", id="no name of a header"),
         pytest.param("conversation_headers", "x-api-key", "a credential", id="a credential for a name"),

@@ -21,7 +21,7 @@ from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_status
 from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
-from chatproxy.wire.origins import ToolOrigins, of_role, of_upload
+from chatproxy.wire.origins import Origins, kinds_of, of_role, of_upload
 from chatproxy.wire.sse import is_event_stream, read_event_stream
 from chatproxy.wire.usage import counters
 
@@ -56,7 +56,7 @@ class AnthropicMessages:
         raw_messages = request.get("messages")
         if not isinstance(raw_messages, list):
             raise UnreadableError("the request has no list of messages")
-        origins = ToolOrigins(rules)
+        origins = Origins(rules)
         messages = [_message(raw, origins) for raw in raw_messages]
         system = tuple(_blocks(request.get("system"), "system", origins))
         if system:
@@ -80,7 +80,7 @@ class AnthropicMessages:
 # --- messages, as requests and whole replies hold them ---
 
 
-def _message(raw: object, origins: ToolOrigins) -> Message:
+def _message(raw: object, origins: Origins) -> Message:
     if not isinstance(raw, dict):
         raise UnreadableError("a message is not an object")
     role = raw.get("role")
@@ -89,7 +89,7 @@ def _message(raw: object, origins: ToolOrigins) -> Message:
     return Message(role, tuple(_blocks(raw.get("content"), role, origins)))
 
 
-def _blocks(content: object, role: str, origins: ToolOrigins) -> list[Part]:
+def _blocks(content: object, role: str, origins: Origins) -> list[Part]:
     if content is None or content == "":
         return []
     if isinstance(content, str):
@@ -98,14 +98,23 @@ def _blocks(content: object, role: str, origins: ToolOrigins) -> list[Part]:
     origins.learn(
         [_identity(block) for block in blocks if isinstance(block, dict) and block.get("type") in _CALLS]
     )
-    return [part for block in blocks for part in _block(block, role, origins)]
+    return [
+        part for block in blocks for part in origins.of_block(_kinds(block), _block(block, role, origins))
+    ]
+
+
+def _kinds(block: object) -> list[object]:
+    """Return the types by which rules know *block*: its own, and those of what a tool's result holds."""
+    if isinstance(block, dict) and as_text(block.get("type")).endswith(_RESULT):
+        return kinds_of(block, block.get("content"))
+    return kinds_of(block)
 
 
 def _identity(block: Mapping[str, Any]) -> tuple[str, str]:
     return as_text(block.get("id")), as_text(block.get("name"))
 
 
-def _block(block: object, role: str, origins: ToolOrigins) -> Sequence[Part]:
+def _block(block: object, role: str, origins: Origins) -> Sequence[Part]:
     """Read one content block: mostly one part, for a document of several blocks one for each."""
     if isinstance(block, str):
         block = {"type": "text", "text": block}
@@ -191,7 +200,7 @@ def _tool_call(block: Mapping[str, Any]) -> Part:
     return Part(PartKind.TOOL_CALL, Origin.ASSISTANT, {**body, "server": server} if server else body)
 
 
-def _tool_result(block: Mapping[str, Any], kind: str, origins: ToolOrigins) -> Part:
+def _tool_result(block: Mapping[str, Any], kind: str, origins: Origins) -> Part:
     ident = as_text(block.get("tool_use_id"))
     if kind == "mcp_tool_result":
         origin = Origin.CONNECTOR_RAW
@@ -241,7 +250,7 @@ def _read_whole(body: bytes, rules: OriginRules) -> ChatReply:
 
 
 def _output(blocks: list[Any], rules: OriginRules) -> tuple[Message, ...]:
-    parts = tuple(_blocks(blocks, ANSWER_ROLE, ToolOrigins(rules)))
+    parts = tuple(_blocks(blocks, ANSWER_ROLE, Origins(rules)))
     return (Message(ANSWER_ROLE, parts, choice=0),) if parts else ()
 
 

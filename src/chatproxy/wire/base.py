@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from chatproxy.model import Message
+from chatproxy.model import Message, Origin
 
 ANSWER_ROLE = "assistant"
 """The role of every answer, whatever the dialect calls it."""
@@ -62,10 +62,25 @@ class ChatReply:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockOrigin:
+    """A rule: what blocks of a type hold has this origin."""
+
+    types: str
+    """Of content blocks and items, as a shell pattern."""
+    origin: Origin
+
+    def __str__(self) -> str:
+        return f"{self.types}={self.origin}"
+
+
+@dataclass(frozen=True, slots=True)
 class OriginRules:
-    """Which tool results are a connector's raw data (R25), by tool name, as shell patterns; see settings."""
+    """What settings say of whose words are these. Patterns are shell patterns; case matters."""
 
     connector_tools: tuple[str, ...] = ("mcp__*",)
+    """Names of tools whose results are a connector's raw data (R25)."""
+    block_origins: tuple[BlockOrigin, ...] = (BlockOrigin("file_search_call", Origin.CONNECTOR_RAW),)
+    """Of several that match, one that says raw data of a connector counts, else the first."""
 
 
 @dataclass(frozen=True, slots=True)

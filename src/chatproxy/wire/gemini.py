@@ -21,8 +21,8 @@ from chatproxy.model import Message, Origin, Part, PartKind
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, type_of_status
-from chatproxy.wire.json_reading import JSONReader, as_text, json_text, read_object
-from chatproxy.wire.origins import ToolOrigins, of_role, of_upload
+from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
+from chatproxy.wire.origins import Origins, of_role, of_upload
 from chatproxy.wire.sse import is_event_stream, read_event_stream
 from chatproxy.wire.usage import counters
 
@@ -64,7 +64,7 @@ class Gemini:
             contents = [contents]
         if not isinstance(contents, list):
             raise UnreadableError("the request has no contents")
-        origins = ToolOrigins(rules)
+        origins = Origins(rules)
         messages = [_message(raw, origins) for raw in contents]
         system = _field(request, "systemInstruction", "system_instruction")
         if system is not None:
@@ -105,7 +105,7 @@ def _field(value: Mapping[str, Any], name: str, other_name: str) -> Any:
     return value.get(other_name) if found is None else found
 
 
-def _message(raw: object, origins: ToolOrigins) -> Message:
+def _message(raw: object, origins: Origins) -> Message:
     if not isinstance(raw, dict):
         raise UnreadableError("one of the contents is not an object")
     role = raw.get("role")
@@ -117,17 +117,32 @@ def _message(raw: object, origins: ToolOrigins) -> Message:
     return Message(role, tuple(_parts(raw.get("parts"), role, origins)))
 
 
-def _parts(parts: object, role: str, origins: ToolOrigins) -> list[Part]:
+def _parts(parts: object, role: str, origins: Origins) -> list[Part]:
     if parts is None:
         return []
     blocks = parts if isinstance(parts, list) else [parts]
-    read = [part for block in blocks for part in _part(block, role, origins)]
+    read = [part for block in blocks for part in origins.of_block(_kinds(block), _part(block, role, origins))]
     calls = [part.body for part in read if part.kind is PartKind.TOOL_CALL]
     origins.learn([(call["id"], call["name"]) for call in calls])
     return read
 
 
-def _part(block: object, role: str, origins: ToolOrigins) -> Sequence[Part]:
+def _kinds(block: object) -> list[str]:
+    """Return the types by which rules know *block*: names of members, its own and those of what a function gave back."""
+    if not isinstance(block, dict):
+        return []
+    response = _field(block, "functionResponse", "function_response")
+    inner = as_objects(response.get("parts")) if isinstance(response, dict) else []
+    return [_in_json(name) for each in (block, *inner) for name in each]
+
+
+def _in_json(name: str) -> str:
+    """Return the name of a member as JSON spells it: ``fileData`` of ``file_data``."""
+    first, *others = name.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in others)
+
+
+def _part(block: object, role: str, origins: Origins) -> Sequence[Part]:
     if isinstance(block, str):
         block = {"text": block}
     if not isinstance(block, dict):
@@ -158,7 +173,7 @@ def _mime(described: Mapping[str, Any]) -> str:
     return as_text(_field(described, "mimeType", "mime_type")) or "application/octet-stream"
 
 
-def _tool(block: Mapping[str, Any], origins: ToolOrigins) -> Part | None:
+def _tool(block: Mapping[str, Any], origins: Origins) -> Part | None:
     call = _field(block, "functionCall", "function_call")
     if isinstance(call, dict):
         arguments = call.get("args")
@@ -186,7 +201,7 @@ def _called(ident: str, name: str, arguments: str) -> Part:
     return Part(PartKind.TOOL_CALL, Origin.ASSISTANT, {"id": ident, "name": name, "arguments": arguments})
 
 
-def _function_response(response: Mapping[str, Any], origins: ToolOrigins) -> Part:
+def _function_response(response: Mapping[str, Any], origins: Origins) -> Part:
     ident, name = as_text(response.get("id")), as_text(response.get("name"))
     origin = origins.of_tool(name) if name and not ident else origins.of_result(ident, tool=name or None)
     content = media.without_content(response.get("response"))
@@ -241,7 +256,7 @@ class _Reply:
     """A reply, as its pieces come."""
 
     def __init__(self, rules: OriginRules) -> None:
-        self._origins = ToolOrigins(rules)
+        self._origins = Origins(rules)
         self._answers: dict[int, _Answer] = {}
         self._model: str | None = None
         self._usage: Any = None
@@ -298,7 +313,7 @@ class _Answer:
 
     __slots__ = ("_kind", "_origins", "_parts", "_text", "finish")
 
-    def __init__(self, origins: ToolOrigins) -> None:
+    def __init__(self, origins: Origins) -> None:
         self.finish = ""
         self._origins = origins
         self._parts: list[Part] = []

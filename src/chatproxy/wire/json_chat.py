@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from chatproxy.errors import UnreadableError
-from chatproxy.model import Message, Part, PartKind
+from chatproxy.model import Message, Origin, Part, PartKind
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply
@@ -38,6 +38,12 @@ class JSONChat:
         self._description = description
         self._segments = description.path.rstrip("/").split("/")
         self._stream_text = description.stream_text or description.reply_text
+        sent_along = (
+            (description.request_upload, Origin.UPLOAD),
+            (description.request_pasted, Origin.CONNECTOR_PASTED),
+            (description.request_connector, Origin.CONNECTOR_RAW),
+        )
+        self._sent_along = [(path, origin) for path, origin in sent_along if path is not None]
         self._end = _End(description.stream_end) if description.stream_end is not None else None
         # Over WebSocket, the interface of ``wire.frame_dialect``.
         self._is_socket = description.transport == "websocket"
@@ -86,7 +92,9 @@ class JSONChat:
         if described.history is not None:
             messages += [self._message(raw) for raw in described.history.find(request)]
         if described.request_text is not None:
-            parts = _said(described.request_text.find(request), _USER_ROLE)
+            parts = _said(described.request_text.find(request), Origin.TYPED)
+            for path, origin in self._sent_along:
+                parts += _said(path.find(request), origin)
             messages += [Message(_USER_ROLE, tuple(parts))] if parts else []
         if not messages:
             raise UnreadableError("the request says nothing where the description looks")
@@ -121,7 +129,7 @@ class JSONChat:
         if role is None:
             raise UnreadableError("a message has no role where the description looks")
         role = {described.user_role: _USER_ROLE, described.assistant_role: ANSWER_ROLE}.get(role, role)
-        return Message(role, tuple(_said(described.history_text.find(raw), role)))
+        return Message(role, tuple(_said(described.history_text.find(raw), of_role(role))))
 
     def _read_whole(self, body: bytes) -> ChatReply:
         reply = _VALUES.read(body)
@@ -132,7 +140,7 @@ class JSONChat:
                 return ChatReply((), finish=(code,), failed=True)
             raise UnreadableError("the reply says nothing where the description looks")
         return ChatReply(
-            _answer(_said(found, ANSWER_ROLE)),
+            _answer(_said(found, Origin.ASSISTANT)),
             finished=True,
             conversation=_name_at(self._description.reply_conversation, reply),
         )
@@ -158,7 +166,7 @@ class JSONChat:
                 ended = True
                 break
         return ChatReply(
-            _answer(_joined(_said(found, ANSWER_ROLE))),
+            _answer(_joined(_said(found, Origin.ASSISTANT))),
             finish=() if code is None else (code,),
             # Without an end of its own, a stream ended as its connection did.
             streamed=self._end is not None,
@@ -191,13 +199,13 @@ def _read_message(payload: bytes) -> list[object]:
         return []
 
 
-def _said(found: Sequence[object], role: str) -> list[Part]:
+def _said(found: Sequence[object], origin: Origin) -> list[Part]:
     parts = []
     for value in found:
         if isinstance(value, str):
-            parts += [Part(PartKind.TEXT, of_role(role), {"text": value})] if value else []
+            parts += [Part(PartKind.TEXT, origin, {"text": value})] if value else []
         elif value is not None:
-            parts.append(Part(PartKind.OTHER, of_role(role), {"value": media.without_content(value)}))
+            parts.append(Part(PartKind.OTHER, origin, {"value": media.without_content(value)}))
     return parts
 
 
@@ -205,7 +213,7 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
     """Return *parts* with the pieces of text in one, and behind it what is no text."""
     text = "".join(part.body["text"] for part in parts if part.kind is PartKind.TEXT)
     others = [part for part in parts if part.kind is not PartKind.TEXT]
-    return [*_said([text], ANSWER_ROLE), *others]
+    return [*_said([text], Origin.ASSISTANT), *others]
 
 
 def _answer(parts: Sequence[Part]) -> tuple[Message, ...]:

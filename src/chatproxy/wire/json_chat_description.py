@@ -51,6 +51,12 @@ class JSONChatDescription:
 
     None: it does not say; whoever closed the connection ended it.
     """
+    request_upload: JSONPath | None = None
+    """The text of files that the person sends with the new text; likewise the next two."""
+    request_pasted: JSONPath | None = None
+    """What the person pasted from a connector, which is the person's own text (R25)."""
+    request_connector: JSONPath | None = None
+    """What a connector found for the request: raw data, which never trains (R25)."""
     request_conversation: JSONPath | None = None
     """The conversation's id in the request."""
     reply_conversation: JSONPath | None = None
@@ -58,6 +64,7 @@ class JSONChatDescription:
 
 
 _FIELDS = {field.name: field for field in fields(JSONChatDescription) if field.name != "name"}
+_SENT_ALONG = ("request_upload", "request_pasted", "request_connector")
 _PATHS = frozenset(name for name, field in _FIELDS.items() if "JSONPath" in str(field.type))
 
 
@@ -101,6 +108,10 @@ def _read_table(name: str, table: Any, problems: list[str]) -> JSONChatDescripti
 
 
 def _contradictions(name: str, values: Mapping[str, Any]) -> list[str]:
+    sent_along = [key for key in _SENT_ALONG if key in values]
+    if sent_along and "history" in values:
+        # A history does not bring it again, so the next request would match nothing that is stored.
+        return [f"{name}.{sent_along[0]} needs request_text, and no history"]
     if values.get("user_role", "user") == values.get("assistant_role", "assistant"):
         return [f"{name}.user_role and {name}.assistant_role are the same word"]
     if values.get("transport") == "websocket":

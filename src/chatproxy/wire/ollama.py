@@ -22,7 +22,7 @@ from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, Or
 from chatproxy.wire.failures import error_code, failed_reply
 from chatproxy.wire.json_lines import is_json_lines, read_json_lines
 from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
-from chatproxy.wire.origins import ToolOrigins, of_role, of_upload
+from chatproxy.wire.origins import Origins, of_role, of_upload
 from chatproxy.wire.usage import counters
 
 _COUNTERS = ("prompt_eval_count", "eval_count")
@@ -43,7 +43,7 @@ class Ollama:
         request = read_object(body)
         raw_messages = request.get("messages")
         if isinstance(raw_messages, list):
-            origins = ToolOrigins(rules)
+            origins = Origins(rules)
             messages = [_message(raw, origins) for raw in raw_messages]
         elif raw_messages is None and isinstance(request.get("model"), str):
             messages = _generate_messages(request)
@@ -72,7 +72,7 @@ class Ollama:
 # --- requests ---
 
 
-def _message(raw: object, origins: ToolOrigins) -> Message:
+def _message(raw: object, origins: Origins) -> Message:
     if not isinstance(raw, dict):
         raise UnreadableError("a message is not an object")
     role = raw.get("role")
@@ -124,7 +124,7 @@ def _tool_call(call: Mapping[str, Any]) -> Part:
     return Part(PartKind.TOOL_CALL, Origin.ASSISTANT, body)
 
 
-def _tool_result(raw: Mapping[str, Any], origins: ToolOrigins) -> Part:
+def _tool_result(raw: Mapping[str, Any], origins: Origins) -> Part:
     ident = as_text(raw.get("tool_call_id"))
     tool = as_text(raw.get("tool_name")) or as_text(raw.get("name"))
     origin = origins.of_tool(tool) if tool and not ident else origins.of_result(ident, tool=tool or None)

@@ -19,7 +19,7 @@ from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_status
 from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
-from chatproxy.wire.origins import ToolOrigins, of_role, of_upload
+from chatproxy.wire.origins import Origins, kinds_of, of_role, of_upload
 from chatproxy.wire.sse import is_event_stream, read_event_stream
 from chatproxy.wire.usage import counters
 
@@ -51,7 +51,7 @@ class OpenAIChat:
         raw_messages = request.get("messages")
         if not isinstance(raw_messages, list):
             raise UnreadableError("the request has no list of messages")
-        origins = ToolOrigins(rules)
+        origins = Origins(rules)
         messages = tuple(_message(raw, origins) for raw in raw_messages)
         return ChatRequest(messages, first_new(messages), model=as_text(request.get("model")) or None)
 
@@ -77,16 +77,17 @@ class OpenAIChat:
 # --- messages, as requests and whole replies hold them ---
 
 
-def _message(raw: object, origins: ToolOrigins) -> Message:
+def _message(raw: object, origins: Origins) -> Message:
     if not isinstance(raw, dict):
         raise UnreadableError("a message is not an object")
     role = raw.get("role")
     if not isinstance(role, str):
         raise UnreadableError("a message has no role")
     if role in _RESULT_ROLES:
-        return Message(role, (_tool_result(raw, origins),))
+        kinds = kinds_of(None, raw.get("content"))
+        return Message(role, tuple(origins.of_block(kinds, [_tool_result(raw, origins)])))
     if role != ANSWER_ROLE:
-        return Message(role, tuple(_content(raw.get("content"), role)))
+        return Message(role, tuple(_sent(raw.get("content"), role, origins)))
     parts = _answer_parts(raw)
     calls = [part.body for part in parts if part.kind is PartKind.TOOL_CALL]
     origins.learn([(call["id"], call["name"]) for call in calls])
@@ -115,6 +116,15 @@ def _content(content: object, role: str) -> list[Part]:
     if isinstance(content, str):
         return _said(PartKind.TEXT, content, of_role(role))
     return [_content_part(item, role) for item in (content if isinstance(content, list) else [content])]
+
+
+def _sent(content: object, role: str, origins: Origins) -> list[Part]:
+    """Read what a client sends, by the rules for its blocks."""
+    if not isinstance(content, list):
+        return _content(content, role)
+    return [
+        part for item in content for part in origins.of_block(kinds_of(item), [_content_part(item, role)])
+    ]
 
 
 def _content_part(item: object, role: str) -> Part:
@@ -168,7 +178,7 @@ def _called(ident: str, name: str, arguments: str) -> Part:
     return Part(PartKind.TOOL_CALL, Origin.ASSISTANT, {"id": ident, "name": name, "arguments": arguments})
 
 
-def _tool_result(raw: Mapping[str, Any], origins: ToolOrigins) -> Part:
+def _tool_result(raw: Mapping[str, Any], origins: Origins) -> Part:
     ident = as_text(raw.get("tool_call_id"))
     origin = origins.of_result(ident, tool=as_text(raw.get("name")) or None)
     content = raw.get("content")

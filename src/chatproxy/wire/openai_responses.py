@@ -23,7 +23,7 @@ from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_status
 from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
-from chatproxy.wire.origins import ToolOrigins, of_role, of_upload
+from chatproxy.wire.origins import Origins, kinds_of, of_role, of_upload
 from chatproxy.wire.sse import is_event_stream, read_event_stream
 from chatproxy.wire.usage import counters
 
@@ -75,8 +75,8 @@ class OpenAIResponses:
             items = []
         if not isinstance(items, list):
             raise UnreadableError("the request has no input")
-        origins = ToolOrigins(rules)
-        messages = _instructions(request)
+        origins = Origins(rules)
+        messages = _instructions(request, origins)
         references: dict[int, str] = {}
         for item in items:
             message = _message(item, origins)
@@ -117,12 +117,12 @@ class OpenAIResponses:
 # --- items, as requests and replies hold them ---
 
 
-def _instructions(request: Mapping[str, Any]) -> list[Message]:
+def _instructions(request: Mapping[str, Any], origins: Origins) -> list[Message]:
     """Return what stands before the conversation. Words that fill a stored prompt may be the person's own."""
     messages: list[Message] = []
     instructions = request.get("instructions")
     if instructions:
-        messages.append(Message("system", tuple(_content(instructions, "system"))))
+        messages.append(Message("system", tuple(_content(instructions, "system", origins))))
     prompt = request.get("prompt")
     if isinstance(prompt, dict):
         filled = Part(PartKind.OTHER, Origin.TYPED, {"type": "prompt", **media.without_content(prompt)})
@@ -134,7 +134,7 @@ def _conversation(value: object) -> str | None:
     return as_text(value.get("id") if isinstance(value, dict) else value) or None
 
 
-def _message(item: object, origins: ToolOrigins) -> Message | None:
+def _message(item: object, origins: Origins) -> Message | None:
     """Read one item of the input as a message; None for definitions."""
     if not isinstance(item, dict):
         raise UnreadableError("an item of the input is not an object")
@@ -149,7 +149,7 @@ def _message(item: object, origins: ToolOrigins) -> Message | None:
             raise UnreadableError("a message has no role")
     elif not isinstance(role, str):
         role = _role_of(item, as_text(kind))
-    return Message(role, tuple(_item(item, role, origins)))
+    return Message(role, tuple(_parts(item, role, origins)))
 
 
 def _referred_to(item: object) -> str:
@@ -168,12 +168,16 @@ def _role_of(item: Mapping[str, Any], kind: str) -> str:
     return ANSWER_ROLE
 
 
-def _item(item: Mapping[str, Any], role: str, origins: ToolOrigins) -> Sequence[Part]:
-    """Read one item that is no definition."""
+def _parts(item: Mapping[str, Any], role: str, origins: Origins) -> Sequence[Part]:
+    """Read one item that is no definition, by the rules for its type."""
+    return origins.of_block(kinds_of(item, item.get("output")), _item(item, role, origins))
+
+
+def _item(item: Mapping[str, Any], role: str, origins: Origins) -> Sequence[Part]:
     kind = as_text(item.get("type"))
     match kind:
         case "" | "message":
-            return _content(item.get("content"), role)
+            return _content(item.get("content"), role, origins)
         case "reasoning":
             return _reasoning(item)
         case "function_call":
@@ -209,11 +213,11 @@ def _reasoning(item: Mapping[str, Any]) -> list[Part]:
     return parts
 
 
-def _content(content: object, role: str) -> list[Part]:
+def _content(content: object, role: str, origins: Origins) -> list[Part]:
     if content is None or content == "":
         return []
     blocks = content if isinstance(content, list) else [content]
-    return [part for block in blocks for part in _block(block, role)]
+    return [part for block in blocks for part in origins.of_block(kinds_of(block), _block(block, role))]
 
 
 def _block(block: object, role: str) -> Sequence[Part]:
@@ -258,9 +262,7 @@ def _media(block: object) -> dict[str, Any] | None:
     return None
 
 
-def _call(
-    item: Mapping[str, Any], name: str, arguments: object, origins: ToolOrigins, **more: str
-) -> list[Part]:
+def _call(item: Mapping[str, Any], name: str, arguments: object, origins: Origins, **more: str) -> list[Part]:
     ident = as_text(item.get("call_id")) or as_text(item.get("id"))
     if not isinstance(arguments, str):
         arguments = "" if arguments is None else json_text(arguments)
@@ -269,7 +271,7 @@ def _call(
     return [Part(PartKind.TOOL_CALL, Origin.ASSISTANT, body)]
 
 
-def _mcp_call(item: Mapping[str, Any], origins: ToolOrigins) -> list[Part]:
+def _mcp_call(item: Mapping[str, Any], origins: Origins) -> list[Part]:
     server = as_text(item.get("server_label"))
     parts = _call(
         item,
@@ -288,7 +290,7 @@ def _mcp_call(item: Mapping[str, Any], origins: ToolOrigins) -> list[Part]:
     return parts
 
 
-def _built_in_call(item: Mapping[str, Any], kind: str, origins: ToolOrigins) -> list[Part]:
+def _built_in_call(item: Mapping[str, Any], kind: str, origins: Origins) -> list[Part]:
     """Read the call of a tool that needs no definition, and what the backend found with it."""
     tool = kind.removesuffix("_call")
     asked = item.get(_ASKED_OF_TOOLS[kind])
@@ -385,12 +387,12 @@ def _finish(response: _Response) -> tuple[list[str], str | None]:
 
 
 def _output(items: list[dict[str, Any]], rules: OriginRules) -> tuple[Message, ...]:
-    origins = ToolOrigins(rules)
+    origins = Origins(rules)
     parts = tuple(
         part
         for item in items
         if item.get("type") not in _DEFINITIONS
-        for part in _item(item, ANSWER_ROLE, origins)
+        for part in _parts(item, ANSWER_ROLE, origins)
     )
     return (Message(ANSWER_ROLE, parts, choice=0),) if parts else ()
 

@@ -3,19 +3,28 @@
 The result of a tool is named after the tool that made it, and only the call says which one that was: so calls are
 learnt in the order of the messages, and a result looks its call up. A result whose call is nowhere is a connector's,
 if any tool is: what is unknown falls to the stricter side.
+
+Settings may say of a type of block that what it holds is an upload, a connector's raw data, or pasted from a connector
+by the person, which is the person's own text (R25). Uploads and what was pasted are what a person sends; raw data is
+raw data wherever it stands, and nothing makes anything else of it.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from chatproxy.model import Origin
+from chatproxy.model import Origin, Part, PartKind
 from chatproxy.wire.base import ANSWER_ROLE, INSTRUCTION_ROLES, OriginRules
 
+_OF_A_PERSON = frozenset({Origin.TYPED, Origin.UPLOAD})
 
-class ToolOrigins:
-    """The tool calls of one exchange, and so the origins of their results."""
+
+class Origins:
+    """The rules as they hold in one exchange, and the tool calls in it, by which its results have their origins."""
 
     def __init__(self, rules: OriginRules) -> None:
         self._patterns = rules.connector_tools
+        self._blocks = sorted(rules.block_origins, key=lambda rule: rule.origin is not Origin.CONNECTOR_RAW)
         self._called: dict[str, Origin] = {}
 
     def learn(self, calls: list[tuple[str, str]]) -> None:
@@ -44,6 +53,33 @@ class ToolOrigins:
         if tool is not None:
             return self.of_tool(tool)
         return Origin.CONNECTOR_RAW if self._patterns else Origin.TOOL_RESULT
+
+    def of_block(self, kinds: Iterable[object], parts: Sequence[Part]) -> Sequence[Part]:
+        """Return *parts*, which were read from a block of one of *kinds*, with the origin that its type gives them.
+
+        Calls of tools are the model's own words, whatever block they stand in.
+        """
+        if not parts or not self._blocks:
+            return parts
+        names = [kind for kind in kinds if isinstance(kind, str)]
+        for rule in self._blocks:
+            if any(fnmatchcase(name, rule.types) for name in names):
+                return [_with_origin(part, rule.origin) for part in parts]
+        return parts
+
+
+def kinds_of(block: object, holds: object = None) -> list[object]:
+    """Return the type of *block*, and those of the blocks that it holds in the list *holds*."""
+    inner = holds if isinstance(holds, list) else []
+    return [each.get("type") for each in (block, *inner) if isinstance(each, dict)]
+
+
+def _with_origin(part: Part, origin: Origin) -> Part:
+    if part.kind is PartKind.TOOL_CALL:
+        return part
+    if origin is not Origin.CONNECTOR_RAW and part.origin not in _OF_A_PERSON:
+        return part
+    return replace(part, origin=origin)
 
 
 def of_role(role: str) -> Origin:

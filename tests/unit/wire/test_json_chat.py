@@ -135,6 +135,13 @@ def test_what_is_missing_is_named() -> None:
         read_descriptions('[bot]\nrequest_text = "q"')
 
 
+@pytest.mark.parametrize("key", ["request_upload", "request_pasted", "request_connector"])
+@pytest.mark.parametrize("beside", ['history = "h[*]"', 'history = "h[*]"\nrequest_text = "q"'])
+def test_what_is_sent_along_needs_a_new_text_and_no_history(key: str, beside: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"bot\.{key} needs request_text, and no history"):
+        read_descriptions(f'[bot]\npath = "/t"\nreply_text = "a"\n{beside}\n{key} = "x"')
+
+
 def test_a_file_that_is_no_toml_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not TOML"):
         read_descriptions("[bot")
@@ -224,6 +231,23 @@ def test_several_texts_are_several_parts_and_what_is_no_text_is_kept() -> None:
     assert said(request(toml, m=["a", None, "", {"x": 1}]).messages[0].parts) == [
         ("text", "typed", {"text": "a"}),
         ("other", "typed", {"value": {"x": 1}}),
+    ]
+
+
+def test_what_is_sent_along_has_its_own_origin() -> None:
+    toml = PLAIN + (
+        'request_upload = "files[*].text"\nrequest_pasted = "clip"\nrequest_connector = "found[*]"\n'
+    )
+    read = request(toml, message="Sum up.", files=[{"text": "f"}], clip="p", found=["a", {"b": 1}])
+
+    assert [said(message.parts) for message in read.messages] == [
+        [
+            ("text", "typed", {"text": "Sum up."}),
+            ("text", "upload", {"text": "f"}),
+            ("text", "connector_pasted", {"text": "p"}),
+            ("text", "connector_raw", {"text": "a"}),
+            ("other", "connector_raw", {"value": {"b": 1}}),
+        ]
     ]
 
 

@@ -264,7 +264,7 @@ def test_what_is_no_request_is_unreadable(body: bytes) -> None:
             {"type": "file_search_call", "id": "f", "queries": ["q"], "results": [{"text": "found"}]},
             [
                 ("tool_call", "assistant", {"id": "f", "name": "file_search", "arguments": '["q"]'}),
-                ("tool_result", "tool_result", {"id": "f", "content": [{"text": "found"}]}),
+                ("tool_result", "connector_raw", {"id": "f", "content": [{"text": "found"}]}),
             ],
             id="file search",
         ),
@@ -340,7 +340,8 @@ def test_an_item_of_the_output_is_read(item: dict[str, Any], expected: list[Any]
 def test_rules_for_connectors_hold_for_tools_of_the_backend() -> None:
     item = {"type": "file_search_call", "id": "f", "results": []}
 
-    assert parts_of(item, OriginRules(("file_*",)))[1][1] == "connector_raw"
+    assert parts_of(item, OriginRules(("file_*",), block_origins=()))[1][1] == "connector_raw"
+    assert parts_of(item, OriginRules(("mcp__*",), block_origins=()))[1][1] == "tool_result"
 
 
 @pytest.mark.parametrize(

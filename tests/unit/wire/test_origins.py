@@ -4,7 +4,7 @@ import pytest
 
 from chatproxy.model import Origin
 from chatproxy.wire.base import OriginRules
-from chatproxy.wire.origins import ToolOrigins
+from chatproxy.wire.origins import Origins
 
 RULES = OriginRules(connector_tools=("mcp__*", "drive"))
 
@@ -20,7 +20,7 @@ RULES = OriginRules(connector_tools=("mcp__*", "drive"))
     ],
 )
 def test_a_tool_is_a_connector_by_its_name(tool: str, origin: Origin) -> None:
-    origins = ToolOrigins(RULES)
+    origins = Origins(RULES)
     origins.learn([("id", tool)])
 
     assert origins.of_tool(tool) is origin
@@ -28,27 +28,27 @@ def test_a_tool_is_a_connector_by_its_name(tool: str, origin: Origin) -> None:
 
 
 def test_a_result_whose_call_is_nowhere_is_a_connectors() -> None:
-    assert ToolOrigins(RULES).of_result("lost") is Origin.CONNECTOR_RAW
+    assert Origins(RULES).of_result("lost") is Origin.CONNECTOR_RAW
 
 
 def test_a_result_may_name_its_tool_itself() -> None:
-    assert ToolOrigins(RULES).of_result("lost", tool="weather") is Origin.TOOL_RESULT
-    assert ToolOrigins(RULES).of_result("lost", tool="drive") is Origin.CONNECTOR_RAW
+    assert Origins(RULES).of_result("lost", tool="weather") is Origin.TOOL_RESULT
+    assert Origins(RULES).of_result("lost", tool="drive") is Origin.CONNECTOR_RAW
 
 
 def test_what_the_call_says_wins_over_what_the_result_says() -> None:
-    origins = ToolOrigins(RULES)
+    origins = Origins(RULES)
     origins.learn([("id", "drive")])
 
     assert origins.of_result("id", tool="weather") is Origin.CONNECTOR_RAW
 
 
 def test_without_connectors_nothing_is_one() -> None:
-    assert ToolOrigins(OriginRules(connector_tools=())).of_result("lost") is Origin.TOOL_RESULT
+    assert Origins(OriginRules(connector_tools=())).of_result("lost") is Origin.TOOL_RESULT
 
 
 def test_an_id_used_again_means_the_later_call() -> None:
-    origins = ToolOrigins(RULES)
+    origins = Origins(RULES)
     origins.learn([("0", "drive")])
     origins.learn([("0", "weather")])
 
@@ -57,7 +57,7 @@ def test_an_id_used_again_means_the_later_call() -> None:
 
 @pytest.mark.parametrize("names", [("drive", "weather"), ("weather", "drive")])
 def test_of_one_id_for_two_calls_in_one_message_the_stricter_origin_counts(names: tuple[str, str]) -> None:
-    origins = ToolOrigins(RULES)
+    origins = Origins(RULES)
     origins.learn([("", name) for name in names])
 
     assert origins.of_result("") is Origin.CONNECTOR_RAW
