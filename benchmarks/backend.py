@@ -1,7 +1,7 @@
 """A chat backend that is never the bottleneck: answers at once, or streams at a steady pace.
 
 ``python backend.py PORT``. ``/v1/chat/completions`` gives 1.2 KB of JSON; ``/stream`` gives 64 events of about
-200 bytes, each in its own chunk and its own write, 2 ms apart.
+200 bytes, each in its own chunk and its own write, 2 ms apart, and ``[DONE]``.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ _STREAM_HEAD = (
 )
 _EVENT = b'data: {"choices":[{"delta":{"content":"' + b"y" * 155 + b'"}}]}\n\n'
 _CHUNK = b"%x\r\n%b\r\n" % (len(_EVENT), _EVENT)
+_LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 class Backend(asyncio.Protocol):
@@ -48,7 +49,7 @@ class Backend(asyncio.Protocol):
     def next_event(self, left):
         if self.transport.is_closing():
             return
-        self.transport.write(_CHUNK if left else b"0\r\n\r\n")
+        self.transport.write(_CHUNK if left else _LAST)
         if left:
             self.loop.call_later(PACE_SECONDS, self.next_event, left - 1)
 
