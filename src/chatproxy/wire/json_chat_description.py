@@ -72,7 +72,7 @@ def read_descriptions(text: str) -> tuple[JSONChatDescription, ...]:
     """Read the TOML file *text*. Raises ConfigurationError that lists all that is wrong with it."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"the descriptions of JSON chats are not TOML: {error}") from None
     problems: list[str] = []
     read = [_read_table(name, table, problems) for name, table in tables.items()]

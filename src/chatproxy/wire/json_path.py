@@ -21,21 +21,21 @@ class JSONPath:
     def parse(cls, text: str) -> "JSONPath":
         """Parse *text*. Raises ValueError, which says what a path looks like."""
         steps: list[str | None] = []
-        rest = text
-        while rest:
-            if rest.startswith(_EACH):
+        at = 0
+        while at < len(text):
+            if text.startswith(_EACH, at):
                 steps.append(None)
-                rest = rest.removeprefix(_EACH)
-            elif name := _NAME.match(rest):
+                at += len(_EACH)
+            elif name := _NAME.match(text, at):
                 steps.append(name[0])
-                rest = rest[name.end() :]
+                at = name.end()
             else:
                 break
-            if rest.startswith(".") and _NAME.match(rest, 1):
-                rest = rest[1:]
-            elif rest and not rest.startswith(_EACH):
+            if text.startswith(".", at) and _NAME.match(text, at + 1):
+                at += 1
+            elif at < len(text) and not text.startswith(_EACH, at):
                 break
-        if rest or not steps:
+        if at < len(text) or not steps:
             raise ValueError(
                 "must be names with dots between, [*] for each element of a list: reply.text, messages[*].text"
             )

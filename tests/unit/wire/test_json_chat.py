@@ -142,9 +142,10 @@ def test_what_is_sent_along_needs_a_new_text_and_no_history(key: str, beside: st
         read_descriptions(f'[bot]\npath = "/t"\nreply_text = "a"\n{beside}\n{key} = "x"')
 
 
-def test_a_file_that_is_no_toml_is_refused() -> None:
+@pytest.mark.parametrize("text", ["[bot", "x = " + "[" * 100_000], ids=["cut", "nested"])
+def test_a_file_that_is_no_toml_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="not TOML"):
-        read_descriptions("[bot")
+        read_descriptions(text)
 
 
 @pytest.mark.parametrize("path", ["talk", "/a*b", "/a?b", "/a b", "/a#b"])
