@@ -6,6 +6,7 @@ import json
 import logging
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,6 @@ from integration.proxy_fixtures import (
     a_world,
     chunk,
     openai_events,
-    openai_reply,
     post,
     raw_client,
     response,
@@ -37,6 +37,15 @@ CANARIES = {
     "tenant": "canarytenant7f8",
     "secret": "canarysecret7f9-0123456789",
     "error": "canaryerror7fa",
+    "system": "canarysystem7fb",
+    "tool": "canarytool7fc",
+    "result": "canaryresult7fd",
+    "reasoning": "canaryreasoning7fe",
+    "refusal": "canaryrefusal7ff",
+    "spoken": "canaryspoken7f0",
+    "user": "canaryuser7e1",
+    "metadata": "canarymetadata7e2",
+    "attempt": "canaryattempt7e3",
 }
 
 
@@ -56,6 +65,19 @@ LINES = (
     b"X-Chat-Plan: pro",
     b"X-Other: " + CANARIES["header"].encode(),
 )
+REQUEST: dict[str, Any] = {
+    "user": CANARIES["user"],
+    "metadata": {"note": CANARIES["metadata"]},
+    "tools": [{"type": "function", "function": {"name": CANARIES["tool"], "description": CANARIES["tool"]}}],
+    "messages": [
+        {"role": "system", "content": CANARIES["system"]},
+        {"role": "user", "content": CANARIES["prompt"]},
+        {"role": "tool", "tool_call_id": "1", "content": CANARIES["result"]},
+    ],
+}
+"""A chat with something of everybody's in every place (P36)."""
+KEPT = ("prompt", "system", "result", "answer", "reasoning", "refusal", "spoken")
+"""What is read back with the keys: the conversation, and nothing else of a request."""
 PATH = f"{OPENAI}?q={CANARIES['query']}"
 
 
@@ -64,7 +86,16 @@ async def backend_of_all_sorts(peer: Peer) -> None:
     while True:
         request = await peer.read_request()
         if b"case-ok" in request:
-            await peer.send(response(openai_reply(answer)))
+            message = {
+                "role": "assistant",
+                "content": answer,
+                "reasoning_content": CANARIES["reasoning"],
+                "refusal": CANARIES["refusal"],
+                "audio": {"id": "a", "data": "AAAA", "transcript": CANARIES["spoken"]},
+            }
+            await peer.send(response(json.dumps({"choices": [{"index": 0, "message": message}]}).encode()))
+        elif b"case-slow" in request:
+            await peer.until_gone()
         elif b"case-4xx" in request:
             await peer.send(
                 response(b'{"error": {"message": "%b"}}' % CANARIES["error"].encode(), status=b"400 Bad")
@@ -113,15 +144,21 @@ async def test_no_canary_is_found_in_files_logs_or_metrics(
                 "embedded",
                 identity_secret=CANARIES["secret"],
                 log_level="debug",
+                upstream_head_timeout="1s",
             ) as world,
         ):
             vault = world.running.vault
             subject = vault.pseudonyms.subject_tag(tenant=CANARIES["tenant"], subject=CANARIES["subject"])
             await vault.ledger.record(subject, Choice.GIVEN, at=wall_clock(), by="test", method="test")
-            for case in ("ok", "4xx", "5xx", "garbage", "cut", "unparsed", "ambiguous"):
-                said = {"role": "user", "content": CANARIES["prompt"]}
-                body = json.dumps({"case": f"case-{case}", "messages": [said]}).encode()
+            for case in (
+                "ok", "retried-ok", "retried-ok", "4xx", "5xx", "slow", "garbage", "cut", "unparsed", "ambiguous",
+            ):  # fmt: skip
+                asked = {"role": "user", "content": f"case-{case.removeprefix('retried-')}"}
+                messages = [*REQUEST["messages"], asked]
+                body = json.dumps(REQUEST | {"messages": messages}).encode()
                 lines: tuple[bytes, ...] = LINES
+                if case.startswith("retried"):
+                    lines = (*LINES, b"Idempotency-Key: " + CANARIES["attempt"].encode())
                 if case == "unparsed":
                     body = b"case-ok {" + body
                 if case == "ambiguous":
@@ -140,8 +177,8 @@ async def test_no_canary_is_found_in_files_logs_or_metrics(
             assert await world.running.all_kept(within=PATIENCE)
             rows = await world.kept()
             assert {row["end"] for row in rows} >= {"complete", "error", "upstream_aborted", "client_aborted"}
-            for row in rows:
-                await world.said(row["conversation"])
+            read = "\n".join([line for row in rows for line in await world.said(row["conversation"])])
+            assert {name for name, word in CANARIES.items() if word in read} == set(KEPT)
             world.assert_outcomes_add_up()
             metrics = world.running.metrics.render()
     finally:

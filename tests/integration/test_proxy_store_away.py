@@ -14,7 +14,22 @@ import pytest
 from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from integration.proxy_fixtures import ANTHROPIC, PATIENCE, World, a_world, chatting
+from integration.proxy_fixtures import (
+    ANA_LINES,
+    ANTHROPIC,
+    OPENAI,
+    PATIENCE,
+    STREAM_HEAD,
+    World,
+    a_world,
+    chat_bytes,
+    chatting,
+    chunk,
+    openai_events,
+    post,
+    raw_client,
+)
+from simulators.backend import Peer
 
 
 @pytest.fixture
@@ -165,6 +180,36 @@ async def test_a_store_that_hangs_does_not_delay_a_chat(tmp_path: Path, store: s
         assert world.counted("chatproxy_turns_pending") == 20
         door.swallows = False
         assert len(await world.kept()) == 20
+        world.assert_outcomes_add_up()
+
+
+async def test_what_clients_left_while_the_store_hung_is_kept_once_it_answers(
+    tmp_path: Path, store: str
+) -> None:
+    [first, *_] = openai_events("one", " two")
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(STREAM_HEAD + chunk(first))
+        await peer.until_gone()
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        gate(store) as door,
+        a_world(script, tmp_path, door.url, store_timeout="2s") as world,
+    ):
+        door.swallows = True
+        for number in range(4):
+            async with raw_client(world.running.url) as client:
+                await client.send(post(OPENAI, chat_bytes(f"hello {number}", stream=True), *ANA_LINES))
+                await client.head()
+                assert await client.chunk() == first
+            await (await world.backend.connection(number)).is_gone.wait()
+        assert world.outcomes() == {}
+        door.swallows = False
+        rows = await world.kept()
+        assert [row["end"] for row in rows] == ["client_aborted"] * 4
+        assert await world.said(rows[0]["conversation"]) == ["user: hello 0", "assistant: one"]
         world.assert_outcomes_add_up()
 
 

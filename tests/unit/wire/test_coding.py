@@ -121,6 +121,14 @@ def test_a_bomb_of_many_members_is_not_inflated_beyond_the_limit(encoding: str) 
     assert peak_of_refusing(bomb, encoding) < 8 * LIMIT
 
 
+@pytest.mark.parametrize("outer", CODERS)
+@pytest.mark.parametrize("inner", CODERS)
+def test_a_bomb_in_a_chain_is_not_inflated_beyond_the_limit(inner: str, outer: str) -> None:
+    bomb = CODERS[outer](CODERS[inner](bytes(16 << 20)))
+
+    assert peak_of_refusing(bomb, f"{inner}, {outer}") < 8 * LIMIT
+
+
 def peak_of_refusing(body: bytes, encoding: str) -> int:
     """Return the most memory held, in bytes, while *body* is decoded and refused."""
     tracemalloc.start()
