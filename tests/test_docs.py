@@ -226,6 +226,25 @@ def test_a_module_that_is_named_exists(path: Path) -> None:
     assert {name for name in named if not any(module.match(name) for module in modules)} == set()
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(TOP)))
+def test_a_test_that_is_named_exists(path: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", path.read_text(encoding="utf-8"))
+
+    for file, name in named:
+        assert re.search(rf"^\s*(async )?def {name}\(", page(file), re.MULTILINE), (file, name)
+
+
+def test_each_thing_that_broke_for_others_has_its_test() -> None:
+    tried = {
+        number
+        for cells in rows(page("docs/reliability.md"))
+        if "`tests/" in cells[-1]
+        for number in re.findall(r"P\d+", cells[0])
+    }
+
+    assert tried == {*(f"P{number}" for number in range(1, 18)), "P36"}
+
+
 def test_a_name_that_the_architecture_points_to_is_where_it_says() -> None:
     text = " ".join(prose(page("docs/architecture.md")).split())
     pointers = re.findall(r"`((?:\w+/)*\w+\.py)`: `(\w+)(?:\.(\w+))?`", text)
