@@ -21,6 +21,7 @@ from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.address import require_key_source
 from chatproxy.identity import IDENTITY_HEADERS
 from chatproxy.model import ConversationSource, Origin
+from chatproxy.policy.instants import parse_instant
 from chatproxy.policy.periods import Period, format_duration, parse_duration
 from chatproxy.policy.profile import (
     PROFILES,
@@ -37,6 +38,7 @@ from chatproxy.wire.base import BlockOrigin
 
 PREFIX = "CHATPROXY_"
 DEFAULT_FILE = Path("config/chatproxy.toml")
+DEFAULT_NOTICES = "config/choice"
 # What Kubernetes injects into every pod for a service called chatproxy.
 _INJECTED = re.compile(r"CHATPROXY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)")
 
@@ -278,14 +280,16 @@ def _lower_names(value: str) -> tuple[str, ...]:
 
 
 def _instant(value: str) -> str:
-    from datetime import datetime  # noqa: PLC0415
-
     try:
-        parsed = datetime.fromisoformat(value)
+        parse_instant(value)
     except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
-        raise ValueError("must be an instant with its zone, such as 2025-10-08T00:00:00Z")
+        raise ValueError("must be an instant with its zone, such as 2025-10-08T00:00:00Z") from None
+    return value
+
+
+def _choice_url(value: str) -> str:
+    if not re.fullmatch(r"(https?://[^\s/?#@]+)?/[!-~]*", value):
+        raise ValueError("must be an http:// or https:// URL with a path, or a path such as /_chatproxy/")
     return value
 
 
@@ -386,11 +390,17 @@ class Settings:
     policy_flagged_capability: str | None = _setting(
         None, _one_of("exclude", "allow"), "whether flagged turns may train capability (R19)"
     )
-    choice_deadline: str | None = _setting(None, _instant, "when the choice is due (R10)")
+    choice_notices: str = _setting(
+        DEFAULT_NOTICES, _text, "directory with the versions of the policy, the screens and the notices"
+    )
+    choice_deadline: str | None = _setting(None, _instant, "until when the choice may be put off (R10)")
     choice_missing: str = _setting(
         "treat_as_refused",
-        _not_yet({"gate": "treat_as_refused"}, _one_of("treat_as_refused")),
-        "what a missing choice means after the deadline",
+        _one_of("treat_as_refused", "gate"),
+        "what a missing choice means after the deadline: a no, or that chats are refused until it is made",
+    )
+    choice_url: str = _setting(
+        "/_chatproxy/", _choice_url, "address of the choice page, as people are told it who must choose first"
     )
     consent_source: str = _setting(
         "builtin",
@@ -522,6 +532,11 @@ class Settings:
             consumer_plans=frozenset(self.plans_consumer),
             exempt_plans=frozenset(self.plans_exempt),
         )
+
+    @property
+    def deadline(self) -> int | None:
+        """Return until when the choice may be put off, ms; None: there is no deadline."""
+        return None if self.choice_deadline is None else parse_instant(self.choice_deadline)
 
     @property
     def periods(self) -> Periods:
@@ -663,6 +678,10 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if settings.retention_training.length < settings.retention_service.length:
         problems.append("CHATPROXY_RETENTION_TRAINING must not be shorter than CHATPROXY_RETENTION_SERVICE")
+    if settings.choice_missing == "gate" and settings.choice_deadline is None:
+        problems.append(
+            "CHATPROXY_CHOICE_MISSING = gate needs CHATPROXY_CHOICE_DEADLINE: before it, nobody has to choose"
+        )
     problems += _identity_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:
         problems.append("CHATPROXY_LISTEN and CHATPROXY_ADMIN_LISTEN must be two different addresses")

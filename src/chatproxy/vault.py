@@ -9,13 +9,14 @@ from urllib.parse import quote
 
 from chatproxy.audit.log import FileAuditLog
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner
-from chatproxy.errors import StoreUnavailableError
+from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
-from chatproxy.settings import Settings
+from chatproxy.settings import DEFAULT_NOTICES, Settings
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import open_store
 from chatproxy.store.redis import RedisStore
@@ -41,6 +42,7 @@ class Vault:
     annotation_keys: AnnotationKeys
     pseudonyms: Pseudonymizer
     policies: Policies
+    terms: Terms
 
     @property
     def policy(self) -> Policy:
@@ -81,6 +83,7 @@ class Vault:
             self.policies,
             clock=self.clock,
             metrics=metrics,
+            versions=self.terms.versions,
         )
 
     @property
@@ -94,6 +97,7 @@ class Vault:
             self.policies,
             audit=self.audit,
             clock=self.clock,
+            versions=self.terms.versions,
         )
 
 
@@ -107,6 +111,20 @@ def audit_origin(settings: Settings, keyset: Keyset) -> str:
     return f"chatproxy/{keyset.id[:8]}/{quote(settings.node, safe='')}"
 
 
+def open_terms(settings: Settings) -> Terms:
+    """Return what people choose about; nothing where only the built-in path is named and is not there.
+
+    Raises ConfigurationError.
+    """
+    path = Path(settings.choice_notices)
+    if settings.choice_notices == DEFAULT_NOTICES and not path.exists():
+        return NO_TERMS
+    try:
+        return load_terms(path)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"CHATPROXY_CHOICE_NOTICES = {path} cannot be used:\n{error}") from None
+
+
 @contextlib.asynccontextmanager
 async def open_vault(
     settings: Settings, *, clock: Clock = wall_clock, store_may_be_away: bool = False
@@ -117,6 +135,7 @@ async def open_vault(
     never is. Raises ConfigurationError, StoreUnavailableError.
     """
     data_dir = Path(settings.data_dir)
+    terms = open_terms(settings)
     keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     async with open_store(
@@ -149,4 +168,5 @@ async def open_vault(
             annotation_keys=keyset.annotation_keys(),
             pseudonyms=Pseudonymizer(keyset.pseudonyms.key),
             policies=policies,
+            terms=terms,
         )

@@ -112,6 +112,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             metrics=metrics,
             background=background,
             max_staleness_ms=int(settings.consent_max_staleness * 1000),
+            versions=vault.terms.versions,
         )
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))

@@ -118,6 +118,14 @@ ACCEPTED = [
     ("choice_deadline", "2025-10-08T00:00:00Z", "2025-10-08T00:00:00Z"),
     ("choice_deadline", "2025-10-08T00:00:00+02:00", "2025-10-08T00:00:00+02:00"),
     ("choice_missing", "treat_as_refused", "treat_as_refused"),
+    ("choice_missing", "gate", "gate"),
+    ("choice_notices", "/etc/chatproxy/choice", "/etc/chatproxy/choice"),
+    (
+        "choice_url",
+        "https://chat.example.com/privacy?from=gate",
+        "https://chat.example.com/privacy?from=gate",
+    ),
+    ("choice_url", "/_chatproxy/", "/_chatproxy/"),
     ("consent_source", "builtin", "builtin"),
     ("consent_max_staleness", "0", 0.0),
     ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
@@ -154,7 +162,10 @@ ISSUER = {
     "jwt_issuer": "https://issuer.internal/",
     "jwt_audience": "chat",
 }
-NEEDED = {("identity", "jwt"): ISSUER}
+NEEDED = {
+    ("identity", "jwt"): ISSUER,
+    ("choice_missing", "gate"): {"choice_deadline": "2025-10-08T00:00:00Z"},
+}
 """What a value cannot be without."""
 
 
@@ -267,7 +278,9 @@ def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
         pytest.param("choice_deadline", "2025-10-08", "with its zone", id="a day"),
         pytest.param("choice_deadline", "2025-10-08T00:00:00", "with its zone", id="an instant without zone"),
         pytest.param("choice_deadline", "soon", "with its zone", id="a word for an instant"),
-        pytest.param("choice_missing", "gate", "not in this version yet", id="the gate"),
+        pytest.param("choice_url", "chat.example.com", "with a path", id="an address without scheme"),
+        pytest.param("choice_url", "https://chat.example.com", "with a path", id="an address without path"),
+        pytest.param("choice_url", "/choose here", "with a path", id="an address with a space"),
         pytest.param("choice_missing", "treat_as_given", "treat_as_refused", id="silence as consent"),
         pytest.param("consent_source", "https://consent", "not in this version yet", id="a consent service"),
         pytest.param("keyset", "/etc/keyset", "file:PATH", id="a keyset without scheme"),
@@ -589,6 +602,9 @@ def test_secrets_are_in_no_repr() -> None:
         ),
         pytest.param({"jwt_leeway": "1h"}, ("JWT_LEEWAY", "10m"), id="tokens for ever"),
         pytest.param(
+            {"choice_missing": "gate"}, ("CHOICE_MISSING = gate", "CHOICE_DEADLINE"), id="a gate never closed"
+        ),
+        pytest.param(
             {"capture_limit": "46MiB"}, ("CAPTURE_LIMIT", "45MiB"), id="a copy that cannot be read again"
         ),
     ],
@@ -606,6 +622,11 @@ def test_two_listeners_may_both_take_any_free_port() -> None:
 
 
 # --- the policy ---
+
+
+def test_a_deadline_is_an_instant_whatever_zone_it_is_written_in() -> None:
+    assert load().deadline is None
+    assert load(choice_deadline="1970-01-02T01:00:00+01:00").deadline == DAY_MS
 
 
 def test_single_parameters_are_set_over_the_profiles() -> None:

@@ -114,12 +114,23 @@ class PersonFacts:
         found = self._choices.get(surface)
         if found is None:
             dated = [
-                DatedChoice(event.at, word, event.policy_effective_at or event.at)
+                DatedChoice(event.at, word, self.chosen_about(event))
                 for event in self.account_choices
                 if (word := _word(event, surface)) is not None
             ]
             found = self._choices[surface] = with_superseded(dated, self._versions)
         return found
+
+    def chosen_about(self, event: ConsentEvent) -> int:
+        """Return since when the version holds that a choice was made about, ms.
+
+        A version that is known by name counts as it is dated now: it may have been put off since. A choice that names
+        none was made about what was in force.
+        """
+        for version in self._versions:
+            if version.version == event.policy_version:
+                return version.effective_at
+        return event.at if event.policy_effective_at is None else event.policy_effective_at
 
     def open_grant_since(self, surface: Surface) -> int | None:
         """Return since when a yes stands for *surface*; None if none does."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _PERMITTING = frozenset({"given", "renewed"})
+_UNDECIDED = frozenset({"requested", "deferred"})
+"""These neither give nor take back anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +35,28 @@ def with_superseded(
 ) -> tuple[tuple[int, str], ...]:
     """Return (at, word) of each choice, in order, and where a material version took effect over a yes: superseded.
 
-    Only a yes that stands at that instant and was made about an earlier version is superseded; a no is remembered.
+    Only a yes that stands at that instant and was made about an earlier version is superseded; a no is remembered. Who
+    says yes to an earlier version afterwards, when another is in force, has not agreed to what holds: superseded, too.
     """
-    words = [(choice.at, choice.word) for choice in choices]
-    for version in versions:
-        if not version.material:
-            continue
-        standing = next((choice for choice in reversed(choices) if choice.at <= version.effective_at), None)
-        if standing and standing.word in _PERMITTING and standing.about < version.effective_at:
-            words.append((version.effective_at, "superseded"))
-    return tuple(sorted(words, key=lambda word: word[0]))
+    words: list[tuple[int, str]] = []
+    in_force: int | None = None
+    agreed_about: int | None = None
+    changes = sorted(version.effective_at for version in versions if version.material)
+    # At one instant the choice comes first: who agrees to a version as it takes effect has agreed to it.
+    steps: list[tuple[int, int, DatedChoice | None]] = [(choice.at, 0, choice) for choice in choices]
+    steps += [(effective_at, 1, None) for effective_at in changes]
+    for at, _, choice in sorted(steps, key=lambda step: step[:2]):
+        if choice is None:
+            in_force = at
+            if agreed_about is not None and agreed_about < at:
+                words.append((at, "superseded"))
+                agreed_about = None
+        elif choice.word not in _PERMITTING:
+            words.append((at, choice.word))
+            agreed_about = agreed_about if choice.word in _UNDECIDED else None
+        elif agreed_about is None and in_force is not None and choice.about < in_force:
+            words.append((at, "superseded"))
+        else:
+            words.append((at, choice.word))
+            agreed_about = max(choice.about, agreed_about if agreed_about is not None else choice.about)
+    return tuple(words)
