@@ -44,6 +44,15 @@ class Redecided(StrEnum):
     """It is not as it was kept, so it is left as it is."""
 
 
+class GateAnswer(StrEnum):
+    """What became of a chat whose person may have to choose first."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+    UNANSWERED = "unanswered"
+    """It was not known in time whether the person has chosen, so it passed."""
+
+
 class Metrics:
     """The metrics of one process. Sizes in bytes, durations in seconds."""
 
@@ -106,6 +115,9 @@ class Metrics:
         )
         self.people_due = Gauge(
             "chatproxy_people_due", "People whose kept turns are to be decided on again", registry=on
+        )
+        self.gate = Counter(
+            "chatproxy_gate", "Chats whose person may have to choose first", ["answer"], registry=on
         )
         for outcome in TurnOutcome:
             self.turns.labels(outcome)

@@ -34,6 +34,7 @@ from chatproxy.wire.json_chat_description import read_descriptions
 from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
 from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.frame_copy import FrameCapture
+from chatproxy.workflows.gate import Gate
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.publish_checkpoint import publish_checkpoints
 from chatproxy.workflows.record import Capture
@@ -147,6 +148,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             announcer=Announcer(
                 subjects, vault.pseudonyms, vault.policy, clock=clock, with_headers=settings.response_headers
             ),
+            gate=_gate(vault, subjects, metrics),
             metrics=metrics,
             clock=clock,
             new_request_id=_new_request_id,
@@ -230,6 +232,23 @@ def _capture(vault: Vault, journal: MemoryJournal, metrics: Metrics) -> Capture:
         name_turn=lambda caller, key, request: vault.pseudonyms.turn_id(
             tenant=caller.tenant, subject=caller.subject or "", request_key=key, request=request
         ),
+    )
+
+
+def _gate(vault: Vault, subjects: Subjects, metrics: Metrics) -> Gate | None:
+    """Return what holds up chats of who must choose first; None where nobody must."""
+    settings = vault.settings
+    if settings.choice_missing != "gate" or settings.deadline is None:
+        return None
+    return Gate(
+        subjects,
+        vault.pseudonyms,
+        vault.policy,
+        vault.terms,
+        deadline=settings.deadline,
+        address=settings.choice_url,
+        clock=vault.clock,
+        metrics=metrics,
     )
 
 

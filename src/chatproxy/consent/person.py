@@ -90,6 +90,11 @@ class PersonFacts:
         return any(own.override is not Override.INHERIT for own in self._conversations.values())
 
     @property
+    def is_minor(self) -> bool:
+        """Whether the person was found to be a minor (R5)."""
+        return self._is_minor
+
+    @property
     def has_holds(self) -> bool:
         """Whether a legal hold stands."""
         return bool(self._holds)

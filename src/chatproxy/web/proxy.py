@@ -3,7 +3,8 @@
 Rules of this file:
 
 1. The client first. A piece goes to the client before it is remembered, and nothing here waits for consent, keys or
-   storage; whatever fails in them is not this path's business.
+   storage; whatever fails in them is not this path's business. Only where a missing choice closes the gate, a chat may
+   be held up before it begins (``chatproxy.workflows.gate``).
 2. Every recorder is finished exactly once, synchronously, also when the task is cancelled: no ``await`` may stand
    between the end of an exchange and ``finish``.
 3. An answer that is cut short is passed on cut short: without the final chunk, so that the client sees it.
@@ -51,6 +52,7 @@ from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import Failure
 from chatproxy.workflows.announce import Announcer
 from chatproxy.workflows.frame_copy import FrameCapture
+from chatproxy.workflows.gate import CHOICE_REQUIRED, Gate
 from chatproxy.workflows.record import Capture, Recorder
 
 _log = Log("proxy")
@@ -79,6 +81,7 @@ class Proxy:
         frames: FrameCapture,
         tunnel_idle_timeout: float,
         announcer: Announcer,
+        gate: Gate | None = None,
         metrics: Metrics,
         clock: Clock,
         new_request_id: Callable[[], str],
@@ -86,6 +89,8 @@ class Proxy:
         conversation_headers: Sequence[bytes] = (),
     ) -> None:
         """``conversation_headers``: in which clients may name the conversation, in lower case; the first that is there.
+
+        ``gate``: holds up chats of who must choose first; None: nobody must.
 
         ``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded.
 
@@ -99,6 +104,7 @@ class Proxy:
         self._frames = frames
         self._tunnel_limits = TunnelLimits(tunnel_idle_timeout, refuse_unkept=refuse_uncaptured)
         self._announcer = announcer
+        self._gate = gate
         self._metrics = metrics
         self._clock = clock
         self._new_request_id = new_request_id
@@ -127,7 +133,23 @@ class Proxy:
             return
         if identified.rejected:
             self._metrics.identity_rejected.labels(identified.rejected).inc()
+        if self._gate is not None and await self._is_held_up(
+            self._gate, scope, send, path, identified.caller
+        ):
+            return
         await self._pass(scope, receive, send, path, target, head, identified.caller)
+
+    async def _is_held_up(self, gate: Gate, scope: Scope, send: Send, path: str, caller: Caller) -> bool:
+        """Refuse a chat whose person must choose first, and say so. What would not be captured is not concerned."""
+        is_chat = (
+            self._frames.claims(path)
+            if SWITCH in scope
+            else self._dialects.find(scope["method"], path) is not None
+        )
+        refusal = await gate.refusal(caller) if is_chat else None
+        if refusal is not None:
+            await self._fail(scope, send, path, 403, CHOICE_REQUIRED, refusal)
+        return refusal is not None
 
     async def _pass(
         self,

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 import msgspec
 
 from chatproxy.consent.person import PersonFacts, TurnEvents
-from chatproxy.model import Age, Caller, ConversationTag, Origin, TurnId
+from chatproxy.model import Age, Caller, ConversationTag, Origin, Surface, TurnId
 from chatproxy.policy.engine import Decision, decide
 from chatproxy.policy.facts import TRAIN_AI_NO, Facts, Lookup
 from chatproxy.policy.periods import DAY_MS
@@ -90,6 +90,7 @@ class Policy:
         self.profile = profile
         self.periods = periods
         self._never_kept = lru_cache(maxsize=1024)(self._why_never_kept)
+        self._would_heed = lru_cache(maxsize=1024)(self._would_train)
 
     @classmethod
     def from_document(cls, document: bytes) -> "Policy":
@@ -161,6 +162,26 @@ class Policy:
     def never_kept(self, caller: Caller) -> Reason | None:
         """Return why nothing of this caller is kept, whatever was or will be chosen (R2, R4, R5, R16), or None."""
         return self._never_kept(caller.plan, caller.age, zdr=caller.zdr, incognito=caller.incognito)
+
+    def would_heed_a_yes(self, caller: Caller) -> bool:
+        """Whether a yes could make what *caller* says eligible at all: if not, there is nothing to ask (R10)."""
+        return caller.surface is not Surface.UNKNOWN and self._would_heed(
+            caller.plan,
+            caller.age,
+            zdr=caller.zdr,
+            incognito=caller.incognito,
+            train_ai_no=caller.train_ai_no,
+        )
+
+    def _would_train(
+        self, plan: str | None, age: Age, *, zdr: bool, incognito: bool, train_ai_no: bool
+    ) -> bool:
+        caller = Caller(plan=plan, age=age, zdr=zdr, incognito=incognito, train_ai_no=train_ai_no)
+        facts = self.facts(
+            TurnToDecide(caller=caller, received_at=0), part=Origin.TYPED, now=0, person=NOBODY
+        )
+        agreed = replace(facts, choices=((0, "given"),))
+        return decide(agreed, self.profile, self.periods).eligible_capability
 
     def _why_never_kept(self, plan: str | None, age: Age, *, zdr: bool, incognito: bool) -> Reason | None:
         caller = Caller(plan=plan, age=age, zdr=zdr, incognito=incognito)

@@ -53,6 +53,13 @@ class FrameCapture:
         self._free = memory
         self._has_warned = False
 
+    def claims(self, path: str) -> bool:
+        """Whether a connection to *path* is described, so that it is captured."""
+        return self._find(path) is not None
+
+    def _find(self, path: str) -> FrameDialect | None:
+        return next((dialect for dialect in self._dialects if dialect.claims_socket(path)), None)
+
     def begin(
         self, caller: Caller, path: str, extensions: Sequence[bytes], *, conversation: str | None = None
     ) -> "FrameCopy | None":
@@ -60,7 +67,7 @@ class FrameCapture:
 
         ``conversation``: as in ``Exchange``, from the handshake. ``extensions`` are the values of ``Sec-WebSocket-Extensions`` in the upstream's answer.
         """
-        dialect = next((dialect for dialect in self._dialects if dialect.claims_socket(path)), None)
+        dialect = self._find(path)
         self._metrics.websockets.labels("passed" if dialect is None else "captured").inc()
         if dialect is None:
             self._warn()
