@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ async def a_closed_gate(
     choice = a_choice(directory / "choice", *versions)
     if len(versions) > 1:
         write_notice(choice, "2.en")
-    settings = {
+    settings: dict[str, Any] = {
         "choice_notices": str(choice),
         "choice_missing": "gate",
         "choice_deadline": deadline,
@@ -362,7 +363,7 @@ async def test_a_version_that_is_not_material_changes_nothing_and_reaches_nothin
         assert [row["expires_at"] for row in await world.kept()][:2] == expiries
 
 
-async def test_a_no_is_no_no_longer_valid_one_under_a_material_version(tmp_path: Path, store: str) -> None:
+async def test_a_no_stands_under_a_material_version(tmp_path: Path, store: str) -> None:
     async with two_versions(
         tmp_path, store, material=True, choice_missing="gate", choice_deadline=PAST
     ) as (world, clock):  # fmt: skip

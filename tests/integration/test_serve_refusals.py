@@ -55,6 +55,11 @@ REFUSED: dict[str, tuple[Callable[[dict[str, str], Path], None], tuple[str, ...]
     "two workers": (setting("WORKERS", "2"), ("CHATPROXY_WORKERS", "1")),
     "an unknown setting": (setting("WROKERS", "1"), ("CHATPROXY_WROKERS",)),
     "a period without unit": (setting("RETENTION_SERVICE", "30"), ("CHATPROXY_RETENTION_SERVICE",)),
+    "notices that are nowhere": (
+        setting("CHOICE_NOTICES", "nowhere"),
+        ("CHATPROXY_CHOICE_NOTICES = nowhere",),
+    ),
+    "a gate without deadline": (setting("CHOICE_MISSING", "gate"), ("CHATPROXY_CHOICE_DEADLINE",)),
     "a short secret": (setting("IDENTITY_SECRET", "canary"), ("CHATPROXY_IDENTITY_SECRET", "16")),
     "an upstream that is no URL": (setting("UPSTREAM", "chat.internal"), ("CHATPROXY_UPSTREAM", "http")),
     "an upstream with dots": (setting("UPSTREAM", "http://127.0.0.1/a/../b"), ("CHATPROXY_UPSTREAM",)),

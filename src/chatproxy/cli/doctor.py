@@ -1,4 +1,4 @@
-"""Check settings, keyset, store, clock and upstream, and say what to fix."""
+"""Check settings, keyset, store, clock, upstream and what people are asked, and say what to fix."""
 
 import asyncio
 import sys
@@ -10,13 +10,16 @@ import click
 from chatproxy.cli.people import as_json_option
 from chatproxy.cli.printing import print_json
 from chatproxy.clock import wall_clock
+from chatproxy.consent.notices import Terms
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.policy.instants import format_instant
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import open_store
 from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
 from chatproxy.telemetry import configure_logging
+from chatproxy.vault import open_terms
 from chatproxy.workflows.keys import load_keyring
 
 _FOUND_FAULTS = 3
@@ -36,7 +39,7 @@ class Finding:
 @click.command()
 @as_json_option
 def doctor(*, as_json: bool) -> None:
-    """Check settings, keyset, store, clock and upstream, and say what to fix.
+    """Check settings, keyset, store, clock, upstream and what people are asked, and say what to fix.
 
     Exit code 0 if nothing stands in the way of serving and keeping, 3 if something does.
     """
@@ -65,6 +68,7 @@ async def _examine() -> list[Finding]:
         *await _examine_vault(settings),
         await _examine_upstream(settings),
         *_examine_identity(settings),
+        *examine_terms(settings, now=wall_clock()),
     ]
 
 
@@ -148,3 +152,57 @@ def _examine_identity(settings: Settings) -> list[Finding]:
             "set CHATPROXY_TRUSTED_PROXIES, CHATPROXY_IDENTITY_SECRET or both",
         )
     ]
+
+
+def examine_terms(settings: Settings, *, now: int) -> list[Finding]:
+    """Say what people are asked at *now* (ms), and where they cannot be."""
+    try:
+        terms = open_terms(settings)
+    except ChatproxyError as error:
+        return [Finding("choice", "fatal", str(error))]
+    if terms.to_choose_about(now) is None:
+        return [
+            Finding(
+                "choice",
+                "warning",
+                f"no version of the policy is published in {settings.choice_notices}, so nobody is asked",
+                "write one, as docs/consent.md says",
+            )
+        ]
+    current = terms.current(now)
+    holds = (
+        "no version of the policy is in force yet"
+        if current is None
+        else f"version {current.version} of the policy is in force since {format_instant(current.effective_at)}"
+    )
+    later = [
+        f"{version.version} takes effect at {format_instant(version.effective_at)}"
+        + (" and asks everybody again" if version.material and current is not None else "")
+        for version in terms.versions
+        if version.effective_at > now
+    ]
+    return [
+        Finding("choice", "ok", "; ".join([holds, *(later or ["no other one is to come"])])),
+        _examine_notices(terms, now),
+    ]
+
+
+def _examine_notices(terms: Terms, now: int) -> Finding:
+    """Say whether people can read what they are asked about, now and later, in every language there is."""
+    current = terms.current(now)
+    languages = sorted({language for _, language in terms.notices})
+    missing = [
+        f"{version.version}.{language}.toml"
+        for version in terms.versions
+        if current is None or version.effective_at >= current.effective_at
+        for language in languages
+        if (version.version, language) not in terms.notices
+    ]
+    if missing:
+        return Finding(
+            "notices",
+            "warning",
+            f"missing, so {terms.fallback_language} is shown instead: {', '.join(missing)}",
+            "write them beside the others",
+        )
+    return Finding("notices", "ok", f"complete in {', '.join(languages)}")
