@@ -363,6 +363,23 @@ async def test_a_version_that_is_not_material_changes_nothing_and_reaches_nothin
         assert [row["expires_at"] for row in await world.kept()][:2] == expiries
 
 
+async def test_a_version_that_is_added_after_it_took_effect_counts_from_its_date(
+    tmp_path: Path, store: str
+) -> None:
+    choice = a_choice(tmp_path / "choice")
+    agreed_at = wall_clock() - 2 * STEP
+    async with a_world(chatting(), tmp_path, store, choice_notices=str(choice)) as world:
+        await world.choose(Choice.GIVEN, at=agreed_at)
+        await world.chat("hello")
+        assert await reasons(world) == ["ELIGIBLE_CONSENT"]
+    a_choice(choice, a_version("1"), a_later_version(agreed_at + STEP, material=True))
+    write_notice(choice, "2.en")
+    async with a_world(chatting(), tmp_path, store, choice_notices=str(choice)) as world:
+        [row] = await world.kept()
+        assert (row["reason"], row["eligible"]["capability"]) == ("CONSENT_STALE_VERSION", False)
+        assert set(row["grounds"]) == {"SERVICE"}
+
+
 async def test_a_no_stands_under_a_material_version(tmp_path: Path, store: str) -> None:
     async with two_versions(
         tmp_path, store, material=True, choice_missing="gate", choice_deadline=PAST
