@@ -16,13 +16,15 @@ RUN groupadd --gid 10001 chatproxy \
  && useradd --uid 10001 --gid chatproxy --no-create-home --home-dir /var/lib/chatproxy --shell /usr/sbin/nologin chatproxy \
  && install --directory --owner=chatproxy --group=chatproxy --mode=0700 /var/lib/chatproxy /etc/chatproxy/keys
 COPY --from=build /opt/chatproxy /opt/chatproxy
+COPY config/choice /etc/chatproxy/choice
 ENV PATH=/opt/chatproxy/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     CHATPROXY_LISTEN=0.0.0.0:8080 \
     CHATPROXY_ADMIN_LISTEN=0.0.0.0:8081 \
     CHATPROXY_DATA_DIR=/var/lib/chatproxy/data \
-    CHATPROXY_KEYSET=file:/etc/chatproxy/keys/keyset
+    CHATPROXY_KEYSET=file:/etc/chatproxy/keys/keyset \
+    CHATPROXY_CHOICE_NOTICES=/etc/chatproxy/choice
 USER 10001:10001
 WORKDIR /var/lib/chatproxy
 # The root file system may be read-only: chatproxy writes only here. The keyset is mounted apart from the data.
