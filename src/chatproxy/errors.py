@@ -24,6 +24,14 @@ class StoreUnavailableError(ChatproxyError):
     """The store did not answer in time, or answered that it cannot serve. What was asked may have been done."""
 
 
+class ConsentSourceError(ChatproxyError):
+    """The company's consent service gave no answer that can be believed. ``reason`` is a code of a closed set."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the consent service gave no answer that can be believed: {reason}")
+        self.reason = reason
+
+
 class UndecryptableError(ChatproxyError):
     """A sealed record or wrapped key cannot be opened. ``reason`` is a code for operators, never for clients."""
 

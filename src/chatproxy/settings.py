@@ -272,6 +272,25 @@ def _key_source(value: str) -> str:
     return value
 
 
+def _consent_source(value: str) -> str:
+    if value == "builtin":
+        return value
+    try:
+        require_key_source(value)
+    except ConfigurationError:
+        raise ValueError(
+            "must be builtin, or an https:// URL such as https://consent.internal/choices, without user and "
+            "fragment; http:// is accepted for this machine alone"
+        ) from None
+    return value
+
+
+def _token(value: str) -> str:
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("must be ASCII text without spaces")
+    return value
+
+
 def _lower_names(value: str) -> tuple[str, ...]:
     names = _names(value.lower())
     if not names:
@@ -404,8 +423,26 @@ class Settings:
     )
     consent_source: str = _setting(
         "builtin",
-        _not_yet({"http://": "builtin", "https://": "builtin"}, _one_of("builtin")),
-        "where consent is recorded",
+        _consent_source,
+        "where people choose: builtin, or the URL of the company's consent service",
+    )
+    consent_service_secret: tuple[str, ...] | None = _setting(
+        None,
+        _shared_secrets,
+        "shared secret that signs the service's answers; two, comma-separated, while it is changed",
+        secret=True,
+    )
+    consent_service_token: str | None = _setting(
+        None, _token, "bearer token that the service expects, if any", secret=True
+    )
+    consent_service_ca_file: str | None = _setting(
+        None, _text, "PEM file of the certificate authority of the service, instead of the system's"
+    )
+    consent_service_connect_timeout: float = _setting(
+        "1s", _seconds(), "longest wait for a connection to the service"
+    )
+    consent_service_timeout: float = _setting(
+        "2s", _seconds(), "longest wait for one answer of the service, connecting included"
     )
     consent_max_staleness: float = _setting(
         "60s", _seconds(zero=True), "an older cached yes counts as no (R30)"
@@ -681,6 +718,11 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.choice_missing == "gate" and settings.choice_deadline is None:
         problems.append(
             "CHATPROXY_CHOICE_MISSING = gate needs CHATPROXY_CHOICE_DEADLINE: before it, nobody has to choose"
+        )
+    if settings.consent_source != "builtin" and settings.consent_service_secret is None:
+        problems.append(
+            "CHATPROXY_CONSENT_SOURCE = a URL needs CHATPROXY_CONSENT_SERVICE_SECRET: without it anybody who answers "
+            "there could say yes for everybody"
         )
     problems += _identity_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:

@@ -110,6 +110,26 @@ class Metrics:
         self.lookups = Counter(
             "chatproxy_consent_lookups", "Consent lookups at acceptance", ["result"], registry=on
         )
+        self.cached_people = Gauge(
+            "chatproxy_consent_cached_people", "People whose choices are in memory", registry=on
+        )
+        self.listening = Gauge(
+            "chatproxy_consent_listening",
+            "Whether changes made on other nodes are heard (1) or not",
+            registry=on,
+        )
+        self.service_answers = Counter(
+            "chatproxy_consent_service_answers",
+            "Questions to the company's consent service, by result",
+            ["result"],
+            registry=on,
+        )
+        self.service_seconds = Histogram(
+            "chatproxy_consent_service_seconds",
+            "How long the company's consent service took, answer or failure",
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=on,
+        )
         self.redecided = Counter(
             "chatproxy_redecided_turns", "Kept turns decided on again, by outcome", ["outcome"], registry=on
         )

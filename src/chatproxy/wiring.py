@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.service import ConsentService
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
@@ -18,6 +19,7 @@ from chatproxy.identities.jwt import JWTIdentity
 from chatproxy.identity import HeaderIdentity, IdentifyCaller
 from chatproxy.journal import MemoryJournal
 from chatproxy.model import ConversationSource, TurnId
+from chatproxy.ports import ConsentSource
 from chatproxy.settings import Settings
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
@@ -33,6 +35,7 @@ from chatproxy.wire.json_chat import JSONChat
 from chatproxy.wire.json_chat_description import read_descriptions
 from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
 from chatproxy.workflows.archive import Archive
+from chatproxy.workflows.consult import Consultations
 from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.gate import Gate
 from chatproxy.workflows.place import Places
@@ -102,19 +105,12 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
     async with contextlib.AsyncExitStack() as closing:
         vault = await closing.enter_async_context(open_vault(settings, clock=clock, store_may_be_away=True))
         metrics = Metrics()
+        source = await closing.enter_async_context(_consent_source(settings, clock=clock))
         background = Background(logging.getLogger("chatproxy.background"))
         closing.push_async_callback(background.aclose)
         journal = MemoryJournal(settings.capture_queue)
         metrics.queue_bytes.set_function(lambda: journal.held_bytes)
-        subjects = Subjects(
-            vault.store,
-            vault.annotation_keys,
-            clock=clock,
-            metrics=metrics,
-            background=background,
-            max_staleness_ms=int(settings.consent_max_staleness * 1000),
-            versions=vault.terms.versions,
-        )
+        subjects = _subjects(vault, source, metrics, background)
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
         archive = _archive(vault, journal, subjects, dialects, metrics)
@@ -219,6 +215,55 @@ def _upstream(settings: Settings, address: UpstreamAddress) -> Upstream:
         idle_timeout=settings.upstream_idle_timeout,
         ssl_context=_tls(settings.upstream_ca_file, "CHATPROXY_UPSTREAM_CA_FILE") if address.is_tls else None,
         drop=DECISION_HEADERS,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _consent_source(settings: Settings, *, clock: Clock) -> AsyncIterator[ConsentSource | None]:
+    """Yield the company's own consent service; None: people choose here. Raises ConfigurationError."""
+    if settings.consent_source == "builtin":
+        yield None
+        return
+    service = ConsentService(
+        settings.consent_source,
+        shared_secrets=settings.consent_service_secret or (),
+        token=settings.consent_service_token,
+        clock=clock,
+        connect_timeout=settings.consent_service_connect_timeout,
+        deadline=settings.consent_service_timeout,
+        ssl_context=_tls(settings.consent_service_ca_file, "CHATPROXY_CONSENT_SERVICE_CA_FILE"),
+    )
+    try:
+        yield service
+    finally:
+        await service.aclose()
+
+
+def _subjects(
+    vault: Vault, source: ConsentSource | None, metrics: Metrics, background: Background
+) -> Subjects:
+    max_staleness_ms = int(vault.settings.consent_max_staleness * 1000)
+    consultations = None
+    if source is not None:
+        consultations = Consultations(
+            source,
+            vault.ledger,
+            vault.pseudonyms,
+            clock=vault.clock,
+            metrics=metrics,
+            background=background,
+            max_staleness_ms=max_staleness_ms,
+            versions=vault.terms.versions,
+        )
+    return Subjects(
+        vault.store,
+        vault.annotation_keys,
+        clock=vault.clock,
+        metrics=metrics,
+        background=background,
+        max_staleness_ms=max_staleness_ms,
+        versions=vault.terms.versions,
+        consultations=consultations,
     )
 
 

@@ -127,6 +127,13 @@ ACCEPTED = [
     ),
     ("choice_url", "/_chatproxy/", "/_chatproxy/"),
     ("consent_source", "builtin", "builtin"),
+    ("consent_source", "https://consent.internal/choices?v=1", "https://consent.internal/choices?v=1"),
+    ("consent_source", "http://127.0.0.1:9000/", "http://127.0.0.1:9000/"),
+    ("consent_service_secret", f"{SECRET}, {OTHER_SECRET}", (SECRET, OTHER_SECRET)),
+    ("consent_service_token", "t0ken", "t0ken"),
+    ("consent_service_ca_file", "/etc/ca.pem", "/etc/ca.pem"),
+    ("consent_service_connect_timeout", "2s", 2.0),
+    ("consent_service_timeout", "5s", 5.0),
     ("consent_max_staleness", "0", 0.0),
     ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
     ("erasure_horizon", "30d", Period(ms=30 * DAY_MS)),
@@ -165,6 +172,8 @@ ISSUER = {
 NEEDED = {
     ("identity", "jwt"): ISSUER,
     ("choice_missing", "gate"): {"choice_deadline": "2025-10-08T00:00:00Z"},
+    ("consent_source", "https://consent.internal/choices?v=1"): {"consent_service_secret": SECRET},
+    ("consent_source", "http://127.0.0.1:9000/"): {"consent_service_secret": SECRET},
 }
 """What a value cannot be without."""
 
@@ -282,7 +291,19 @@ def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
         pytest.param("choice_url", "https://chat.example.com", "with a path", id="an address without path"),
         pytest.param("choice_url", "/choose here", "with a path", id="an address with a space"),
         pytest.param("choice_missing", "treat_as_given", "treat_as_refused", id="silence as consent"),
-        pytest.param("consent_source", "https://consent", "not in this version yet", id="a consent service"),
+        pytest.param(
+            "consent_source",
+            "https://consent/",
+            "CONSENT_SERVICE_SECRET",
+            id="a consent service without a secret",
+        ),
+        pytest.param(
+            "consent_source",
+            "http://consent.internal/",
+            "this machine alone",
+            id="choices in clear over a network",
+        ),
+        pytest.param("consent_service_token", "two words", "without spaces", id="a token with a space"),
         pytest.param("keyset", "/etc/keyset", "file:PATH", id="a keyset without scheme"),
         pytest.param("keyset", "file:", "file:PATH", id="a keyset without path"),
         pytest.param("keyset", "vault:transit/chatproxy", "not in this version yet", id="a vault"),

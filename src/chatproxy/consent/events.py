@@ -85,6 +85,10 @@ class FactKind(StrEnum):
     """``details.case`` says which."""
     MINOR_FOUND = "minor_found"
     """The person is a minor after all (R5)."""
+    CHOICES_UNREAD = "choices_unread"
+    """The company's consent service gave no good answer when something of the person was kept (R30)."""
+    CHOICES_READ = "choices_read"
+    """It has given one since, and all that it says is recorded (R31)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,8 @@ class Circumstances:
     plan: str | None = None
     age: Age = Age.UNKNOWN
     gpc: bool = False
+    source: Mapping[str, str] = field(default_factory=dict)
+    """Where the choice was copied from, if it was: ``id`` names it, as a pseudonym, at the company's service."""
     terms: Mapping[str, Any] = field(default_factory=dict)
     """What is the same for everybody: retention if yes and if no, controller, jurisdiction, how to withdraw."""
 
@@ -163,6 +169,12 @@ class ConsentEvent:
     policy_effective_at: int | None = None
     record: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The whole consent record as written."""
+
+    @property
+    def source_id(self) -> str | None:
+        """Return the pseudonym of the choice at the company's consent service, if it was copied from there."""
+        found: str | None = self.record.get("source", {}).get("id")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +236,8 @@ def write_choice(
         "notice": _notice_to_json(about.notice),
         "signals": {"sec_gpc": about.gpc},
     }
+    if about.source:
+        record["source"] = dict(about.source)
     return _sealed(record, subject=subject, keys=keys)
 
 

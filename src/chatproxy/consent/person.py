@@ -73,6 +73,8 @@ class PersonFacts:
         self._holds: dict[tuple[str, ConversationTag | None], _Hold] = {}
         self._account_deleted_at: list[int] = []
         self._is_minor = False
+        self.are_choices_unread = False
+        """Whether the choices are as they were when the consent service last answered, and it has failed since."""
         for event in self.events:
             if isinstance(event, FactEvent):
                 self._learn(event)
@@ -215,6 +217,8 @@ class PersonFacts:
                 self._holds.pop((event.details["case"], scope.conversation), None)
             case FactKind.MINOR_FOUND:
                 self._is_minor = True
+            case FactKind.CHOICES_UNREAD | FactKind.CHOICES_READ:
+                self.are_choices_unread = event.kind is FactKind.CHOICES_UNREAD
             case _:
                 pass
 

@@ -40,11 +40,20 @@ def stray_tag(random: RandomSource = random_bytes) -> SubjectTag:
 class Pseudonymizer:
     """Makes and reads everything that is named under the pseudonym key."""
 
-    __slots__ = ("_conversation_handles", "_conversations", "_history", "_key", "_turn_handles", "_turns")
+    __slots__ = (
+        "_choices",
+        "_conversation_handles",
+        "_conversations",
+        "_history",
+        "_key",
+        "_turn_handles",
+        "_turns",
+    )
 
     def __init__(self, key: PseudonymKey) -> None:
         self._key = key
         self._conversations = _derive(key, b"conversation")
+        self._choices = _derive(key, b"choice")
         self._history = _derive(key, b"history")
         self._turns = _derive(key, b"turn")
         self._turn_handles = BlockPermutation(_derive(key, b"turn handle"))
@@ -59,6 +68,10 @@ class Pseudonymizer:
         """Return the pseudonym of a client's conversation id, within its subject."""
         message = lps(_text(tenant), _text(subject), _text(conversation))
         return ConversationTag(hmac_sha256(self._conversations, message)[:_TAG_SIZE])
+
+    def choice_tag(self, subject: SubjectTag, choice: bytes) -> str:
+        """Return the pseudonym of a choice at the company's consent service: 32 hexadecimal digits."""
+        return hmac_sha256(self._choices, lps(subject, choice))[:_TAG_SIZE].hex()
 
     def turn_id(self, *, tenant: str, subject: str, request_key: bytes, request: bytes) -> TurnId:
         """Return the name of the turn that a client names by *request_key*; *request* is a digest of its bytes.

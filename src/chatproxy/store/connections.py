@@ -82,10 +82,18 @@ class Connections:
     async def dedicated(self) -> AbstractConnection:
         """Make a connection for one use of its own, which its user closes. Raises StoreUnavailableError."""
         connection = self._make()
+        is_made = False
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(self._deadline):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            is_made = True
+        except TimeoutError as error:
+            raise self.unavailable(f"did not answer within {self._deadline:.3g} s") from error
         except (RedisError, OSError) as error:
             raise self.unavailable(f"cannot be used: {error}") from error
+        finally:
+            if not is_made:
+                await connection.disconnect(nowait=True)
         return connection
 
     def unavailable(self, what: str) -> StoreUnavailableError:
@@ -94,7 +102,8 @@ class Connections:
 
     def refused(self, error: ResponseError) -> StoreUnavailableError:
         """Make the error for an error reply. Its text may quote keys, so only its code is repeated."""
-        code = str(error).partition(" ")[0]
+        # Of codes that it knows redis-py takes the code off the text.
+        code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         hint = _HINTS.get(code)
         return self.unavailable(f"answered {code}" + (f": {hint}" if hint else ""))
 

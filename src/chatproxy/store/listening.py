@@ -1,8 +1,12 @@
 """How does a node hear that somebody's ledger has grown on another one?
 
 By a channel of the store. It promises nothing: what is said while nobody listens is lost. So who listens must know
-when hearing began and when it ended; a connection that is silent is asked whether it is still there, since a peer that
-has vanished says nothing either.
+when hearing began and when it ended:
+
+1. Hearing begins when the server has confirmed it, not before.
+2. A connection that is silent is asked whether it is still there, since a peer that has vanished says nothing either.
+   Within a second of vanishing it counts as gone.
+3. Whatever else goes wrong, an error reply, nonsense, a closed connection, ends the hearing. Nothing is mended here.
 """
 
 import asyncio
@@ -10,14 +14,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from chatproxy.model import SubjectTag
 from chatproxy.store import keys
 from chatproxy.store.connections import Connections, Reply
 
-_SILENCE_SECONDS = 1.0
+_SILENCE_SECONDS = 0.4
 """Without a word for so long the server is asked for one; without one for as long again it has gone."""
+_MESSAGE_LENGTH = 3
 
 
 @asynccontextmanager
@@ -26,7 +31,8 @@ async def listen(connections: Connections) -> AsyncIterator[AsyncIterator[Subjec
     connection = await connections.dedicated()
     try:
         await _say(connections, connection, b"SUBSCRIBE", keys.CHANGED)
-        await _hear(connections, connection)
+        if _word(await _hear(connections, connection)) != b"subscribe":
+            raise connections.unavailable("did not confirm its channel")
         yield _told(connections, connection)
     finally:
         await connection.disconnect(nowait=True)
@@ -34,16 +40,29 @@ async def listen(connections: Connections) -> AsyncIterator[AsyncIterator[Subjec
 
 async def _told(connections: Connections, connection: AbstractConnection) -> AsyncIterator[SubjectTag]:
     while True:
-        try:
-            reply = await _hear(connections, connection)
-        except TimeoutError:
+        reply = await _hear(connections, connection)
+        if reply is None:
             await _say(connections, connection, b"PING")
-            try:
-                reply = await _hear(connections, connection)
-            except TimeoutError:
-                raise connections.unavailable("does not answer on its channel") from None
-        if isinstance(reply, list) and reply[0] == b"message":
-            yield SubjectTag(reply[2])
+            reply = await _hear(connections, connection)
+        match _word(reply):
+            case b"message":
+                yield SubjectTag(reply[2])
+            case b"pong":
+                pass
+            case None:
+                raise connections.unavailable("does not answer on its channel")
+            case _:
+                raise connections.unavailable("answers on its channel what was not asked")
+
+
+def _word(reply: Reply) -> bytes | None:
+    """Return what kind of thing was said, b"" for nonsense, None for nothing."""
+    if reply is None:
+        return None
+    if not isinstance(reply, list) or not reply or not all(isinstance(item, bytes | int) for item in reply):
+        return b""
+    is_whole = reply[0] != b"message" or (len(reply) == _MESSAGE_LENGTH and isinstance(reply[2], bytes))
+    return reply[0] if is_whole and isinstance(reply[0], bytes) else b""
 
 
 async def _say(connections: Connections, connection: AbstractConnection, *words: bytes) -> None:
@@ -54,11 +73,16 @@ async def _say(connections: Connections, connection: AbstractConnection, *words:
 
 
 async def _hear(connections: Connections, connection: AbstractConnection) -> Reply:
-    """Return the next thing said. Raises TimeoutError, StoreUnavailableError."""
+    """Return the next thing said, None for silence. Raises StoreUnavailableError.
+
+    A reply that has come in part stays with the connection and is whole the next time.
+    """
     try:
         async with asyncio.timeout(_SILENCE_SECONDS):
             return await connection.read_response(disconnect_on_error=False)
     except TimeoutError:
-        raise
+        return None
+    except ResponseError as error:
+        raise connections.refused(error) from error
     except (RedisError, OSError) as error:
         raise connections.unavailable(f"broke off: {error}") from error

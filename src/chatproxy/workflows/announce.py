@@ -12,6 +12,7 @@ from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.forwarding import Header
 from chatproxy.model import Caller, ConversationTag, Origin
+from chatproxy.policy.facts import Lookup
 from chatproxy.policy.reasons import Reason
 from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide, public_reason
 from chatproxy.workflows.record import Recorder
@@ -51,7 +52,7 @@ class Announcer:
         subject = None
         if isinstance(opened, Recorder) and caller.subject is not None:
             subject = self._pseudonyms.subject_tag(tenant=caller.tenant, subject=caller.subject)
-            self._subjects.prefetch(subject)
+            self._subjects.prefetch(subject, caller)
 
         def headers() -> list[Header]:
             if not self._with_headers:
@@ -63,11 +64,12 @@ class Announcer:
             if subject is None:
                 # Nobody in particular: the handle's pseudonym is not known before the history is.
                 facts: PersonFacts | None = NOBODY
-                handle = None
+                handle, lookup = None, Lookup.OK
             else:
                 person = self._subjects.known(subject)
-                if person is None:
+                if person is None or (lookup_now := self._subjects.lookup(subject, person)) is None:
                     return [(b"x-decision-reason", b"PENDING")]
+                lookup = lookup_now
                 facts, handle = person.facts, self._pseudonyms.turn_handle(subject, opened.exchange.turn)
             turn = TurnToDecide(
                 caller=caller, received_at=received_at, conversation=self._named_conversation(caller)
@@ -75,7 +77,9 @@ class Announcer:
             if turn.conversation is None and facts is not None and facts.has_overrides:
                 # Which conversation this is, and so whether it is excluded or shared, only its history tells.
                 return [(b"x-decision-reason", b"PENDING")]
-            decision = self._policy.decide_part(turn, part=Origin.TYPED, now=self._clock(), person=facts)
+            decision = self._policy.decide_part(
+                turn, part=Origin.TYPED, now=self._clock(), person=facts, lookup=lookup
+            )
             if decision.eligible_capability and not opened.request_is_readable():
                 # What cannot be read is never eligible, and whether it can is only known when it is kept.
                 return [(b"x-decision-reason", b"PENDING")]

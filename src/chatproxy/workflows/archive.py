@@ -163,9 +163,18 @@ class Archive:
                 pending.place = await self._retries.find(exchange, pending.place)
                 pending.is_disputed = False
             subject = pending.place.subject
-            person = self._subjects.known(subject) or await self._subjects.read(subject)
+            # While copies pile up, nobody waits for the consent service either.
+            person, lookup = await self._subjects.to_keep(
+                subject, exchange.caller, may_wait=not self._journal.is_filling
+            )
             turn = await self._sealer.seal(
-                exchange, pending.understood, pending.place, person, first=first, now=self._clock()
+                exchange,
+                pending.understood,
+                pending.place,
+                person,
+                first=first,
+                now=self._clock(),
+                lookup=lookup,
             )
         except StoreUnavailableError:
             raise

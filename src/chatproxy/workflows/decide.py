@@ -116,10 +116,19 @@ class Policy:
             stricter_profile(self.profile, other.profile), shorter_periods(self.periods, other.periods)
         )
 
-    def facts(self, turn: TurnToDecide, *, part: Origin, now: int, person: PersonFacts | None) -> Facts:
+    def facts(
+        self,
+        turn: TurnToDecide,
+        *,
+        part: Origin,
+        now: int,
+        person: PersonFacts | None,
+        lookup: Lookup = Lookup.OK,
+    ) -> Facts:
         """Return the facts on the parts of class *part*, as of *now*.
 
-        ``person`` None: their ledger could not be read, which counts as no (R30).
+        ``person`` None: their ledger could not be read, which counts as no (R30). ``lookup``: how it went to ask the
+        company's consent service, where there is one.
         """
         caller = turn.caller
         events = _NO_EVENTS
@@ -132,7 +141,7 @@ class Policy:
             age=Age.MINOR if events.is_minor else caller.age,
             conv_activity=(turn.received_at, *turn.activity),
             choices=() if person is None else person.choices(caller.surface),
-            lookup=Lookup.FAILED if person is None else Lookup.OK,
+            lookup=Lookup.FAILED if person is None else lookup,
             incognito=caller.incognito,
             zdr=caller.zdr,
             override=events.override,
@@ -148,10 +157,16 @@ class Policy:
         )
 
     def decide_part(
-        self, turn: TurnToDecide, *, part: Origin, now: int, person: PersonFacts | None
+        self,
+        turn: TurnToDecide,
+        *,
+        part: Origin,
+        now: int,
+        person: PersonFacts | None,
+        lookup: Lookup = Lookup.OK,
     ) -> Decision:
-        """Decide on the parts of class *part* of a turn, as of *now*; ``person`` as for ``facts``."""
-        facts = self.facts(turn, part=part, now=now, person=person)
+        """Decide on the parts of class *part* of a turn, as of *now*; ``person``, ``lookup`` as for ``facts``."""
+        facts = self.facts(turn, part=part, now=now, person=person, lookup=lookup)
         decision = decide(facts, self.profile, self.periods)
         again = turn.tried_again_at
         if again is None or again == turn.received_at:

@@ -5,9 +5,11 @@ the event is written, a moment ahead, in case this process does not live to do i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chatproxy.clock import Clock
+from chatproxy.consent.copying import Step
 from chatproxy.consent.events import (
     ACCOUNT,
     PURPOSES,
@@ -31,6 +33,8 @@ from chatproxy.ports import TranscriptStore
 LEDGER_OUTLIVES_MS = 3 * 366 * 86_400_000
 """Events outlive the data by three years (R38)."""
 _MOST_TRIES = 5
+_MOST_STEPS = 1000
+"""More than any answer of a consent service needs."""
 _AHEAD_MS = 10_000
 """Longer than an append takes, or is given up."""
 
@@ -132,20 +136,97 @@ class Ledger:
         assert isinstance(event, FactEvent)  # noqa: S101 - what was written is read back
         return event
 
+    async def follow(
+        self, subject: SubjectTag, next_step: Callable[[Sequence[LedgerEvent]], Step | None], *, by: str
+    ) -> int:
+        """Append what *next_step* says of the ledger as it is then, until it says nothing; return how much that was.
+
+        Raises UndecryptableError, StoreUnavailableError; what was appended before stays.
+        """
+        for appended in range(_MOST_STEPS):
+            if (
+                await self._grow(subject, lambda events: self._planned(subject, next_step(events), by=by))
+                is None
+            ):
+                return appended
+        raise StoreUnavailableError("the ledger of this person keeps changing; try again")
+
+    def _planned(self, subject: SubjectTag, step: Step | None, *, by: str) -> "_Planned | None":
+        if step is None:
+            return None
+        what = step.what
+
+        def write(at: int, previous: bytes | None) -> bytes:
+            if isinstance(what, FactKind):
+                return write_fact(
+                    subject=subject,
+                    kind=what,
+                    at=at,
+                    by=by,
+                    method=by,
+                    scope=ACCOUNT,
+                    details={},
+                    record_id=self._new_record_id(),
+                    previous=previous,
+                    keys=self._keys,
+                )
+            return write_choice(
+                subject=subject,
+                choice=what,
+                at=at,
+                by=by,
+                method=by,
+                purposes=step.purposes,
+                surfaces=step.surfaces,
+                record_id=self._new_record_id(),
+                previous=previous,
+                keys=self._keys,
+                circumstances=step.circumstances,
+            )
+
+        return _Planned(write, step.at, is_placed=True, bears_on_kept=what is not FactKind.CHOICES_UNREAD)
+
     async def _append(
         self, subject: SubjectTag, write: Callable[[int, bytes | None], bytes], *, at: int
     ) -> LedgerEvent:
+        event = await self._grow(subject, lambda _: _Planned(write, at))
+        assert event is not None  # noqa: S101 - something was planned
+        return event
+
+    async def _grow(
+        self, subject: SubjectTag, plan: Callable[[Sequence[LedgerEvent]], "_Planned | None"]
+    ) -> LedgerEvent | None:
+        """Append what *plan* says of the ledger as it is; None: it says nothing."""
         for _ in range(_MOST_TRIES):
             ledger = (await self._store.subject_state(subject)).ledger
             events = read_ledger(ledger, subject=subject, keys=self._keys)
-            at = max([at, *(event.at + 1 for event in events[-1:])])
-            written = write(at, ledger[-1] if ledger else None)
+            planned = plan(events)
+            if planned is None:
+                return None
+            at = planned.at
+            if not planned.is_placed:
+                at = max([at, *(event.at + 1 for event in events)])
+            written = planned.write(at, ledger[-1] if ledger else None)
             [*_, event] = read_ledger((*ledger, written), subject=subject, keys=self._keys)
-            await self._store.mark_due(subject, self._clock() + _AHEAD_MS)
+            if planned.bears_on_kept:
+                await self._store.mark_due(subject, self._clock() + _AHEAD_MS)
             kept_until = self._training.after(max(at, self._clock())) + LEDGER_OUTLIVES_MS
             if await self._store.append_event(
                 subject, written, expected_length=len(ledger), expires_at=kept_until
             ):
-                await self._store.mark_due(subject, self._clock())
+                if planned.bears_on_kept:
+                    await self._store.mark_due(subject, self._clock())
                 return event
         raise StoreUnavailableError("the ledger of this person keeps changing; try again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """An event that is to be appended, once it is known after which."""
+
+    write: Callable[[int, bytes | None], bytes]
+    at: int
+    is_placed: bool = False
+    """If not, it is moved behind every event that is there."""
+    bears_on_kept: bool = True
+    """Whether what is kept is to be decided again."""

@@ -13,7 +13,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -29,6 +29,7 @@ from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag
 from chatproxy.policy.choices import Grant, read_choices
 from chatproxy.policy.engine import Decision
+from chatproxy.policy.facts import Lookup
 from chatproxy.policy.grounds import Ground
 from chatproxy.policy.reasons import Reason
 from chatproxy.policy.versions import PolicyVersion
@@ -79,6 +80,10 @@ _EXCUSES = frozenset(
     }
 )
 """Reasons of a turn that is not eligible, which may turn out otherwise under a consent that covers it (R31)."""
+_UNREAD: Mapping[str, Lookup] = {
+    Reason.CONSENT_LOOKUP_FAILED: Lookup.FAILED,
+    Reason.CONSENT_CACHE_STALE: Lookup.STALE,
+}
 _BROUGHT_IN = frozenset({Reason.ELIGIBLE_RESUMED, Reason.ELIGIBLE_CONV_SHARE})
 
 
@@ -340,7 +345,7 @@ class Redecider:
         events = person.facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
         verdicts = []
         for group in kept.note.groups:
-            decision = policy.decide_part(turn, part=group.part, now=now, person=person.facts)
+            decision = _decide_as_read(turn, group, person.facts, policy, now=now)
             if _is_unfounded_upgrade(group, decision):
                 decision = policy.decide_part(
                     turn, part=group.part, now=now, person=person.facts.without_choices()
@@ -498,6 +503,21 @@ def _first_in_each(grants: Iterable[Grant], times: Sequence[int]) -> list[int]:
         if place < len(times) and grant.covers(times[place]):
             found.append(times[place])
     return found
+
+
+def _decide_as_read(
+    turn: TurnToDecide, before: GroupNote, person: PersonFacts, policy: Policy, *, now: int
+) -> Decision:
+    """Decide on one group. While the consent service has not answered again, nothing becomes eligible (R31).
+
+    What was kept without a good answer stays so, under its own reason, until there is one.
+    """
+    lookup = _UNREAD.get(before.reason, Lookup.OK) if person.are_choices_unread else Lookup.OK
+    decision = policy.decide_part(turn, part=before.part, now=now, person=person, lookup=lookup)
+    gains = Ground.TRAIN in decision.grounds and Ground.TRAIN not in before.grounds
+    if gains and person.are_choices_unread:
+        return policy.decide_part(turn, part=before.part, now=now, person=person, lookup=Lookup.STALE)
+    return decision
 
 
 def _is_unfounded_upgrade(before: GroupNote, decision: Decision) -> bool:

@@ -14,6 +14,7 @@ from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.record import RecordFlags, RecordHeader, epoch_day, seal_record
 from chatproxy.model import Exchange, Origin, Part, StreamEnd, SubjectTag, Transcript
 from chatproxy.policy.engine import Decision
+from chatproxy.policy.facts import Lookup
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import Attempt, SealedGroup, SealedTurn
 from chatproxy.tasks import aside
@@ -93,15 +94,16 @@ class Sealer:
         *,
         first: FirstKeys,
         now: int,
+        lookup: Lookup = Lookup.OK,
     ) -> SealedTurn | Reason:
         """Return the sealed turn, or the reason why nothing of it may be kept.
 
-        Raises UndecryptableError, StoreUnavailableError.
+        ``lookup``: how it went to ask the company's consent service about the person. Raises UndecryptableError, StoreUnavailableError.
         """
         facts = person.facts
         if exchange.caller.subject is None and facts is not None:
             facts = facts.without_choices()
-        groups, reason = self._decide(exchange, understood, place, facts, now=now)
+        groups, reason = self._decide(exchange, understood, place, facts, now=now, lookup=lookup)
         if not groups:
             return reason
         about = TurnFacts(
@@ -167,6 +169,7 @@ class Sealer:
         person: PersonFacts | None,
         *,
         now: int,
+        lookup: Lookup,
     ) -> tuple[list[_Group], Reason]:
         turn = TurnToDecide(
             caller=exchange.caller,
@@ -182,7 +185,7 @@ class Sealer:
         groups = []
         reason = Reason.EXPIRED
         for part in _classes(understood.transcript):
-            decision = self._policy.decide_part(turn, part=part, now=now, person=person)
+            decision = self._policy.decide_part(turn, part=part, now=now, person=person, lookup=lookup)
             reason = decision.reason
             self._metrics.decisions.labels(shown_reason(part, reason)).inc()
             until = kept_until(decision, review_at=review_at, now=now)

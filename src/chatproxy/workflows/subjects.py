@@ -1,8 +1,13 @@
 """What is known of each person in this process: their keys and their choices, cached and never trusted to be fresh.
 
-A lookup starts at acceptance and nobody waits for it (R29). What is cached may be old, and that is safe: a turn is
-put with the length of the ledger that its decision has seen, and the store refuses it when there is more by then, so
-a choice made on another node a millisecond ago is in force here.
+1. A lookup starts at acceptance and nobody waits for it (R29). Whoever asks for a person while they are being read joins
+   that reading: a thousand requests at once are one.
+2. What is cached may be old, and that is safe for what is kept: a turn is put with the length of the ledger that its
+   decision has seen, and the store refuses it when there is more by then.
+3. Every change is heard, from any node, and empties the place of its person at once. What was being read meanwhile may
+   be from before, so it is read again. While nothing can be heard, what is cached counts for half a second.
+4. Where people choose at the company's own service, a yes counts only as far as that has confirmed it
+   (``chatproxy.workflows.consult``).
 """
 
 import asyncio
@@ -15,15 +20,21 @@ from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
-from chatproxy.model import SubjectTag
+from chatproxy.model import Caller, SubjectTag
+from chatproxy.policy.facts import Lookup
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import SubjectState, TranscriptStore
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
+from chatproxy.workflows.consult import Consultations
 
 _log = Log("subjects")
 _MOST_CACHED = 100_000
-_PAUSE_SECONDS = 1.0
+_MOST_READINGS = 3
+"""How often a person is read in a row who keeps changing; the last reading is not remembered."""
+_UNHEARD_MS = 500
+"""How long what was read counts while changes are not heard."""
+_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,15 @@ class Person:
     facts: PersonFacts | None = field(repr=False)
     """What the ledger comes to; None where it cannot be authenticated, which counts as no (R30)."""
     read_at: int
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A person is being read, for whoever waits for ``done``."""
+
+    done: "asyncio.Future[Person]"
+    is_overtaken: bool = False
+    """They have changed since the reading began."""
 
 
 class Subjects:
@@ -49,8 +69,10 @@ class Subjects:
         background: Background,
         max_staleness_ms: int,
         versions: Sequence[PolicyVersion] = (),
+        consultations: Consultations | None = None,
+        most_cached: int = _MOST_CACHED,
     ) -> None:
-        """``versions``: of the policy that people choose about."""
+        """``versions``: of the policy that people choose about. ``consultations``: where that is not done here."""
         self._store = store
         self._annotation_keys = annotation_keys
         self._clock = clock
@@ -58,39 +80,143 @@ class Subjects:
         self._background = background
         self._max_staleness_ms = max_staleness_ms
         self._versions = tuple(versions)
+        self._consultations = consultations
+        self._most_cached = most_cached
         self._cache: OrderedDict[SubjectTag, Person] = OrderedDict()
-        self._loading: set[SubjectTag] = set()
+        self._readings: dict[SubjectTag, _Reading] = {}
+        self._is_listening = False
+        metrics.cached_people.set_function(lambda: len(self._cache))
+        metrics.listening.set_function(lambda: self._is_listening)
 
-    def prefetch(self, subject: SubjectTag) -> None:
-        """Begin to read a subject, unless that is under way or what is known is fresh. Returns at once."""
+    def prefetch(self, subject: SubjectTag, caller: Caller) -> None:
+        """Begin to read *caller*, unless that is under way or what is known is fresh. Returns at once."""
+        if self._consultations is not None:
+            self._consultations.begin(subject, caller, when_changed=self.forget)
         if self.known(subject) is not None:
             self._metrics.lookups.labels("cached").inc()
-            return
-        if subject in self._loading:
+        elif subject in self._readings:
             self._metrics.lookups.labels("coalesced").inc()
-            return
-        self._loading.add(subject)
-        self._background.spawn(self._prefetch(subject), name="read-subject")
-
-    async def _prefetch(self, subject: SubjectTag) -> None:
-        try:
-            await self.read(subject)
-            self._metrics.lookups.labels("read").inc()
-        except (StoreUnavailableError, UndecryptableError):
-            self._metrics.lookups.labels("failed").inc()
-        finally:
-            self._loading.discard(subject)
+        else:
+            self._begin(subject).done.add_done_callback(self._count)
 
     def known(self, subject: SubjectTag) -> Person | None:
         """Return what is known if it is no older than the staleness allowed (R30)."""
         person = self._cache.get(subject)
-        if person is None or abs(self._clock() - person.read_at) > self._max_staleness_ms:
+        oldest = self._max_staleness_ms if self._is_listening else min(self._max_staleness_ms, _UNHEARD_MS)
+        if person is None or abs(self._clock() - person.read_at) > oldest:
             return None
         self._cache.move_to_end(subject)
         return person
 
+    def lookup(self, subject: SubjectTag, person: Person) -> Lookup | None:
+        """Return how it went to ask about a known person, as of now; None: that is not known yet."""
+        consultations = self._consultations
+        if consultations is None or consultations.is_fresh(subject):
+            return Lookup.OK
+        return None if consultations.is_pending(subject) else _without_answer(person)
+
     async def read(self, subject: SubjectTag) -> Person:
-        """Read a subject from the store now. Raises StoreUnavailableError."""
+        """Read a subject from the store now. Raises StoreUnavailableError, UndecryptableError."""
+        reading = self._readings.get(subject) or self._begin(subject)
+        return await asyncio.shield(reading.done)
+
+    async def to_keep(self, subject: SubjectTag, caller: Caller, *, may_wait: bool) -> tuple[Person, Lookup]:
+        """Return what a turn of *caller* is to be kept by, and how it went to ask about them (R29, R30).
+
+        ``may_wait``: for the company's consent service. Raises StoreUnavailableError, UndecryptableError.
+        """
+        consultations = self._consultations
+        if consultations is None or caller.subject is None:
+            return await self._current(subject), Lookup.OK
+        if may_wait:
+            is_answered = await consultations.finish(subject, caller, when_changed=self.forget)
+        else:
+            is_answered = consultations.is_fresh(subject)
+        person = await self._current(subject)
+        if is_answered:
+            return person, Lookup.OK
+        if person.facts is not None and not person.facts.are_choices_unread:
+            await consultations.note_unread(subject)
+            self.forget(subject)
+            person = await self._current(subject)
+        return person, _without_answer(person)
+
+    def has_key(self, subject: SubjectTag, person: Person, *, generation: int, wrap: bytes) -> None:
+        """A put has made the subject's key: remember it, if *person* still is what is known of them."""
+        if self._cache.get(subject) is not person:
+            return
+        state = replace(person.state, generation=generation, wraps={**person.state.wraps, generation: wrap})
+        self._remember(subject, replace(person, state=state))
+
+    def forget(self, subject: SubjectTag) -> None:
+        """Something about the subject has changed: what is known, and what is being read, may be from before."""
+        self._cache.pop(subject, None)
+        reading = self._readings.get(subject)
+        if reading is not None:
+            reading.is_overtaken = True
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Forget whoever's ledger grows, on any node, until cancelled; *wake* whoever waits for that.
+
+        What is said while the connection is broken is not heard, so then nothing that is known counts.
+        """
+        while True:
+            try:
+                async with self._store.changes() as changes:
+                    self._forget_all()
+                    self._is_listening = True
+                    wake()
+                    async for subject in changes:
+                        self.forget(subject)
+                        wake()
+            except StoreUnavailableError:
+                self._metrics.store_failures.labels("listen").inc()
+            except Exception as error:  # noqa: BLE001 - the outer edge of this task: it must never end by itself
+                _log.error("changes made on other nodes cannot be heard; it is tried again", failure=error)
+            finally:
+                self._is_listening = False
+                self._forget_all()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _forget_all(self) -> None:
+        self._cache.clear()
+        for reading in self._readings.values():
+            reading.is_overtaken = True
+
+    async def _current(self, subject: SubjectTag) -> Person:
+        return self.known(subject) or await self.read(subject)
+
+    def _begin(self, subject: SubjectTag) -> _Reading:
+        reading = self._readings[subject] = _Reading(asyncio.get_running_loop().create_future())
+        self._background.spawn(self._read(subject, reading), name="read-subject")
+        return reading
+
+    async def _read(self, subject: SubjectTag, reading: _Reading) -> None:
+        try:
+            person = await self._fetch(subject)
+            for _ in range(_MOST_READINGS - 1):
+                if not reading.is_overtaken:
+                    break
+                reading.is_overtaken = False
+                person = await self._fetch(subject)
+        except Exception as error:  # noqa: BLE001 - whoever waits for the reading hears of it
+            outcome: Person | BaseException = error
+        except BaseException:
+            reading.done.cancel()
+            raise
+        else:
+            outcome = person if reading.is_overtaken else self._remember(subject, person)
+        finally:
+            del self._readings[subject]
+        if reading.done.done():
+            return
+        if isinstance(outcome, Person):
+            reading.done.set_result(outcome)
+        else:
+            reading.done.set_exception(outcome)
+            reading.done.exception()  # nobody need be waiting
+
+    async def _fetch(self, subject: SubjectTag) -> Person:
         read_at = self._clock()
         state = await self._store.subject_state(subject)
         facts = None
@@ -103,38 +229,20 @@ class Subjects:
                 "consent ledger cannot be authenticated; its person counts as not having agreed",
                 reason=error.reason,
             )
-        return self._remember(subject, Person(state, facts, read_at))
+        return Person(state, facts, read_at)
 
-    def has_key(self, subject: SubjectTag, person: Person, *, generation: int, wrap: bytes) -> None:
-        """A put has made the subject's key: remember it."""
-        state = replace(person.state, generation=generation, wraps={**person.state.wraps, generation: wrap})
-        self._remember(subject, replace(person, state=state))
-
-    def forget(self, subject: SubjectTag) -> None:
-        """Something about the subject has changed elsewhere."""
-        self._cache.pop(subject, None)
-
-    async def listen(self, wake: Callable[[], None]) -> None:
-        """Forget whoever's ledger grows, on any node, until cancelled; *wake* whoever waits for that.
-
-        What is said while the connection is broken is not heard, so then nothing that is known counts.
-        """
-        while True:
-            try:
-                async with self._store.changes() as changes:
-                    self._cache.clear()
-                    async for subject in changes:
-                        self.forget(subject)
-                        wake()
-            except StoreUnavailableError:
-                self._metrics.store_failures.labels("listen").inc()
-            finally:
-                self._cache.clear()
-            await asyncio.sleep(_PAUSE_SECONDS)
+    def _count(self, done: "asyncio.Future[Person]") -> None:
+        has_failed = done.cancelled() or done.exception() is not None
+        self._metrics.lookups.labels("failed" if has_failed else "read").inc()
 
     def _remember(self, subject: SubjectTag, person: Person) -> Person:
         self._cache[subject] = person
         self._cache.move_to_end(subject)
-        if len(self._cache) > _MOST_CACHED:
+        if len(self._cache) > self._most_cached:
             self._cache.popitem(last=False)
         return person
+
+
+def _without_answer(person: Person) -> Lookup:
+    """Return how it went where the service did not answer: what was copied before is a cached choice, if any was."""
+    return Lookup.STALE if person.facts is not None and person.facts.account_choices else Lookup.FAILED
