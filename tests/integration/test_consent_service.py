@@ -34,7 +34,7 @@ from integration.proxy_fixtures import (
 )
 from integration.test_two_nodes import held
 from simulators.backend import Script, backend
-from simulators.consent_service import FAULTS, SECRET, Desk, Fault, a_choice, hang, refuse_service
+from simulators.consent_service import FAULTS, SECRET, Desk, Fault, a_choice, hang, redirect, refuse_service
 
 WITHDRAWN = a_choice("c-2", "withdrawn", "2026-02-01T00:00:00Z")
 
@@ -146,7 +146,8 @@ async def test_without_an_answer_a_yes_that_was_read_before_is_stale_and_a_no_is
         assert first["reason"] == recovered
 
         desk.fault = refuse_service
-        await world.chat("two")
+        answer = await world.chat("two")
+        assert answer.headers["x-decision-reason"] in {"PENDING", while_away}
         rows = await world.kept()
         assert [row["reason"] for row in rows] == [recovered, while_away]
 
@@ -168,6 +169,37 @@ async def test_without_an_answer_a_yes_that_was_read_before_is_stale_and_a_no_is
         await world.kept()
         await world.decided_again()
         assert [row["reason"] for row in await world.kept()] == [recovered] * 3
+
+
+async def test_a_conversation_that_is_taken_up_during_an_outage_brings_nothing_in_before_it_ends(
+    tmp_path: Path, store: str
+) -> None:
+    """R12 waits for an answer too (R31)."""
+    desk = Desk()
+    first, other = (ANA | {"x-chat-conversation": name} for name in ("first", "other"))
+    async with a_company(tmp_path, store, desk, consent_max_staleness="0") as world:
+
+        async def reasons() -> list[str]:
+            await world.kept()
+            await world.decided_again()
+            return [row["reason"] for row in await world.kept()]
+
+        await world.chat("one", who=first)
+        assert await reasons() == ["CONSENT_UNKNOWN"]
+        desk.choices = [a_choice(at=later())]
+        await world.chat("two", who=other)
+        assert await reasons() == ["NOT_RESUMED", "ELIGIBLE_CONSENT"]
+        desk.fault = refuse_service
+        await world.chat("three", who=first)
+        await world.kept()
+        await world.running.vault.ledger.note(
+            world.tag(), FactKind.HOLD_RELEASED, at=wall_clock(), by="t", method="t", details={"case": "none"}
+        )
+        assert await reasons() == ["CONSENT_CACHE_STALE", "ELIGIBLE_CONSENT", "CONSENT_CACHE_STALE"]
+        assert ["TRAIN" in row["grounds"] for row in await world.kept()] == [False, True, False]
+        desk.fault = None
+        await world.chat("four", who=other)
+        assert await reasons() == ["ELIGIBLE_RESUMED"] + ["ELIGIBLE_CONSENT"] * 3
 
 
 async def test_an_answer_counts_for_its_time_while_the_service_is_away(tmp_path: Path, store: str) -> None:
@@ -359,6 +391,15 @@ async def test_a_service_that_keeps_failing_is_left_alone() -> None:
         service = a_service(server.url)
         assert [await reason(service) for _ in range(8)] == ["status"] * 5 + ["left_alone"] * 3
         assert len(desk.asked) == 5
+        await service.aclose()
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    desk = Desk(fault=redirect)
+    async with backend(desk.script) as server:
+        service = a_service(server.url)
+        assert await reason(service) == "status"
+        assert len(desk.asked) == 1
         await service.aclose()
 
 
