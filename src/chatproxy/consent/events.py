@@ -167,14 +167,15 @@ class ConsentEvent:
     """The one conversation that it is about: a yes shares it, a no excludes it, a withdrawal ends either (R17)."""
     policy_version: str | None = None
     policy_effective_at: int | None = None
-    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The whole consent record as written."""
+    source_id: str | None = None
+    """The pseudonym of the choice at the company's consent service, if it was copied from there."""
+    stored: bytes = field(default=b"", repr=False)
 
     @property
-    def source_id(self) -> str | None:
-        """Return the pseudonym of the choice at the company's consent service, if it was copied from there."""
-        found: str | None = self.record.get("source", {}).get("id")
-        return found
+    def record(self) -> Mapping[str, Any]:
+        """Return the whole consent record as written; read anew each time, since of many people many are cached."""
+        record: dict[str, Any] = json.loads(self.stored[_HEAD + _MAC :])
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +321,8 @@ def _read_event(
         conversation=Scope.from_json(record["scope"]).conversation,
         policy_version=policy.get("version"),
         policy_effective_at=parse_instant(policy["effective_at"]) if policy else None,
-        record=record,
+        source_id=record.get("source", {}).get("id"),
+        stored=stored,
     )
 
 

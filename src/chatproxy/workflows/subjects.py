@@ -29,7 +29,7 @@ from chatproxy.telemetry import Log, Metrics
 from chatproxy.workflows.consult import Consultations
 
 _log = Log("subjects")
-_MOST_CACHED = 100_000
+_MOST_CACHED = 20_000
 _MOST_READINGS = 3
 """How often a person is read in a row who keeps changing; the last reading is not remembered."""
 _UNHEARD_MS = 500

@@ -149,6 +149,9 @@ def test_a_choice_that_is_made_there_later_follows() -> None:
         pytest.param([YES], [YES, stated("2", "deferred", 200)], "deferred", id="not now, after a yes"),
         pytest.param([YES], [YES, stated("2", "expired", 200)], "expired", id="the yes has ended"),
         pytest.param([YES], [YES, stated("2", "renewed", 200)], "renewed", id="the yes is renewed"),
+        pytest.param(
+            [stated("0", "refused", 50), YES], [YES, stated("0", "refused", 50)], "invalidated", id="turned"
+        ),
         pytest.param([], [], "unknown", id="nothing at all"),
     ],
 )
