@@ -27,13 +27,14 @@ from integration.proxy_fixtures import (
     OPENAI,
     World,
     a_world,
+    answer_to,
     chat_bytes,
     chatting,
     post,
     raw_client,
 )
 from integration.test_two_nodes import held
-from simulators.backend import Script, backend
+from simulators.backend import Peer, Script, backend
 from simulators.consent_service import FAULTS, SECRET, Desk, Fault, a_choice, hang, redirect, refuse_service
 
 WITHDRAWN = a_choice("c-2", "withdrawn", "2026-02-01T00:00:00Z")
@@ -217,6 +218,37 @@ async def test_an_answer_counts_for_its_time_while_the_service_is_away(tmp_path:
         await world.chat("three")
         rows = await world.kept()
         assert [row["reason"] for row in rows] == ["ELIGIBLE_CONSENT"] * 2 + ["CONSENT_CACHE_STALE"]
+
+
+async def test_the_head_of_an_answer_says_that_a_yes_is_stale(tmp_path: Path, store: str) -> None:
+    desk = Desk([a_choice()])
+    offset = 0
+    may_answer = asyncio.Event()
+    may_answer.set()
+
+    async def patient(peer: Peer) -> None:
+        while True:
+            request = await peer.read_request()
+            await may_answer.wait()
+            await peer.send(answer_to(request, "reply"))
+
+    async with a_company(tmp_path, store, desk, patient, clock=lambda: wall_clock() + offset) as world:
+        await world.chat("one")
+        await world.kept()
+        desk.fault = refuse_service
+        offset = 61_000
+        may_answer.clear()
+        reads = world.counted("chatproxy_consent_lookups_total", result="read")
+        asking = asyncio.ensure_future(world.chat("two"))
+        while (
+            not world.counted("chatproxy_consent_service_answers_total", result="status")
+            or world.counted("chatproxy_consent_lookups_total", result="read") == reads
+        ):
+            await asyncio.sleep(0.01)
+        may_answer.set()
+        answer = await asking
+        assert answer.headers["x-decision-reason"] == "CONSENT_CACHE_STALE"
+        assert answer.headers["x-training-eligible"] == "?0"
 
 
 async def test_a_withdrawal_there_during_a_stream_counts_for_it(tmp_path: Path, store: str) -> None:
