@@ -36,6 +36,7 @@ from integration.proxy_fixtures import (
 from integration.test_two_nodes import held
 from simulators.backend import Peer, Script, backend
 from simulators.consent_service import FAULTS, SECRET, Desk, Fault, a_choice, hang, redirect, refuse_service
+from unit.consent import choice_files
 
 WITHDRAWN = a_choice("c-2", "withdrawn", "2026-02-01T00:00:00Z")
 
@@ -399,6 +400,39 @@ async def test_what_a_client_claims_of_itself_loosens_nothing(
         [row] = await world.kept()
         assert (row["reason"], row["eligible"]["capability"]) == ("CONSENT_REFUSED", False)
         assert set(row["grounds"]) == {"SERVICE"}
+
+
+@pytest.mark.parametrize(
+    "choices, fault, status, reason",
+    [
+        ([a_choice()], None, 200, "ELIGIBLE_CONSENT"),
+        ([a_choice(state="refused")], None, 200, "CONSENT_REFUSED"),
+        ([], None, 403, None),
+        ([a_choice(state="deferred")], None, 403, None),
+        ([], refuse_service, 200, "CONSENT_LOOKUP_FAILED"),
+        ([], hang, 200, "CONSENT_LOOKUP_FAILED"),
+    ],
+    ids=["a yes", "a no", "no choice", "not now", "no good answer", "no answer"],
+)
+async def test_the_gate_holds_up_only_whom_the_service_knows_not_to_have_chosen(
+    tmp_path: Path,
+    store: str,
+    choices: list[dict[str, Any]],
+    fault: Fault | None,
+    status: int,
+    reason: str | None,
+) -> None:
+    async with a_company(
+        tmp_path,
+        store,
+        Desk(choices, fault),
+        choice_notices=str(choice_files.a_choice(tmp_path / "choice")),
+        choice_missing="gate",
+        choice_deadline="2025-10-08T00:00:00Z",
+    ) as world:
+        assert (await world.chat("hello")).status_code == status
+        rows = await world.kept()
+        assert [row["reason"] for row in rows] == ([reason] if reason else [])
 
 
 # The client alone.

@@ -62,21 +62,21 @@ class Gate:
         answer = GateAnswer.PASSED
         known = self._subjects.known(subject)
         if known is None or known.facts is None or self._must_choose(known.facts):
-            answer = await self._ask(subject)
+            answer = await self._ask(subject, caller)
         self._metrics.gate.labels(answer).inc()
         return self._words if answer is GateAnswer.REFUSED else None
 
-    async def _ask(self, subject: SubjectTag) -> GateAnswer:
-        """Return what the store says of a person now."""
+    async def _ask(self, subject: SubjectTag, caller: Caller) -> GateAnswer:
+        """Return what the store says of a person now, or the company's service where people choose there."""
         try:
             async with asyncio.timeout(LONGEST_WAIT_SECONDS):
-                person = await self._subjects.read(subject)
+                person = await self._subjects.ask(subject, caller)
         except (TimeoutError, StoreUnavailableError, UndecryptableError):
             return GateAnswer.UNANSWERED
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what is stored, the chat goes on
             _log.error("it cannot be told whether a person has chosen; the chat passes", failure=error)
             return GateAnswer.UNANSWERED
-        if person.facts is None:
+        if person is None or person.facts is None:
             return GateAnswer.UNANSWERED
         return GateAnswer.REFUSED if self._must_choose(person.facts) else GateAnswer.PASSED
 

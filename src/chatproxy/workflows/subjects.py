@@ -120,6 +120,18 @@ class Subjects:
         reading = self._readings.get(subject) or self._begin(subject)
         return await asyncio.shield(reading.done)
 
+    async def ask(self, subject: SubjectTag, caller: Caller) -> Person | None:
+        """Return what is known of *caller* for certain now; None: the company's consent service does not answer.
+
+        Raises StoreUnavailableError, UndecryptableError.
+        """
+        consultations = self._consultations
+        if consultations is not None and not await consultations.finish(
+            subject, caller, when_changed=self.forget
+        ):
+            return None
+        return await self.read(subject)
+
     async def to_keep(self, subject: SubjectTag, caller: Caller, *, may_wait: bool) -> tuple[Person, Lookup]:
         """Return what a turn of *caller* is to be kept by, and how it went to ask about them (R29, R30).
 
