@@ -256,9 +256,10 @@ _APPEND_EVENT = Script.of(
 -- KEYS: ledger. ARGV: event, expected length, expires_at, channel, subject
 if redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[2]) then return 0 end
 if tonumber(ARGV[3]) <= now then return redis.error_reply('EXPIRED the ledger would end in the past') end
+-- First what an ACL may forbid: then nothing is written. Who hears of it reads when the script has ended.
+redis.call('PUBLISH', ARGV[4], ARGV[5])
 redis.call('RPUSH', KEYS[1], ARGV[1])
 keep(KEYS[1], tonumber(ARGV[3]))
-redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
 """
 )
