@@ -14,6 +14,7 @@ DAY_MS = 86_400 * SECOND_MS
 _UNIT_MS = {"w": 7 * DAY_MS, "d": DAY_MS, "h": 3_600 * SECOND_MS, "m": 60 * SECOND_MS, "s": SECOND_MS}
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,9})([ywdhms])")
 _FEBRUARY, _LEAP_DAY = 2, 29
+_SHORTEST_YEAR, _LONGEST_YEAR = 365 * DAY_MS, 366 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,20 @@ class Period:
     def length(self) -> int:
         """Return the length in ms, for comparing; years are those from 1970 on."""
         return self.after(0)
+
+
+def shorter_period(one: Period, other: Period) -> Period:
+    """Return a period that ends no later than either, whenever it begins.
+
+    How long years are depends on when they begin. Where that decides which of the two is shorter, what is returned
+    are years of 365 days: never more than either, and less than the shorter by a day in four years at most.
+    """
+    if bool(one.years) == bool(other.years):
+        return min(one, other, key=lambda period: period.length)
+    years, time = (one, other) if one.years else (other, one)
+    if time.ms <= years.years * _SHORTEST_YEAR:
+        return time
+    return years if time.ms >= years.years * _LONGEST_YEAR else Period(ms=years.years * _SHORTEST_YEAR)
 
 
 def parse_duration(text: str) -> Period:

@@ -1,10 +1,10 @@
 """What a company may set: the parameters of the policy, and the periods, which are data and not code."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from chatproxy.policy.periods import DAY_MS, Period
+from chatproxy.policy.periods import DAY_MS, Period, shorter_period
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -110,9 +110,13 @@ class Periods:
 
 
 def stricter_profile(one: Profile, other: Profile) -> Profile:
-    """Return the profile that keeps and permits only what both do."""
-    return Profile(
-        name=f"{one.name}+{other.name}" if one.name != other.name else one.name,
+    """Return the profile that keeps and permits only what both do.
+
+    Where one of the two is that already it is returned as it is; else the name tells of both, once each.
+    """
+    names = dict.fromkeys([*one.name.split("+"), *other.name.split("+")])
+    both = Profile(
+        name="+".join(names),
         resume_scope=_either(ResumeScope.NEW_TURNS_ONLY, one.resume_scope, other.resume_scope),
         on_withdraw=_either(OnWithdraw.SHRINK, one.on_withdraw, other.on_withdraw),
         exempt_mode=_either(ExemptMode.PASSTHROUGH, one.exempt_mode, other.exempt_mode),
@@ -124,15 +128,14 @@ def stricter_profile(one: Profile, other: Profile) -> Profile:
         consumer_plans=one.consumer_plans & other.consumer_plans,
         exempt_plans=one.exempt_plans | other.exempt_plans,
     )
+    return next((each for each in (one, other) if replace(each, name=both.name) == both), both)
 
 
 def shorter_periods(one: Periods, other: Periods) -> Periods:
     """Return each period as short as the shorter of the two."""
     return Periods(
         **{
-            field.name: min(
-                getattr(one, field.name), getattr(other, field.name), key=lambda period: period.length
-            )
+            field.name: shorter_period(getattr(one, field.name), getattr(other, field.name))
             for field in fields(Periods)
         }
     )
