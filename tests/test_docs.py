@@ -141,7 +141,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str
 def test_every_command_is_in_the_table_of_commands_and_no_other() -> None:
     documented = set()
     for cells in rows(page("docs/operations.md")):
-        if match := re.match(r"`chatproxy ([a-z]+)(?: ([a-z]+(?:\\\|[a-z]+)*))?", cells[0]):
+        if match := re.match(r"`chatproxy ([a-z]+)(?: ([a-z-]+(?:\\\|[a-z-]+)*))?", cells[0]):
             documented |= {f"{match[1]} {verb}".strip() for verb in (match[2] or "").split("\\|")}
 
     assert documented == set(commands(cli))
@@ -151,7 +151,7 @@ def test_every_command_is_in_the_table_of_commands_and_no_other() -> None:
 def test_a_command_that_is_named_exists(path: Path) -> None:
     known = {words for command in commands(cli) for words in (command, command.split()[0])}
 
-    named = re.findall(r"`chatproxy ([a-z]+(?: [a-z]+)?)", path.read_text(encoding="utf-8"))
+    named = re.findall(r"`chatproxy ([a-z]+(?: [a-z-]+)?)", path.read_text(encoding="utf-8"))
 
     assert {name for name in named if name not in known and name.split()[0] not in known} == set()
 

@@ -56,5 +56,9 @@ class NotFoundError(ChatproxyError):
     """Nothing of that name is held. Unknown and foreign names look alike."""
 
 
+class ConfirmationNeededError(ChatproxyError):
+    """What was asked for has a consequence that the person must have been told of; ask again, saying that they were."""
+
+
 class AuditUnavailableError(ChatproxyError):
     """The audit log cannot be written, so what must be audited is not done."""

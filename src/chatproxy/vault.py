@@ -22,6 +22,7 @@ from chatproxy.store.opening import open_store
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.keys import RecordKeys, load_keyring
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
@@ -84,6 +85,18 @@ class Vault:
             clock=self.clock,
             metrics=metrics,
             versions=self.terms.versions,
+        )
+
+    @property
+    def happenings(self) -> Happenings:
+        """Return what writes down what happens to what is kept."""
+        return Happenings(
+            self.store,
+            self.ledger,
+            self.annotation_keys,
+            self.pseudonyms,
+            audit=self.audit,
+            clock=self.clock,
         )
 
     @property

@@ -13,12 +13,17 @@ _VERBS = {
     "audit": "See that the record of who did what is whole.",
     "config": "Show the settings and where each comes from.",
     "consent": "Record and read what people have chosen.",
+    "conversation": "Share, exclude or delete one conversation.",
     "demo": "Show the whole product on one machine.",
     "doctor": "Check settings, keyset, store, clock and upstream.",
+    "feedback": "Record what people send about a conversation.",
+    "hold": "Place, release and list legal holds.",
     "keys": "Make and look after the keyset.",
-    "policy": "Ask the policy what may be kept, how long, and for what.",
+    "policy": "Say what is kept and why, and what another policy would change.",
     "serve": "Run the proxy.",
+    "subject": "Record what happens to a person's account.",
     "transcripts": "List and read what is kept.",
+    "turn": "Flag a turn for safety, and lift the flag.",
 }
 
 

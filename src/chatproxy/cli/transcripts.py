@@ -4,11 +4,11 @@ import sys
 
 import click
 
-from chatproxy.cli.people import as_json_option, read_subject
+from chatproxy.cli.people import as_json_option, names, read_subject
 from chatproxy.cli.printing import print_json, print_table, printable
 from chatproxy.cli.vault import in_vault
 from chatproxy.errors import NotFoundError
-from chatproxy.model import ConversationTag, Part, PartKind, SubjectTag
+from chatproxy.model import Part, PartKind
 from chatproxy.policy.instants import format_instant
 from chatproxy.vault import Vault
 from chatproxy.workflows.transcripts import PURPOSES, KeptTurn, OpenedTurn, Spurious, summary
@@ -35,7 +35,7 @@ def list_turns(subject: str | None, tenant: str, conversation: str | None, *, as
     """
 
     async def work(vault: Vault) -> tuple[list[dict[str, object]], list[Spurious]]:
-        tag, wanted = _names(vault, subject, tenant, conversation)
+        tag, wanted = names(vault, subject, tenant, conversation)
         rows, faults = [], []
         async for turn in vault.transcripts.walk(subject=tag, conversation=wanted):
             if isinstance(turn, KeptTurn):
@@ -76,7 +76,7 @@ def show(conversation: str, subject: str | None, tenant: str, purpose: str, *, a
     """
 
     async def work(vault: Vault) -> list[OpenedTurn]:
-        tag, wanted = _names(vault, subject, tenant, conversation)
+        tag, wanted = names(vault, subject, tenant, conversation)
         if tag is None or wanted is None:
             raise NotFoundError("nothing is held of a conversation of that name")
         return await vault.transcripts.show(tag, wanted, purpose=purpose)
@@ -86,28 +86,6 @@ def show(conversation: str, subject: str | None, tenant: str, purpose: str, *, a
             print_json(_document(opened))
         else:
             _print_turn(opened)
-
-
-def _names(
-    vault: Vault, subject: str | None, tenant: str, conversation: str | None
-) -> tuple[SubjectTag | None, ConversationTag | None]:
-    """Return the pseudonyms that the options mean."""
-    tag = vault.pseudonyms.subject_tag(tenant=tenant, subject=subject) if subject else None
-    if conversation is None:
-        return tag, None
-    try:
-        owner, wanted = vault.pseudonyms.read_conversation_handle(conversation)
-    except NotFoundError:
-        if subject is None:
-            raise click.UsageError(
-                "the conversation is not a handle; with the client's own id give its --subject too"
-            ) from None
-        return tag, vault.pseudonyms.conversation_tag(
-            tenant=tenant, subject=subject, conversation=conversation
-        )
-    if tag is not None and tag != owner:
-        raise NotFoundError("nothing is held of a conversation of that name")
-    return owner, wanted
 
 
 def _print_rows(rows: list[dict[str, object]]) -> None:

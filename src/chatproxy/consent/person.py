@@ -54,7 +54,11 @@ class _Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hold:
+class Hold:
+    """A legal hold that stands (R24). Instants are ms."""
+
+    case: str = field(repr=False)
+    authority: str = field(repr=False)
     placed_at: int
     review_at: int
     conversation: ConversationTag | None
@@ -70,7 +74,7 @@ class PersonFacts:
         self._choices: dict[Surface, tuple[tuple[int, str], ...]] = {}
         self._conversations: defaultdict[ConversationTag, _Conversation] = defaultdict(_Conversation)
         self._flagged: dict[TurnId, int] = {}
-        self._holds: dict[tuple[str, ConversationTag | None], _Hold] = {}
+        self._holds: dict[tuple[str, ConversationTag | None], Hold] = {}
         self._account_deleted_at: list[int] = []
         self._is_minor = False
         self.are_choices_unread = False
@@ -101,6 +105,16 @@ class PersonFacts:
         """Whether a legal hold stands."""
         return bool(self._holds)
 
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """Return the legal holds that stand."""
+        return tuple(self._holds.values())
+
+    @property
+    def is_minor(self) -> bool:
+        """Whether the person was found to be a minor (R5)."""
+        return self._is_minor
+
     @cached_property
     def account_choices(self) -> tuple[ConsentEvent, ...]:
         """Return the choices about the account, oldest first."""
@@ -116,7 +130,8 @@ class PersonFacts:
     def choices(self, surface: Surface) -> tuple[tuple[int, str], ...]:
         """Return what the engine reads: (instant, word) of each choice about the account that is about *surface*.
 
-        A yes counts only for the surfaces and purposes it names; anything else counts for every surface (R35).
+        A yes counts only for the surfaces and purposes it names; anything else counts for every surface (R35). A
+        deleted account ends what was agreed to for it, also for turns that come after (R23).
         """
         found = self._choices.get(surface)
         if found is None:
@@ -125,6 +140,8 @@ class PersonFacts:
                 for event in self.account_choices
                 if (word := _word(event, surface)) is not None
             ]
+            dated += [DatedChoice(at, "terminated", at) for at in self._account_deleted_at]
+            dated.sort(key=lambda choice: choice.at)
             found = self._choices[surface] = with_superseded(dated, self._versions)
         return found
 
@@ -227,7 +244,10 @@ class PersonFacts:
         name = (details["case"], conversation)
         known = self._holds.get(name)
         placed_at = known.placed_at if known else at
-        self._holds[name] = _Hold(placed_at, parse_instant(details["review_at"]), conversation)
+        review_at = parse_instant(details["review_at"])
+        self._holds[name] = Hold(
+            details["case"], details.get("authority", ""), placed_at, review_at, conversation
+        )
 
 
 _NOTHING = TurnEvents()
