@@ -22,11 +22,14 @@ from chatproxy.store.opening import open_store
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.keys import RecordKeys, load_keyring
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
+from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.redecide import Redecider
+from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.transcripts import Transcripts
 
 
@@ -98,6 +101,23 @@ class Vault:
             audit=self.audit,
             clock=self.clock,
         )
+
+    @property
+    def explainer(self) -> Explainer:
+        """Return what says why a turn is kept."""
+        return Explainer(self.redecider(Metrics()), self.policies, audit=self.audit)
+
+    @property
+    def applier(self) -> Applier:
+        """Return what previews and applies policies."""
+        return Applier(
+            self.store, self.redecider(Metrics()), self.policies, audit=self.audit, clock=self.clock
+        )
+
+    @property
+    def replay(self) -> Replay:
+        """Return what makes past decisions again."""
+        return Replay(self.store, self.annotation_keys, self.policies, versions=self.terms.versions)
 
     @property
     def transcripts(self) -> Transcripts:

@@ -41,7 +41,7 @@ class Desk:
         assert done.status == 0, done.err
         await self.world.decided_again()
         [row] = done.rows()
-        return row  # type: ignore[no-any-return]
+        return row
 
     async def row(self) -> dict[str, Any]:
         [row] = await self.world.kept()

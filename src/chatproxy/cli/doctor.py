@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from chatproxy.cli.people import as_json_option
-from chatproxy.cli.printing import print_json
+from chatproxy.cli.printing import print_json, printable
 from chatproxy.clock import wall_clock
 from chatproxy.consent.notices import Terms
+from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.kms.file import FileRoot, KeysetFile
@@ -18,9 +19,13 @@ from chatproxy.policy.instants import format_instant
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import open_store
 from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
+from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import configure_logging
 from chatproxy.vault import open_terms
+from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.keys import load_keyring
+from chatproxy.workflows.policies import Policies
+from chatproxy.workflows.survey import SAMPLE, survey
 
 _FOUND_FAULTS = 3
 _MARKS = {"ok": "ok  ", "warning": "warn", "fatal": "FAIL"}
@@ -37,14 +42,15 @@ class Finding:
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Look at every turn that is kept, not only at some.")
 @as_json_option
-def doctor(*, as_json: bool) -> None:
+def doctor(*, deep: bool, as_json: bool) -> None:
     """Check settings, keyset, store, clock, upstream and what people are asked, and say what to fix.
 
     Exit code 0 if nothing stands in the way of serving and keeping, 3 if something does.
     """
     configure_logging("error")
-    findings = asyncio.run(_examine())
+    findings = asyncio.run(_examine(deep=deep))
     for finding in findings:
         if as_json:
             print_json(
@@ -58,21 +64,21 @@ def doctor(*, as_json: bool) -> None:
         sys.exit(_FOUND_FAULTS)
 
 
-async def _examine() -> list[Finding]:
+async def _examine(*, deep: bool) -> list[Finding]:
     try:
         settings = load_settings().settings
     except ChatproxyError as error:
         return [Finding("settings", "fatal", str(error))]
     return [
         Finding("settings", "ok", "all are valid"),
-        *await _examine_vault(settings),
+        *await _examine_vault(settings, deep=deep),
         await _examine_upstream(settings),
         *_examine_identity(settings),
         *examine_terms(settings, now=wall_clock()),
     ]
 
 
-async def _examine_vault(settings: Settings) -> list[Finding]:
+async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     findings = []
     keyset = None
     try:
@@ -103,9 +109,34 @@ async def _examine_vault(settings: Settings) -> list[Finding]:
             if keyset is not None and is_safe:
                 await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=wall_clock())
                 findings.append(Finding("key ring", "ok", "the keyset fits the store"))
+                findings.append(await _examine_policies(store, keyset, settings, deep=deep))
     except ChatproxyError as error:
         findings.append(Finding("store", "fatal", str(error)))
     return findings
+
+
+async def _examine_policies(store: RedisStore, keyset: Keyset, settings: Settings, *, deep: bool) -> Finding:
+    policies = Policies(store, Policy(settings.profile, settings.periods))
+    found = await survey(store, keyset.annotation_keys(), policies, most=None if deep else SAMPLE)
+    looked_at = f"{found.turns} turns" if found.is_whole else f"{found.turns} turns that were looked at"
+    what, fix = [], []
+    if found.under_looser:
+        what.append(
+            f"{found.under_looser} of {looked_at} are kept under policies that keep longer or permit more than the "
+            "present settings"
+        )
+        fix.append("`chatproxy policy preview` says what `chatproxy policy apply` would change")
+    if found.nodes_apart:
+        what.append(
+            f"{', '.join(map(printable, found.nodes_apart))} kept turns under another policy after the present one had "
+            "come into use"
+        )
+        fix.append("give all nodes the same settings")
+    if what:
+        return Finding("policy", "warning", "; ".join(what), "; ".join(fix))
+    return Finding(
+        "policy", "ok", f"none of {looked_at} is kept under a looser policy than {policies.current.digest}"
+    )
 
 
 def _subject_of(finding: StoreFinding) -> str:

@@ -1,4 +1,4 @@
-"""What does the policy say about given facts? Commands that need neither store nor keyset."""
+"""What does the policy say: about given facts, about a turn, about all that is kept? The commands, and the first."""
 
 import json
 import sys
@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from chatproxy.cli.explain import explain
+from chatproxy.cli.preview import apply, preview
+from chatproxy.cli.replay import replay
 from chatproxy.policy.engine import decide
 from chatproxy.policy.schema import decision_to_json, facts_from_json, profile_from_json
 from chatproxy.settings import load_settings
@@ -22,7 +25,13 @@ class BadLineError(click.ClickException):
 
 @click.group()
 def policy() -> None:
-    """Ask the policy what may be kept, how long, and for what."""
+    """Say what is kept and why, and what another policy would change."""
+
+
+policy.add_command(explain)
+policy.add_command(preview)
+policy.add_command(apply)
+policy.add_command(replay)
 
 
 @policy.command()

@@ -110,11 +110,6 @@ class PersonFacts:
         """Return the legal holds that stand."""
         return tuple(self._holds.values())
 
-    @property
-    def is_minor(self) -> bool:
-        """Whether the person was found to be a minor (R5)."""
-        return self._is_minor
-
     @cached_property
     def account_choices(self) -> tuple[ConsentEvent, ...]:
         """Return the choices about the account, oldest first."""

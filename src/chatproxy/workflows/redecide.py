@@ -13,7 +13,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,7 +26,7 @@ from chatproxy.crypto.annotation import Annotation, AnnotationKeys, authenticate
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.record import RecordHeader, epoch_day, open_record, parse_header, seal_record
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
-from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.choices import Grant, read_choices
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Lookup
@@ -124,15 +124,17 @@ class _Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """The decision on one group: how it is to be noted; None: it goes."""
+class Verdict:
+    """The decision on one group, beside how it is noted now."""
 
     before: GroupNote
     decision: Decision
     expires_at: int | None
+    """Until when it is to be sealed, ms; None: it goes."""
 
     @property
     def after(self) -> GroupNote | None:
+        """Return how it is to be noted; None: it goes."""
         if self.expires_at is None:
             return None
         return group_note(
@@ -145,7 +147,24 @@ class _Verdict:
 
     @property
     def is_unchanged(self) -> bool:
+        """Whether it is noted as it is to be."""
         return self.after == self.before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """A kept turn, and what a decision on it that is made at *now* (ms) depends on."""
+
+    stored: StoredTurn
+    facts: TurnFacts
+    note: TurnNote
+    turn: TurnToDecide
+    person: PersonFacts
+    policy: Policy
+    """The one that the turn is kept under."""
+    now: int
+    under: Callable[[Policy], list[Verdict]] = field(repr=False)
+    """Decide on each group, under any policy."""
 
 
 class Redecider:
@@ -233,9 +252,7 @@ class Redecider:
         return tally
 
     async def _pass(self, subject: SubjectTag, tally: Tally, *, claim: "_Claim | None", apply: bool) -> None:
-        state = await self._store.subject_state(subject)
-        events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
-        person = _Person(subject, state, PersonFacts(events, self._versions))
+        person = await self._person(subject)
         times = await self._times(subject)
         last: dict[ConversationTag, int] = {}
         async for batch in self._batches(subject):
@@ -254,6 +271,54 @@ class Redecider:
             if claim is not None:
                 await claim.renew()
         await self._store.trim(subject, last)
+
+    async def outlooks(self, subject: SubjectTag) -> AsyncIterator["Outlook | UndecryptableError"]:
+        """Walk a person's turns with what deciding on them now depends on, and change nothing.
+
+        An error stands for a turn that is not as it was kept. Raises StoreUnavailableError, and UndecryptableError
+        for the ledger.
+        """
+        person = await self._person(subject)
+        times = await self._times(subject)
+        async for stored in self._store.annotations(subject):
+            try:
+                yield await self._outlook(stored, person, times)
+            except UndecryptableError as error:
+                yield error
+
+    async def outlook(self, subject: SubjectTag, turn: TurnId) -> "Outlook | None":
+        """Return one turn with what deciding on it now depends on; None if it is not held.
+
+        Raises UndecryptableError where turn or ledger are not as they were kept, StoreUnavailableError.
+        """
+        stored = await self._store.turn(subject, turn)
+        if stored is None:
+            return None
+        return await self._outlook(stored, await self._person(subject), await self._times(subject))
+
+    async def _person(self, subject: SubjectTag) -> _Person:
+        state = await self._store.subject_state(subject)
+        events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
+        return _Person(subject, state, PersonFacts(events, self._versions))
+
+    async def _outlook(
+        self, stored: StoredTurn, person: _Person, times: dict[ConversationTag, list[int]]
+    ) -> "Outlook":
+        kept = self._verified(stored)
+        if kept is None:
+            raise UndecryptableError("annotation")
+        turn = self._turn(kept, person, times.get(kept.facts.conversation_tag, []))
+        now = self._clock()
+        return Outlook(
+            stored=stored,
+            facts=kept.facts,
+            note=kept.note,
+            turn=turn,
+            person=person.facts,
+            policy=await self._policies.get(kept.note.policy),
+            now=now,
+            under=partial(self._verdicts, turn, kept, person, now=now),
+        )
 
     async def _times(self, subject: SubjectTag) -> dict[ConversationTag, list[int]]:
         """Return when the turns of each conversation were received, ascending, by authentic annotations."""
@@ -341,19 +406,19 @@ class Redecider:
         policy: Policy,
         *,
         now: int,
-    ) -> list[_Verdict]:
+    ) -> list[Verdict]:
         events = person.facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
         verdicts = []
         for group in kept.note.groups:
             decision = _decide_as_read(turn, group, person.facts, policy, now=now)
-            if _is_unfounded_upgrade(group, decision):
+            if is_unfounded_upgrade(group, decision):
                 decision = policy.decide_part(
                     turn, part=group.part, now=now, person=person.facts.without_choices()
                 )
             until = kept_until(
                 decision, review_at=events.hold_review_at, now=now, sealed_until=group.expires_at
             )
-            verdicts.append(_Verdict(group, decision, until if until is not None and until > now else None))
+            verdicts.append(Verdict(group, decision, until if until is not None and until > now else None))
         return verdicts
 
     async def _changed(
@@ -362,7 +427,7 @@ class Redecider:
         person: _Person,
         policy: Policy,
         turn: TurnToDecide,
-        verdicts: Sequence[_Verdict],
+        verdicts: Sequence[Verdict],
         *,
         now: int,
     ) -> RedecidedTurn:
@@ -419,7 +484,7 @@ class Redecider:
             ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
         )
 
-    async def _resealed(self, kept: _Kept, person: _Person, moved: Sequence[_Verdict]) -> list[SealedGroup]:
+    async def _resealed(self, kept: _Kept, person: _Person, moved: Sequence[Verdict]) -> list[SealedGroup]:
         """Seal anew, to another day, what expires at another time. Raises UndecryptableError."""
         stored = kept.stored
         blobs = await self._store.records(
@@ -520,7 +585,7 @@ def _decide_as_read(
     return decision
 
 
-def _is_unfounded_upgrade(before: GroupNote, decision: Decision) -> bool:
+def is_unfounded_upgrade(before: GroupNote, decision: Decision) -> bool:
     """Whether a turn that was not covered by a consent would be now, with nothing of R31 to bring it in.
 
     Such is a choice that was recorded with an earlier time than the turn it would cover.
@@ -533,7 +598,7 @@ def _is_unfounded_upgrade(before: GroupNote, decision: Decision) -> bool:
 def _sealed_anew(
     blob: bytes,
     header: RecordHeader,
-    verdict: _Verdict,
+    verdict: Verdict,
     *,
     person: _Person,
     old_keys: tuple[DataKey, DataKey],
