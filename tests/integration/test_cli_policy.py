@@ -1,21 +1,35 @@
 """Why is a turn kept, what would another policy do, do it, and was it right: the policy commands on a store."""
 
+import asyncio
+import dataclasses
 import json
+import os
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice
+from chatproxy.crypto.annotation import authenticate, verify
+from chatproxy.model import SubjectTag
 from chatproxy.policy.instants import parse_instant
+from chatproxy.ports import TranscriptStore
+from chatproxy.settings import load_settings
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.workflows.decide import Policy
+from chatproxy.store.redis import RedisStore
+from chatproxy.telemetry import Metrics, Redecided
+from chatproxy.vault import open_vault
+from chatproxy.workflows.annotate import Eligible, read
+from chatproxy.workflows.preview import Applier, Forecast
 from chatproxy.workflows.survey import survey
 from integration.proxy_fixtures import ANA, DAY, World, a_world, chatting
-from integration.serve_process import Finished, call, environment
+from integration.serve_process import WORDS, Finished, call, environment
 
 BEA = {"x-chat-subject": "bea", "x-chat-plan": "free"}
 
@@ -323,6 +337,80 @@ async def test_what_cannot_be_audited_is_not_applied(
     assert await world.kept() == before
 
 
+async def test_what_was_broken_off_goes_on_where_it_was(
+    world: World, env: dict[str, str], tmp_path: Path
+) -> None:
+    await three_turns(world)
+    settings = load_settings(env | {"CHATPROXY_RETENTION_SERVICE": "10d"}).settings
+    async with open_vault(settings) as vault:
+        forecast = await vault.applier.preview(vault.policy, told=lambda _: None)
+        assert (forecast.moved, forecast.people) == (3, 2)
+
+        def break_off(people: int) -> None:
+            raise KeyboardInterrupt(people)
+
+        with pytest.raises(KeyboardInterrupt):
+            await vault.applier.apply(forecast, told=break_off)
+        rest = await vault.applier.preview(vault.policy, told=lambda _: None)
+        assert 0 < rest.moved < 3
+        told: list[int] = []
+        applied = await vault.applier.apply(rest, told=told.append)
+        assert (applied.turns[Redecided.CHANGED], applied.people, told) == (rest.moved, 2, [1, 2])
+        assert (await vault.applier.preview(vault.policy, told=told.append)).moved == 0
+
+
+async def test_whoever_is_held_is_looked_at_again_after_applying(world: World, env: dict[str, str]) -> None:
+    await world.chat("hello")
+    await world.kept()
+    words = ("hold", "place", "--subject", "ana", "--case", "c", "--authority", "a", "--review", "2999-01-01")
+    assert (await call(env, *words)).status == 0
+    await world.decided_again()
+    settings = load_settings(env | {"CHATPROXY_RETENTION_SERVICE": "1d"}).settings
+    marked: list[SubjectTag] = []
+    async with open_vault(settings) as vault:
+        store = cast(TranscriptStore, _Marking(vault.store, marked))
+        applier = Applier(
+            store, vault.redecider(Metrics()), vault.policies, audit=vault.audit, clock=vault.clock
+        )
+        await applier.apply(Forecast(), told=lambda _: None)
+    assert marked == [world.tag()]
+
+
+class _Marking:
+    """A store that remembers who was marked."""
+
+    def __init__(self, store: RedisStore, marked: list[SubjectTag]) -> None:
+        self._store = store
+        self._marked = marked
+
+    def subjects(self) -> AsyncIterator[SubjectTag]:
+        return self._store.subjects()
+
+    async def mark_due(self, subject: SubjectTag, at: int) -> None:
+        assert at <= wall_clock()
+        self._marked.append(subject)
+
+
+@pytest.mark.parametrize("answer, status", [("y", 0), ("n", 130)])
+async def test_on_a_terminal_it_asks(answer: str, status: int, world: World, env: dict[str, str]) -> None:
+    await three_turns(world)
+    before = await world.kept()
+    typed, terminal = os.openpty()
+    try:
+        os.write(typed, f"{answer}\n".encode())
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "chatproxy", "policy", "apply",
+            stdin=terminal, stdout=PIPE, stderr=PIPE, env={**WORDS, **env, "CHATPROXY_RETENTION_SERVICE": "10d"},
+        )  # fmt: skip
+        out, err = await process.communicate()
+    finally:
+        os.close(typed)
+        os.close(terminal)
+    assert (process.returncode, b"gone for good" in err) == (status, True), err
+    assert b"2 would change" in out
+    assert (await world.kept() == before) == (answer == "n")
+
+
 # --- replay ---
 
 
@@ -379,21 +467,59 @@ async def test_a_policy_that_is_gone_and_a_ledger_that_was_cut_are_found(
     assert [row.get("what") for row in other.rows()].count("unknown_policy") == 2
 
 
-async def test_a_decision_that_was_made_otherwise_is_found(
+async def test_a_policy_under_the_name_of_another_is_not_believed(
     world: World, env: dict[str, str], connections: Connections
 ) -> None:
     await world.chat("hello")
     await world.kept()
-    # A policy that is registered under another's digest is not believed; one that decides otherwise differs.
-    vault = world.running.vault
-    other = Policy(vault.settings.profile, vault.settings.periods)
-    assert other.digest == vault.policy.digest
-    longer = env | {"CHATPROXY_RETENTION_SERVICE": "20d"}
-    assert (await call(longer, "policy", "replay")).status == 0
-    document = other.document.replace(b'"service":"30d"', b'"service":"29d"')
-    await connections.ask([["SET", f"cp:{{ctl}}:policy:{other.digest}", document]])
-    found = await call(longer, "policy", "replay", "--json")
+    own = world.running.vault.policy
+    elsewhere = env | {"CHATPROXY_RETENTION_SERVICE": "20d"}
+    assert (await call(elsewhere, "policy", "replay")).status == 0
+    document = own.document.replace(b'"service":"30d"', b'"service":"29d"')
+    await connections.ask([["SET", f"cp:{{ctl}}:policy:{own.digest}", document]])
+    found = await call(elsewhere, "policy", "replay", "--json")
     assert (found.status, found.rows()[0]["what"]) == (3, "policy_digest")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reason": "ELIGIBLE_CONSENT"},
+        {"eligible": Eligible(capability=True)},
+        {"expires_at": 1},
+        {"grounds": {"SERVICE": 1}},
+        {"also": ("SAFETY_FLAG",)},
+    ],
+    ids=str,
+)
+async def test_a_decision_that_was_made_otherwise_is_found(
+    changed: dict[str, Any], world: World, env: dict[str, str], connections: Connections
+) -> None:
+    await world.choose(Choice.REFUSED)
+    await world.chat("hello")
+    await world.kept()
+    vault = world.running.vault
+    [stored] = [row async for row in vault.store.annotations()]
+    named = {"keys": vault.annotation_keys, "subject": stored.subject, "turn": stored.turn}
+    annotation = verify(stored.annotation, **named)  # type: ignore[arg-type]
+    _, note = read(annotation)
+    groups = tuple(replace(group, **changed) for group in note.groups)
+    body = replace(note, groups=groups).body()
+    forged = authenticate(dataclasses.replace(annotation, body=body), **named)  # type: ignore[arg-type]
+    name = f"cp:{{{stored.subject.hex()}}}:a:{stored.turn.hex()}"
+    await connections.ask([["HSET", name, *(each for field in forged.items() for each in field)]])
+
+    done = await call(env, "policy", "replay", "--json")
+
+    assert done.status == 3
+    [difference, count] = done.rows()
+    assert (difference["what"], set(difference["differs"]), count["different"]) == (
+        "decision",
+        set(changed),
+        1,
+    )
+    assert "CONSENT_REFUSED" in str(difference) or "reason" not in changed
+    assert "noted" in (await call(env, "policy", "replay")).out
 
 
 # --- doctor ---
