@@ -11,6 +11,7 @@ import pytest
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind
 from chatproxy.policy.instants import format_instant, parse_instant
+from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
@@ -118,6 +119,18 @@ async def test_a_conversation_that_is_not_held_is_not_found(name: str, verb: str
     assert (foreign.status, foreign.err) == (1, missing.err)
     assert await desk.world.running.vault.ledger.history(desk.world.tag("ana")) == ()
     assert await desk.world.running.vault.ledger.history(desk.world.tag("bea")) == ()
+
+
+async def test_a_turn_that_somebody_listed_under_another_conversation_makes_none(
+    desk: Desk, connections: Connections
+) -> None:
+    pseudonyms = desk.world.running.vault.pseudonyms
+    invented = pseudonyms.conversation_tag(tenant="default", subject="ana", conversation="invented")
+    _, turn = pseudonyms.read_turn_handle((await desk.row())["turn"])
+    index = keys.conversation(desk.world.tag(), invented)
+    await connections.ask([["ZADD", index, 1, turn], ["EXPIRE", index, 60]])
+    assert (await desk.call("conversation", "exclude", "invented", "--subject", "ana")).status == 1
+    assert await desk.world.running.vault.ledger.history(desk.world.tag()) == ()
 
 
 async def test_a_deleted_conversation_is_not_read_and_what_stays_is_named(desk: Desk) -> None:

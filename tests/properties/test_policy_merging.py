@@ -57,6 +57,7 @@ def test_what_was_applied_once_is_not_changed_by_applying_it_again(one: Policy, 
 
 @given(written | st.builds(Period, years=st.integers(0, 9)), written, starts)
 @example(Period(years=5), Period(ms=1826 * DAY_MS), 1_677_628_800_000)
+@example(Period(years=5), Period(ms=1827 * DAY_MS), 0)
 @example(Period(years=1), Period(ms=365 * DAY_MS), 1_704_067_200_000)
 def test_the_shorter_period_is_so_whenever_it_begins(one: Period, other: Period, at: int) -> None:
     for shorter in (shorter_period(one, other), shorter_period(other, one)):
@@ -84,6 +85,7 @@ def test_a_policy_made_of_two_is_named_after_both_once() -> None:
     both = stricter_profile(one, other)
 
     assert (both.name, stricter_profile(both, other).name) == ("a+b", "a+b")
+    assert stricter_profile(both, Profile(name="b", exempt_plans=frozenset({"x"}))).name == "a+b"
 
 
 def test_each_period_is_merged() -> None:
