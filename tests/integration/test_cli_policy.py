@@ -28,8 +28,18 @@ from chatproxy.vault import open_vault
 from chatproxy.workflows.annotate import Eligible, read
 from chatproxy.workflows.preview import Applier, Forecast
 from chatproxy.workflows.survey import survey
-from integration.proxy_fixtures import ANA, DAY, World, a_world, chatting
+from integration.proxy_fixtures import (
+    ANA,
+    DAY,
+    JSON_TYPE,
+    World,
+    a_world,
+    chatting,
+    openai_reply,
+    response,
+)
 from integration.serve_process import WORDS, Finished, call, environment
+from simulators.backend import Peer
 
 BEA = {"x-chat-subject": "bea", "x-chat-plan": "free"}
 
@@ -520,6 +530,42 @@ async def test_a_decision_that_was_made_otherwise_is_found(
     )
     assert "CONSENT_REFUSED" in str(difference) or "reason" not in changed
     assert "noted" in (await call(env, "policy", "replay")).out
+
+
+async def test_a_retry_is_decided_again_replayed_and_explained_by_both_of_its_instants(
+    tmp_path: Path, store: str, env: dict[str, str]
+) -> None:
+    answers = iter(
+        [
+            response(b'{"error": {"message": "busy"}}', status=b"529 Busy"),
+            response(openai_reply("hi"), JSON_TYPE),
+        ]
+    )
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.read_request()
+            await peer.send(next(answers))
+
+    async with a_world(script, tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("hello")
+        await world.kept()
+        await world.choose(Choice.WITHDRAWN)
+        await world.decided_again()
+        await world.chat("hello")
+        [row] = await world.kept()
+        assert (row["end"], set(row["grounds"])) == ("complete", {"SERVICE"})
+        await world.choose(Choice.DEFERRED)
+        await world.decided_again()
+        assert await world.kept() == [row]
+        assert (await call(env, "policy", "replay")).status == 0
+        [found] = (await call(env, "policy", "explain", row["turn"], "--json")).rows()
+        assert found["tried_again_at"] is not None
+        [part] = found["parts"]
+        assert not part["noted"]["is_due"]
+        assert "agreed" in {each["if"] for each in part["would_change"]}
+        assert "withdrew" in part["would_not_change"]
 
 
 # --- doctor ---

@@ -54,12 +54,14 @@ def _document(turn: str, conversation: str, found: Explanation) -> dict[str, obj
     outlook = found.outlook
     last = outlook.person.last_digest
     choice = found.choice
+    again = outlook.note.tried_again_at
     text = dict(choice.record).get("policy") if choice else None
     return {
         "turn": turn,
         "conversation": conversation,
         "subject": outlook.stored.subject.hex(),
         "received_at": format_instant(outlook.facts.received_at),
+        "tried_again_at": None if again is None else format_instant(again),
         "now": format_instant(outlook.now),
         "policy": {
             "name": outlook.policy.profile.name,

@@ -87,6 +87,8 @@ class TurnNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By which later turns find this one, so that they go when it goes."""
     activity: tuple[int, ...] = ()
     """When the conversation was taken up again under a consent (R12): turns that told so may go before this one."""
+    tried_again_at: int | None = None
+    """When the request of this turn came last, ms, if it came more than once: the stricter of both instants counts."""
     unmatched: int = 0
     """Messages of the resent history that match no stored turn; they are not stored (R13)."""
     groups: tuple[GroupNote, ...]

@@ -167,11 +167,15 @@ class Policy:
     ) -> Decision:
         """Decide on the parts of class *part* of a turn, as of *now*; ``person``, ``lookup`` as for ``facts``."""
         facts = self.facts(turn, part=part, now=now, person=person, lookup=lookup)
+        return self.decide_on(facts, tried_again_at=turn.tried_again_at)
+
+    def decide_on(self, facts: Facts, *, tried_again_at: int | None) -> Decision:
+        """Decide on *facts* as ``facts`` gives them; ``tried_again_at`` as in ``TurnToDecide``."""
         decision = decide(facts, self.profile, self.periods)
-        again = turn.tried_again_at
-        if again is None or again == turn.received_at:
+        again = tried_again_at
+        if again is None or again == facts.turn_at:
             return decision
-        facts = replace(facts, turn_at=again, conv_activity=(again, *turn.activity))
+        facts = replace(facts, turn_at=again, conv_activity=(again, *facts.conv_activity[1:]))
         return stricter(decision, decide(facts, self.profile, self.periods))
 
     def never_kept(self, caller: Caller) -> Reason | None:

@@ -13,11 +13,10 @@ from typing import Any
 from chatproxy.consent.events import ConsentEvent
 from chatproxy.errors import NotFoundError
 from chatproxy.model import Age, Origin, SubjectTag, TurnId
-from chatproxy.policy.engine import Decision, decide
+from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Facts, Override
 from chatproxy.ports import AuditLog
 from chatproxy.workflows.annotate import GroupNote, shown_reason
-from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.happenings import NO_TURN
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.redecide import Outlook, Redecider, Verdict, is_unfounded_upgrade
@@ -179,7 +178,7 @@ def _explained(outlook: Outlook, verdict: Verdict, applied: Decision | None) -> 
     before, now, part = verdict.before, verdict.decision, verdict.before.part
     facts = outlook.policy.facts(outlook.turn, part=part, now=outlook.now, person=outlook.person)
     supposed = [
-        _supposed(name, words, _decided(other, before, outlook.policy), now, part)
+        _supposed(name, words, _decided(other, before, outlook), now, part)
         for name, (words, suppose) in SUPPOSITIONS.items()
         if (other := suppose(facts)) is not None
     ]
@@ -194,10 +193,11 @@ def _supposed(name: str, words: str, decision: Decision, now: Decision, part: Or
     return Supposed(name, words, decision, shown_reason(part, decision.reason), changes=decision != now)
 
 
-def _decided(facts: Facts, before: GroupNote, policy: Policy) -> Decision:
+def _decided(facts: Facts, before: GroupNote, outlook: Outlook) -> Decision:
     """Decide as deciding again does: what R31 gives no cause to bring in is decided without choices."""
-    decision = decide(facts, policy.profile, policy.periods)
+    again = outlook.turn.tried_again_at
+    decision = outlook.policy.decide_on(facts, tried_again_at=again)
     if is_unfounded_upgrade(before, decision):
         facts = replace(facts, choices=(), override=Override.INHERIT, override_at=None)
-        return decide(facts, policy.profile, policy.periods)
+        return outlook.policy.decide_on(facts, tried_again_at=again)
     return decision

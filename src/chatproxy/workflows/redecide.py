@@ -396,6 +396,7 @@ class Redecider:
             conversation=kept.facts.conversation_tag,
             turn=kept.stored.turn,
             activity=tuple(sorted(at for at in taken_up if at > kept.facts.received_at)),
+            tried_again_at=kept.note.tried_again_at,
         )
 
     def _verdicts(

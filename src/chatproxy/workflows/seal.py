@@ -176,7 +176,7 @@ class Sealer:
             received_at=_received_at(exchange, place),
             conversation=place.conversation,
             turn=place.turn,
-            tried_again_at=max(exchange.received_at, place.first_received_at or 0),
+            tried_again_at=_tried_again_at(exchange, place),
         )
         review_at = None
         if person is not None:
@@ -218,6 +218,7 @@ class Sealer:
             decided_at=now,
             consent=person.last_digest if person is not None else None,
             heads=tuple(head.hex() for head in place.heads),
+            tried_again_at=_tried_again_at(exchange, place),
             unmatched=place.unmatched,
             groups=tuple(notes),
         )
@@ -270,6 +271,12 @@ def _received_at(exchange: Exchange, place: Place) -> int:
     """Return when the turn was first received: a retry keeps the time of the attempt before it (R13)."""
     first = place.first_received_at
     return exchange.received_at if first is None else min(first, exchange.received_at)
+
+
+def _tried_again_at(exchange: Exchange, place: Place) -> int | None:
+    """Return when its request came last; None if that was the first time."""
+    first = place.first_received_at
+    return None if first is None or first == exchange.received_at else max(first, exchange.received_at)
 
 
 def _attempt(exchange: Exchange, understood: Understood, place: Place) -> Attempt | None:

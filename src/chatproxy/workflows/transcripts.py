@@ -224,6 +224,7 @@ class Transcripts:
             conversation=facts.conversation_tag,
             turn=stored.turn,
             activity=note.activity,
+            tried_again_at=note.tried_again_at,
         )
         groups = tuple(
             group
