@@ -165,14 +165,19 @@ async def test_a_turn_that_is_not_held_and_one_that_was_altered_are_told_apart(
 
 
 async def test_what_applying_would_change_is_explained(world: World, env: dict[str, str]) -> None:
+    await world.choose(Choice.GIVEN)
     await world.chat("hello")
     [row] = await world.kept()
-    shorter = env | {"CHATPROXY_RETENTION_SERVICE": "10d"}
+    shorter = env | {"CHATPROXY_RETENTION_SERVICE": "10d", "CHATPROXY_RETENTION_TRAINING": "9y"}
     [found] = (await call(shorter, "policy", "explain", row["turn"], "--json")).rows()
     [part] = found["parts"]
     assert part["outcome"]["expires_at"] == row["expires_at"]
     [applied] = [each for each in part["would_change"] if each["if"] == "applied"]
-    assert parse_instant(applied["outcome"]["expires_at"]) == parse_instant(row["expires_at"]) - 20 * DAY
+    ends = {name: parse_instant(end) for name, end in row["grounds"].items()}
+    assert {name: parse_instant(end) for name, end in applied["outcome"]["grounds"].items()} == {
+        "SERVICE": ends["SERVICE"] - 20 * DAY,
+        "TRAIN": ends["TRAIN"],
+    }
     assert found["policy"]["digest"] != found["policy"]["present_digest"]
 
 
@@ -457,6 +462,23 @@ async def test_every_decision_comes_out_as_it_was_noted(world: World, env: dict[
     hers = await call(env, "policy", "replay", "--subject", "-", "--json", stdin="bea\n")
     assert hers.rows() == [{"turns": 1, "different": 0}]
     assert "6 turns: 0 come out" in (await call(env, "policy", "replay")).out
+
+
+async def test_what_happened_after_a_decision_is_no_part_of_it(
+    tmp_path: Path, store: str, env: dict[str, str]
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("hello", who=ANA | {"x-chat-conversation": "mine"})
+        [row] = await world.kept()
+    assert (await call(env, "conversation", "exclude", "mine", "--subject", "ana")).status == 0
+    assert (await call(env, "policy", "replay", "--json")).rows() == [{"turns": 1, "different": 0}]
+    [found] = (await call(env, "policy", "explain", row["turn"], "--json")).rows()
+    [part] = found["parts"]
+    assert (part["outcome"]["reason"], part["noted"]["reason"]) == ("CONV_EXCLUDED", "ELIGIBLE_CONSENT")
+    assert part["noted"]["is_due"]
+    assert found["decided_on"] != found["last_event"]
+    assert "still says ELIGIBLE_CONSENT" in (await call(env, "policy", "explain", row["turn"])).out
 
 
 async def test_a_policy_that_is_gone_and_a_ledger_that_was_cut_are_found(
