@@ -21,8 +21,8 @@ _FOUND_FAULTS = 3
 _PERIODS = tuple(
     field.name.removeprefix("retention_") for field in fields(Settings) if field.name.startswith("retention_")
 )
-_STEP = 100
-"""Told about every so many people."""
+_STEP = 1000
+"""It is told after every so many people."""
 
 
 class UnfinishedError(ChatproxyError):
@@ -166,7 +166,7 @@ def _progress(done: str) -> Callable[[int], None]:
 
     def tell(people: int) -> None:
         if people % _STEP == 0:
-            click.echo(f"\r{people} people {done} ", nl=False, err=True)
+            click.echo(f"{people} people {done}", err=True)
 
     return tell
 
