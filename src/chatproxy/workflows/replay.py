@@ -1,7 +1,7 @@
 """Was each decision what the policy says? Every note, recomputed from what its decision had seen.
 
 A note names the policy that it was made under, its instant, and the last event of the ledger that it had seen. So the
-same decision can be made again, with the events up to that one, and must come out the same. Three things are known to
+same decision can be made again, with the events up to that one, and must come out the same. Four things are known to
 the decision and not to the note, and are no differences:
 
 1. A turn that was first kept without an authentic ledger names no event, like one of a person without events. Either
@@ -10,6 +10,8 @@ the decision and not to the note, and are no differences:
    the grounds' own explains it (R24).
 3. A turn decided on again is not brought in by a choice that was recorded with an earlier time (R31), which depends on
    what was noted before. A turn that was decided on again and is not eligible is explained by that, too.
+4. How the consent service answered is not in the note, but in its reason: a turn that says that the choice was not
+   read, or not lately, and one of somebody whose choices were not read, may have been decided so (R30).
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,12 +23,16 @@ from chatproxy.crypto.annotation import AnnotationKeys, verify
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
 from chatproxy.policy.engine import Decision
+from chatproxy.policy.facts import Lookup
+from chatproxy.policy.reasons import Reason
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import StoredTurn, TranscriptStore
 from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, group_note, read
 from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.redecide import is_unfounded_upgrade
+
+_UNREAD = frozenset({Reason.CONSENT_LOOKUP_FAILED, Reason.CONSENT_CACHE_STALE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +167,9 @@ def _decisions(
     )
     decision = policy.decide_part(turn, part=noted.part, now=note.decided_at, person=person)
     yield decision
+    if person is not None and (noted.reason in _UNREAD or person.are_choices_unread):
+        for lookup in (Lookup.FAILED, Lookup.STALE):
+            yield policy.decide_part(turn, part=noted.part, now=note.decided_at, person=person, lookup=lookup)
     if was_redecided and person is not None and is_unfounded_upgrade(noted, decision):
         without = person.without_choices()
         yield policy.decide_part(turn, part=noted.part, now=note.decided_at, person=without)
