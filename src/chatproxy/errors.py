@@ -60,5 +60,9 @@ class ConfirmationNeededError(ChatproxyError):
     """What was asked for has a consequence that the person must have been told of; ask again, saying that they were."""
 
 
+class ConflictError(ChatproxyError):
+    """What is asked does not fit what stands; the message says what would."""
+
+
 class AuditUnavailableError(ChatproxyError):
     """The audit log cannot be written, so what must be audited is not done."""

@@ -2,12 +2,12 @@
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from chatproxy.audit.log import FileAuditLog
+from chatproxy.audit.log import FileAuditLog, operating_user
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
@@ -26,6 +26,7 @@ from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.keys import RecordKeys, load_keyring
 from chatproxy.workflows.ledger import Ledger
+from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.redecide import Redecider
@@ -71,11 +72,15 @@ class Vault:
 
     @property
     def audit(self) -> FileAuditLog:
-        """Return the audit log of this node."""
+        """Return the audit log of this node, for what its operator does."""
+        return self._audit_by(operating_user)
+
+    def _audit_by(self, actor: Callable[[], str]) -> FileAuditLog:
         return FileAuditLog(
             audit_directory(self.settings),
             signer=NoteSigner(audit_origin(self.settings, self.keyset), self.keyset.signing_key()),
             clock=self.clock,
+            actor=actor,
         )
 
     def redecider(self, metrics: Metrics) -> Redecider:
@@ -121,14 +126,28 @@ class Vault:
 
     @property
     def transcripts(self) -> Transcripts:
-        """Return what is kept, to be read."""
+        """Return what is kept, to be read by who operates this process."""
+        return self._transcripts_for(operating_user)
+
+    @property
+    def person_desk(self) -> PersonDesk:
+        """Return what a person may see and do about what is kept of them."""
+        return PersonDesk(
+            self.ledger,
+            self._transcripts_for(lambda: DATA_SUBJECT),
+            self.pseudonyms,
+            self.policies,
+            clock=self.clock,
+        )
+
+    def _transcripts_for(self, reader: Callable[[], str]) -> Transcripts:
         return Transcripts(
             self.store,
             self.record_keys,
             self.annotation_keys,
             self.pseudonyms,
             self.policies,
-            audit=self.audit,
+            audit=self._audit_by(reader),
             clock=self.clock,
             versions=self.terms.versions,
         )

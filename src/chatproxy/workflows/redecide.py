@@ -389,7 +389,7 @@ class Redecider:
 
     def _turn(self, kept: _Kept, person: _Person, times: Sequence[int]) -> TurnToDecide:
         grants = read_choices(person.facts.choices(kept.note.surface)).grants
-        taken_up = set(kept.note.activity) | set(_first_in_each(grants, times))
+        taken_up = set(kept.note.activity) | set(first_in_each(grants, times))
         return TurnToDecide(
             caller=kept.note.caller,
             received_at=kept.facts.received_at,
@@ -411,7 +411,7 @@ class Redecider:
         events = person.facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
         verdicts = []
         for group in kept.note.groups:
-            decision = _decide_as_read(turn, group, person.facts, policy, now=now)
+            decision = decide_as_read(turn, group, person.facts, policy, now=now)
             if is_unfounded_upgrade(group, decision):
                 decision = policy.decide_part(
                     turn, part=group.part, now=now, person=person.facts.without_choices()
@@ -561,7 +561,7 @@ class _Claim:
             await self._store.put_off_due(self._due, until=next_at)
 
 
-def _first_in_each(grants: Iterable[Grant], times: Sequence[int]) -> list[int]:
+def first_in_each(grants: Iterable[Grant], times: Sequence[int]) -> list[int]:
     """Return the first of *times* (ascending) in the coverage of each grant: what a resumption depends on (R12)."""
     found = []
     for grant in grants:
@@ -571,7 +571,7 @@ def _first_in_each(grants: Iterable[Grant], times: Sequence[int]) -> list[int]:
     return found
 
 
-def _decide_as_read(
+def decide_as_read(
     turn: TurnToDecide, before: GroupNote, person: PersonFacts, policy: Policy, *, now: int
 ) -> Decision:
     """Decide on one group. While the consent service has not answered again, nothing becomes eligible (R31).

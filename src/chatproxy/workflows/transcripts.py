@@ -4,6 +4,7 @@ Listing verifies each annotation and decrypts nothing. Showing asks the audit lo
 recorded is not read.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -163,19 +164,23 @@ class Transcripts:
         }
         readable = {turn.turn: self._readable(turn, purpose) for turn in turns}
         if not any(readable.values()):
-            self._audit.append("transcripts.refused", named)
+            await self._note("transcripts.refused", named)
             raise AccessRefusedError(
                 f"no part of this conversation has a live ground for the purpose {purpose}; "
                 "`chatproxy transcripts list` shows the grounds"
             )
         grounds = ",".join(sorted(_GROUNDS[purpose]))
         read = sum(map(bool, readable.values()))
-        self._audit.append("transcripts.read", named | {"ground": grounds, "turns": read})
+        await self._note("transcripts.read", named | {"ground": grounds, "turns": read})
         return [
             OpenedTurn(turn, await self._open(turn, owner.state, groups))
             for turn in turns
             if (groups := readable[turn.turn])
         ]
+
+    async def _note(self, action: str, details: Mapping[str, str | int | bool]) -> None:
+        """Write to the audit log, which waits for the disk, as running chats must not. Raises AuditUnavailableError."""
+        await asyncio.to_thread(self._audit.append, action, details)
 
     async def _conversation(
         self, subject: SubjectTag, conversation: ConversationTag
