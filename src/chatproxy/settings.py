@@ -179,6 +179,25 @@ def _shared_secrets(value: str) -> tuple[str, ...]:
     return secrets
 
 
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:\d{1,5})?")
+
+
+def _origin(value: str) -> str:
+    origin = value.rstrip("/").lower()
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("must be an origin without a path, such as https://chat.example.com")
+    return re.sub(r"^(http):(//.*):80$|^(https):(//.*):443$", r"\1\3:\2\4", origin)
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    try:
+        return tuple(_origin(item) for item in _names(value))
+    except ValueError:
+        raise ValueError(
+            "must be origins, comma-separated, such as https://chat.example.com; each is named, never *"
+        ) from None
+
+
 def _names(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
@@ -508,6 +527,20 @@ class Settings:
     api_keys_file: str | None = _setting(
         None, _text, "file that maps hashes of API keys to tenants and plans, mode 0600 or 0640"
     )
+    public_url: str | None = _setting(
+        None, _origin, "origin under which people reach the public listener, for links to their pages"
+    )
+    api_origins: tuple[str, ...] = _setting(
+        "", _origins, "other origins whose pages may use the person's API from a browser, such as a front end"
+    )
+    link_lifetime: float = _setting("10m", _seconds(), "how long a signed link to a person's pages counts")
+    session_lifetime: float = _setting("1h", _seconds(), "how long a session begun by such a link lasts")
+    admin_token: tuple[str, ...] | None = _setting(
+        None,
+        _shared_secrets,
+        "bearer token of the admin API; two, comma-separated, while it is changed; none: no admin API",
+        secret=True,
+    )
     connector_tools: tuple[str, ...] = _setting(
         "mcp__*", _names, "names of tools, as shell patterns, whose results are a connector's raw data (R25)"
     )
@@ -790,8 +823,14 @@ def _identity_contradictions(settings: Settings) -> list[str]:
         problems.append("CHATPROXY_JWT_JWKS_MAX_AGE must not be shorter than CHATPROXY_JWT_JWKS_REFRESH")
     if settings.jwt_leeway > _LONGEST_LEEWAY_SECONDS:
         problems.append("CHATPROXY_JWT_LEEWAY must not be over 10m")
+    problems += [
+        f"{PREFIX}{name.upper()} must not be over 24h"
+        for name in ("link_lifetime", "session_lifetime")
+        if getattr(settings, name) > _LONGEST_SESSION_SECONDS
+    ]
     return problems
 
 
 _SOONEST_REFRESH_SECONDS = 10
 _LONGEST_LEEWAY_SECONDS = 600
+_LONGEST_SESSION_SECONDS = 86_400

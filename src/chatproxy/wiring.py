@@ -25,6 +25,8 @@ from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.vault import Vault, open_vault
 from chatproxy.web.admin import build_admin
+from chatproxy.web.own import Own
+from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener
@@ -126,11 +128,13 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         upstream = _upstream(settings, address)
         closing.push_async_callback(upstream.aclose)
         capture = _capture(vault, journal, metrics)
+        identify = await _identification(settings, clock=clock, background=background)
+        sessions = _person_sessions(vault, identify, metrics)
         proxy = Proxy(
             upstream,
             address=address,
             dialects=dialects,
-            identify=await _identification(settings, clock=clock, background=background),
+            identify=identify,
             capture=capture,
             frames=FrameCapture(
                 capture,
@@ -175,7 +179,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             drain_seconds=0,
         )
         public = Listener(
-            Public(proxy, new_request_id=_new_request_id),
+            Public(proxy, Own((), sessions=sessions, new_request_id=_new_request_id)),
             host=settings.listen.host,
             port=settings.listen.port,
             setting="CHATPROXY_LISTEN",
@@ -328,6 +332,22 @@ def _archive(
         capture_limit=settings.capture_limit,
         media_room=settings.media_limit if settings.media == "sealed" else 0,
         may_put=lambda: vault.health.is_safe,
+    )
+
+
+def _person_sessions(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> PersonSessions:
+    settings = vault.settings
+    return PersonSessions(
+        identify,
+        lambda tenant, subject: vault.pseudonyms.subject_tag(tenant=tenant, subject=subject),
+        vault.keyset.pseudonyms.key,
+        clock=vault.clock,
+        metrics=metrics,
+        exempt_plans=settings.plans_exempt,
+        public_url=settings.public_url,
+        origins=settings.api_origins,
+        link_seconds=settings.link_lifetime,
+        session_seconds=settings.session_lifetime,
     )
 
 

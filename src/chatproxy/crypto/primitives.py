@@ -56,8 +56,9 @@ def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -
     """AES-256-GCM, ciphertext then 16-byte tag.
 
     A nonce used twice under one key gives both plaintexts away. There are two kinds of caller, both safe: records
-    derive key and nonce together from a fresh 24-byte seed, so a key serves once; wraps draw the nonce at random,
-    which holds for 2**32 wraps a key (SP 800-38D), far above what a key that is rotated monthly makes.
+    derive key and nonce together from a fresh 24-byte seed, so a key serves once; wraps and tickets draw the nonce at
+    random, which holds for 2**32 of them a key (SP 800-38D), far above what a key that is rotated monthly wraps, or
+    what people follow links.
     """
     return AESGCM(key).encrypt(nonce, plaintext, aad)
 
