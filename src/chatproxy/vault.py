@@ -137,6 +137,7 @@ class Vault:
             self._transcripts_for(lambda: DATA_SUBJECT),
             self.pseudonyms,
             self.policies,
+            signing_key=self.keyset.signing_key(),
             clock=self.clock,
         )
 

@@ -179,3 +179,33 @@ async def test_doctor_finds_what_is_wrong_and_passes_what_is_not(tmp_path: Path,
     assert {row["check"] for row in ill.rows() if row["state"] == "fatal"} == {"keyset", "upstream"}
     for wrong in ({"CHATPROXY_UPSTREAM": "http://127.0.0.1/a/../b"}, {"CHATPROXY_WORKERS": "none"}):
         assert (await call(env | wrong, "doctor")).status == 3
+
+
+async def test_a_receipt_is_printed_and_verified_by_anyone_with_the_public_key(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    [event] = (await call(env, "consent", "refuse", "ana", "--json")).rows()
+    receipt = await call(env, "consent", "receipt", "-", event["receipt_id"], stdin="ana\n")
+    assert receipt.status == 0, receipt.err
+    path, keys = tmp_path / "receipt.json", tmp_path / "keys.json"
+    path.write_text(receipt.out)
+    keys.write_text((await call(env, "keys", "public")).out)
+    nothing = {name: value for name, value in env.items() if not name.startswith("CHATPROXY_")}
+    for words, where in ((("--key", str(keys)), nothing), ((), env)):
+        genuine = await call(where, "consent", "verify", str(path), *words)
+        assert (genuine.status, "Genuine: ConsentRefused" in genuine.out) == (0, True), genuine.err
+    path.write_text(receipt.out.replace("ConsentRefused", "ConsentGiven"))
+    forged = await call(nothing, "consent", "verify", str(path), "--key", str(keys))
+    assert (forged.status, "NOT GENUINE" in forged.out) == (3, True)
+    forged = await call(nothing, "consent", "verify", str(path), "--key", str(keys), "--json")
+    assert (forged.status, forged.rows()) == (3, [{"genuine": False, "reason": "receipt_signature"}])
+
+
+async def test_a_receipt_of_another_person_is_not_found(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    [event] = (await call(env, "consent", "give", "ana", "--json")).rows()
+    for subject, name in (("ben", event["receipt_id"]), ("ana", "receipt-x")):
+        refused = await call(env, "consent", "receipt", subject, name)
+        assert (refused.status, refused.out) == (1, "")
+        assert "there is no receipt of that name" in refused.err

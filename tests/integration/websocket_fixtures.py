@@ -18,6 +18,8 @@ from chatproxy.journal import MemoryJournal
 from chatproxy.model import Caller, Exchange, TurnId
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Metrics
+from chatproxy.web.own import Own
+from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener
@@ -181,7 +183,10 @@ async def a_gate(
         refuse_uncaptured=refuse,
     )
     listener = Listener(
-        Public(proxy, new_request_id=lambda: "req_test"),
+        Public(
+            proxy,
+            Own((), sessions=cast("PersonSessions", None), new_request_id=lambda: "req_test"),
+        ),
         host="127.0.0.1",
         port=0,
         setting="CHATPROXY_LISTEN",

@@ -1,6 +1,9 @@
 """Record and read what people have chosen."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -9,9 +12,14 @@ from chatproxy.cli.people import as_json_option, of_person
 from chatproxy.cli.printing import print_json, print_table
 from chatproxy.cli.vault import in_vault
 from chatproxy.consent.events import PURPOSES, Choice, ConsentEvent
+from chatproxy.consent.receipts import read_public_keys, verify_receipt
+from chatproxy.errors import UndecryptableError
+from chatproxy.kms.file import KeysetFile
 from chatproxy.model import Surface
 from chatproxy.policy.instants import format_instant
+from chatproxy.settings import load_settings
 from chatproxy.vault import Vault
+from chatproxy.workflows.person import Receipt
 
 _SURFACES = (Surface.CHAT, Surface.CODE)
 
@@ -92,6 +100,64 @@ def history(subject: str, tenant: str, *, as_json: bool) -> None:
         _print(events)
     else:
         click.echo("No choice is on record, which counts as no.")
+
+
+@consent.command()
+@of_person
+@click.argument("receipt_id")
+def receipt(subject: str, tenant: str, receipt_id: str) -> None:
+    """Print the signed receipt of one choice; `history --json` has their names."""
+
+    async def work(vault: Vault) -> Receipt:
+        tag = vault.pseudonyms.subject_tag(tenant=tenant, subject=subject)
+        return await vault.person_desk.receipt(tag, receipt_id)
+
+    click.echo(in_vault(work).file.decode(), nl=False)
+
+
+@consent.command()
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Public keys, as `chatproxy keys public` prints them, instead of those of the keyset.",
+)
+@as_json_option
+def verify(file: BinaryIO, key_file: Path | None, *, as_json: bool) -> None:
+    """See whether a receipt is genuine. Needs no store, and with --key no keyset.
+
+    Exit code 3 if it is not.
+    """
+    try:
+        found = verify_receipt(file.read(), publics=_public_keys(key_file))
+    except UndecryptableError as error:
+        if as_json:
+            print_json({"genuine": False, "reason": error.reason})
+        else:
+            click.echo(f"NOT GENUINE: {_FAULTS[error.reason]}.")
+        sys.exit(_FOUND_FAULTS)
+    event = found["event"]
+    if as_json:
+        print_json({"genuine": True, "receipt": found})
+    else:
+        click.echo(f"Genuine: {event['event_state']} at {event['event_time']}, by {event['entity_id']}.")
+
+
+_FOUND_FAULTS = 3
+_FAULTS = {
+    "receipt_format": "this is no receipt of a kind that this chatproxy knows, or it was cut or written over",
+    "receipt_unknown_key": "it names a key that is not among those given",
+    "receipt_signature": "its signature does not fit what it says",
+}
+
+
+def _public_keys(key_file: Path | None) -> tuple[bytes, ...]:
+    if key_file is not None:
+        return read_public_keys(key_file.read_text(encoding="utf-8", errors="replace"), source=str(key_file))
+    settings = load_settings().settings
+    keyset = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir)).load()
+    return keyset.signing_publics()
 
 
 def _record(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from chatproxy.clock import wall_clock
+from chatproxy.consent.receipts import write_public_keys
 from chatproxy.crypto.keyset import Keyset, make_keyset
 from chatproxy.kms.file import KeysetFile
 from chatproxy.policy.instants import format_instant
@@ -52,6 +53,12 @@ def status(*, as_json: bool) -> None:
     click.echo(f"Keyset {keyset.id} in {file.path}")
     for cells in (_COLUMNS, *(tuple(str(row[name] or "-") for name in _COLUMNS) for row in _rows(keyset))):
         click.echo("  {:<12}{:<9}{:<11}{}".format(*cells))
+
+
+@keys.command()
+def public() -> None:
+    """Print the public keys that verify receipts, as a JWK Set; they may be given to anyone."""
+    click.echo(write_public_keys(_keyset_file({}).load().signing_publics()))
 
 
 def _keyset_file(overrides: Mapping[str, str]) -> KeysetFile:

@@ -25,6 +25,8 @@ from chatproxy.consent.events import (
     Scope,
 )
 from chatproxy.consent.person import PersonFacts
+from chatproxy.consent.receipts import receipt_of, sign_receipt
+from chatproxy.crypto.keys import SigningSeed
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import ConflictError, NotFoundError
 from chatproxy.model import Age, Caller, ConversationTag, Origin, SubjectTag, Surface
@@ -183,6 +185,14 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """The proof of one choice, as a file (``chatproxy.consent.receipts``)."""
+
+    receipt_id: str
+    file: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryEntry:
     """One entry of a person's history, a choice or something they did. ``at`` in ms."""
 
@@ -214,6 +224,7 @@ class PersonDesk:
         pseudonyms: Pseudonymizer,
         policies: Policies,
         *,
+        signing_key: SigningSeed,
         clock: Clock,
         versions: Sequence[PolicyVersion] = (),
     ) -> None:
@@ -222,6 +233,7 @@ class PersonDesk:
         self._transcripts = transcripts
         self._pseudonyms = pseudonyms
         self._policies = policies
+        self._signing_key = signing_key
         self._versions = tuple(versions)
         self._clock = clock
 
@@ -488,6 +500,14 @@ class PersonDesk:
         """Return what the person has chosen and done, newest first."""
         entries = [self._entry(subject, event) for event in await self._ledger.history(subject)]
         return [entry for entry in reversed(entries) if entry is not None]
+
+    async def receipt(self, subject: SubjectTag, receipt_id: str) -> Receipt:
+        """Return the signed receipt of one of the person's choices. Raises NotFoundError."""
+        for event in await self._ledger.history(subject):
+            if isinstance(event, ConsentEvent) and event.receipt_id == receipt_id:
+                content = receipt_of(event, conversation=self._handle(subject, event.conversation))
+                return Receipt(receipt_id, sign_receipt(content, seed=self._signing_key))
+        raise NotFoundError("there is no receipt of that name")
 
     async def read_conversation(self, subject: SubjectTag, handle: str) -> list[OpenedTurn]:
         """Return what was said in a conversation, as far as it is kept for service; audited.
