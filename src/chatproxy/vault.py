@@ -5,10 +5,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from chatproxy.audit.log import FileAuditLog, operating_user
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.controller import Controller, load_controller, record_terms
 from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keyset import Keyset
@@ -48,6 +49,8 @@ class Vault:
     pseudonyms: Pseudonymizer
     policies: Policies
     terms: Terms
+    controller: Controller | None
+    """Who keeps the conversations, as consent records name them."""
 
     @property
     def policy(self) -> Policy:
@@ -139,6 +142,14 @@ class Vault:
             self.policies,
             signing_key=self.keyset.signing_key(),
             clock=self.clock,
+            terms=self.terms,
+            deadline=self.settings.deadline,
+            record_terms=record_terms(
+                self.controller,
+                periods=self.policy.periods,
+                withdrawal_url=urljoin(self.settings.public_url or "", self.settings.choice_url),
+                steps_to_withdraw=self.terms.steps_to_withdraw,
+            ),
         )
 
     def _transcripts_for(self, reader: Callable[[], str]) -> Transcripts:
@@ -178,6 +189,12 @@ def open_terms(settings: Settings) -> Terms:
         raise ConfigurationError(f"CHATPROXY_CHOICE_NOTICES = {path} cannot be used:\n{error}") from None
 
 
+def open_controller(settings: Settings) -> Controller | None:
+    """Return who keeps the conversations; None where ``controller.toml`` is not there. Raises ConfigurationError."""
+    path = Path(settings.choice_notices) / "controller.toml"
+    return load_controller(path) if path.exists() else None
+
+
 @contextlib.asynccontextmanager
 async def open_vault(
     settings: Settings, *, clock: Clock = wall_clock, store_may_be_away: bool = False
@@ -188,7 +205,7 @@ async def open_vault(
     never is. Raises ConfigurationError, StoreUnavailableError.
     """
     data_dir = Path(settings.data_dir)
-    terms = open_terms(settings)
+    terms, controller = open_terms(settings), open_controller(settings)
     keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     async with open_store(
@@ -222,4 +239,5 @@ async def open_vault(
             pseudonyms=Pseudonymizer(keyset.pseudonyms.key),
             policies=policies,
             terms=terms,
+            controller=controller,
         )

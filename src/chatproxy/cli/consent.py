@@ -178,6 +178,7 @@ def _record(
             method="cli",
             purposes=purposes or PURPOSES,
             surfaces=surfaces or _SURFACES,
+            circumstances=vault.person_desk.circumstances(),
         )
 
     event = in_vault(work)

@@ -10,10 +10,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from chatproxy.clock import Clock
+from chatproxy.consent.due import ChoiceDue, DueState, choice_due
 from chatproxy.consent.events import (
     PURPOSES,
     Choice,
@@ -24,6 +26,7 @@ from chatproxy.consent.events import (
     LedgerEvent,
     Scope,
 )
+from chatproxy.consent.notices import Terms
 from chatproxy.consent.person import PersonFacts
 from chatproxy.consent.receipts import receipt_of, sign_receipt
 from chatproxy.crypto.keys import SigningSeed
@@ -34,7 +37,6 @@ from chatproxy.policy.choices import read_choices
 from chatproxy.policy.facts import Override
 from chatproxy.policy.grounds import ENDED_BY_DELETION
 from chatproxy.policy.reasons import Reason
-from chatproxy.policy.versions import PolicyVersion
 from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
 from chatproxy.workflows.ledger import Ledger
@@ -79,6 +81,8 @@ class Standing:
     receipt_id: str | None
     purposes: Mapping[str, bool] = field(default_factory=dict)
     surfaces: tuple[str, ...] = ()
+    due: ChoiceDue = ChoiceDue(state=DueState.SETTLED)  # noqa: RUF009 - a constant
+    """Whether the person is to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,20 +230,28 @@ class PersonDesk:
         *,
         signing_key: SigningSeed,
         clock: Clock,
-        versions: Sequence[PolicyVersion] = (),
+        terms: Terms,
+        deadline: int | None,
+        record_terms: Mapping[str, Any],
     ) -> None:
-        """``versions``: of the policy that people choose about. ``transcripts`` audits that the person reads."""
+        """``deadline``: until when the choice may be put off, ms (R10). ``transcripts`` audits that the person reads.
+
+        ``record_terms``: what every consent record says alike (``chatproxy.consent.controller``).
+        """
         self._ledger = ledger
         self._transcripts = transcripts
         self._pseudonyms = pseudonyms
         self._policies = policies
         self._signing_key = signing_key
-        self._versions = tuple(versions)
+        self._terms = terms
+        self._deadline = deadline
+        self._record_terms = record_terms
         self._clock = clock
 
     async def standing(self, subject: SubjectTag) -> Standing:
         """Return the choice that stands. What was put off counts only while nothing was decided (R8)."""
-        return _standing(await self._facts(subject))
+        person = await self._facts(subject)
+        return replace(_standing(person), due=self._due(person))
 
     async def conversations(self, subject: SubjectTag) -> list[ConversationView]:
         """Return every conversation of which something is kept, newest first."""
@@ -323,9 +335,7 @@ class PersonDesk:
         yes never leaves a wider one in force. Raises ConflictError where the choice cannot be put off any more.
         """
         person = await self._facts(subject)
-        about = self._circumstances(
-            language=language, screen=screen, plan=plan, age=age, gpc=gpc, choice=choice
-        )
+        about = self.circumstances(language=language, screen=screen, plan=plan, age=age, gpc=gpc)
         stands = _standing(person)
         has_yes = stands.choice is not None and stands.choice.permits
         if choice.permits:
@@ -357,12 +367,9 @@ class PersonDesk:
         *,
         by: str = DATA_SUBJECT,
         method: str,
-        language: str | None = None,
     ) -> ConversationView:
         """Let this one conversation be used, whatever was chosen about the account (R17). Raises NotFoundError."""
-        return await self._override(
-            subject, handle, Choice.GIVEN, Override.SHARE, by=by, method=method, language=language
-        )
+        return await self._override(subject, handle, Choice.GIVEN, Override.SHARE, by=by, method=method)
 
     async def exclude(
         self,
@@ -371,12 +378,9 @@ class PersonDesk:
         *,
         by: str = DATA_SUBJECT,
         method: str,
-        language: str | None = None,
     ) -> ConversationView:
         """Keep this one conversation out, whatever was chosen about the account (R17). Raises NotFoundError."""
-        return await self._override(
-            subject, handle, Choice.REFUSED, Override.EXCLUDE, by=by, method=method, language=language
-        )
+        return await self._override(subject, handle, Choice.REFUSED, Override.EXCLUDE, by=by, method=method)
 
     async def follow(
         self,
@@ -385,12 +389,9 @@ class PersonDesk:
         *,
         by: str = DATA_SUBJECT,
         method: str,
-        language: str | None = None,
     ) -> ConversationView:
         """Leave this one conversation to the choice about the account again. Raises NotFoundError."""
-        return await self._override(
-            subject, handle, Choice.WITHDRAWN, Override.INHERIT, by=by, method=method, language=language
-        )
+        return await self._override(subject, handle, Choice.WITHDRAWN, Override.INHERIT, by=by, method=method)
 
     async def delete_conversation(
         self, subject: SubjectTag, handle: str, *, by: str = DATA_SUBJECT, method: str
@@ -431,7 +432,8 @@ class PersonDesk:
         person = await self._facts(subject)
         turns = [turn async for turn in self._walk(subject)]
         if _no_after(person) is Choice.WITHDRAWN:
-            await self._record(subject, Choice.WITHDRAWN, by=by, method=method, circumstances=None)
+            about = self.circumstances()
+            await self._record(subject, Choice.WITHDRAWN, by=by, method=method, circumstances=about)
         before = [
             event.at
             for event in person.events
@@ -519,7 +521,7 @@ class PersonDesk:
         return await self._transcripts.show(subject, tag, purpose="service")
 
     async def _facts(self, subject: SubjectTag) -> PersonFacts:
-        return PersonFacts(await self._ledger.history(subject), self._versions)
+        return PersonFacts(await self._ledger.history(subject), self._terms.versions)
 
     async def _walk(self, subject: SubjectTag) -> AsyncIterator[KeptTurn]:
         """Yield every authentic turn; running chats get their turn between."""
@@ -582,7 +584,7 @@ class PersonDesk:
             digest="",
             policy_effective_at=now,
         )
-        return PersonFacts((*person.events, supposed), self._versions)
+        return PersonFacts((*person.events, supposed), self._terms.versions)
 
     async def _outcome(
         self, turns: Sequence[KeptTurn], person: PersonFacts, *, now: int, continued_at: int | None = None
@@ -614,18 +616,31 @@ class PersonDesk:
             await asyncio.sleep(0)
         return _Outcome(max(expiries, default=None), eligible)
 
-    def _circumstances(
+    def circumstances(
         self,
         *,
-        language: str | None,
-        screen: str,
-        plan: str | None,
-        age: Age,
-        gpc: bool,
-        choice: Choice,
+        language: str | None = None,
+        screen: str | None = None,
+        plan: str | None = None,
+        age: Age = Age.UNKNOWN,
+        gpc: bool = False,
     ) -> Circumstances:
-        del language, screen, choice
-        return Circumstances(plan=plan, age=age, gpc=gpc)
+        """Return what a consent record of now says (R37); ``screen`` None: no notice was shown."""
+        version = self._terms.to_choose_about(self._clock())
+        notice = None
+        if version is not None and screen is not None:
+            notice = self._terms.notice(version.version, language or self._terms.fallback_language)
+        return Circumstances(
+            policy=version,
+            notice=self._terms.shown(notice, screen) if notice is not None and screen is not None else None,
+            plan=plan,
+            age=age,
+            gpc=gpc,
+            terms=self._record_terms,
+        )
+
+    def _due(self, person: PersonFacts) -> ChoiceDue:
+        return choice_due(person, self._terms, now=self._clock(), deadline=self._deadline)
 
     async def _record(
         self,
@@ -634,7 +649,7 @@ class PersonDesk:
         *,
         by: str,
         method: str,
-        circumstances: Circumstances | None,
+        circumstances: Circumstances,
         surfaces: Sequence[Surface] = SURFACES,
         purposes: Sequence[str] = PURPOSES,
         conversation: ConversationTag | None = None,
@@ -660,20 +675,12 @@ class PersonDesk:
         *,
         by: str,
         method: str,
-        language: str | None,
     ) -> ConversationView:
         tag, turns = await self._turns(subject, handle)
         person = await self._facts(subject)
         if not _is_in_force(override, person, tag, turns):
             newest = max(turns, key=lambda turn: turn.facts.received_at).note
-            about = self._circumstances(
-                language=language,
-                screen="page",
-                plan=newest.plan,
-                age=newest.age,
-                gpc=newest.gpc,
-                choice=choice,
-            )
+            about = self.circumstances(plan=newest.plan, age=newest.age, gpc=newest.gpc)
             await self._record(subject, choice, by=by, method=method, circumstances=about, conversation=tag)
         return await self.conversation(subject, handle)
 
