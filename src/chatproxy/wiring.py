@@ -18,13 +18,15 @@ from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
 from chatproxy.identity import HeaderIdentity, IdentifyCaller
 from chatproxy.journal import MemoryJournal
-from chatproxy.model import ConversationSource, TurnId
+from chatproxy.model import ConversationSource, SubjectTag, TurnId
 from chatproxy.ports import ConsentSource
 from chatproxy.settings import Settings
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.vault import Vault, open_vault
 from chatproxy.web.admin import build_admin
+from chatproxy.web.api.admin import AdminAPI
+from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.own import Own
 from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
@@ -40,6 +42,7 @@ from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.consult import Consultations
 from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.gate import Gate
+from chatproxy.workflows.import_choices import ChoiceImport
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.publish_checkpoint import publish_checkpoints
 from chatproxy.workflows.record import Capture
@@ -129,7 +132,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         closing.push_async_callback(upstream.aclose)
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
-        sessions = _person_sessions(vault, identify, metrics)
+        own, admin_api = _own_surfaces(vault, identify, metrics)
         proxy = Proxy(
             upstream,
             address=address,
@@ -172,14 +175,14 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             return reasons
 
         admin = Listener(
-            build_admin(metrics, unready=unready),
+            build_admin(metrics, unready=unready, api=admin_api.routes()),
             host=settings.admin_listen.host,
             port=settings.admin_listen.port,
             setting="CHATPROXY_ADMIN_LISTEN",
             drain_seconds=0,
         )
         public = Listener(
-            Public(proxy, Own((), sessions=sessions, new_request_id=_new_request_id)),
+            Public(proxy, own),
             host=settings.listen.host,
             port=settings.listen.port,
             setting="CHATPROXY_LISTEN",
@@ -335,11 +338,16 @@ def _archive(
     )
 
 
-def _person_sessions(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> PersonSessions:
-    settings = vault.settings
-    return PersonSessions(
+def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> tuple[Own, AdminAPI]:
+    """Return what is chatproxy's own on the public listener, and the API on the other one."""
+    settings, desk = vault.settings, vault.person_desk
+
+    def subject_tag(tenant: str, subject: str) -> SubjectTag:
+        return vault.pseudonyms.subject_tag(tenant=tenant, subject=subject)
+
+    sessions = PersonSessions(
         identify,
-        lambda tenant, subject: vault.pseudonyms.subject_tag(tenant=tenant, subject=subject),
+        subject_tag,
         vault.keyset.pseudonyms.key,
         clock=vault.clock,
         metrics=metrics,
@@ -349,6 +357,19 @@ def _person_sessions(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -
         link_seconds=settings.link_lifetime,
         session_seconds=settings.session_lifetime,
     )
+    person_api = PersonAPI(desk, sessions, vault.terms, clock=vault.clock, new_request_id=_new_request_id)
+    admin_api = AdminAPI(
+        desk,
+        sessions,
+        vault.terms,
+        subject_tag=subject_tag,
+        new_import=lambda is_dry_run: ChoiceImport(
+            vault.ledger, vault.pseudonyms, clock=vault.clock, is_dry_run=is_dry_run
+        ),
+        tokens=settings.admin_token or (),
+        new_request_id=_new_request_id,
+    )
+    return Own(person_api.routes(), sessions=sessions, new_request_id=_new_request_id), admin_api
 
 
 def _new_request_id() -> str:

@@ -74,7 +74,7 @@ async def test_a_choice_that_was_made_cannot_be_put_off(tmp_path: Path, store: s
         await desk.choose(world.tag(), Choice.DEFERRED, by=DATA_SUBJECT, method="test")
         assert (await desk.standing(world.tag())).choice is Choice.DEFERRED
         await say_no(world)
-        with pytest.raises(ConflictError, match="on record already"):
+        with pytest.raises(ConflictError, match="cannot be put off"):
             await desk.choose(world.tag(), Choice.DEFERRED, by=DATA_SUBJECT, method="test")
 
 

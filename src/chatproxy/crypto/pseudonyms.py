@@ -46,6 +46,7 @@ class Pseudonymizer:
         "_conversations",
         "_history",
         "_key",
+        "_records",
         "_turn_handles",
         "_turns",
     )
@@ -56,6 +57,7 @@ class Pseudonymizer:
         self._choices = _derive(key, b"choice")
         self._history = _derive(key, b"history")
         self._turns = _derive(key, b"turn")
+        self._records = _derive(key, b"record")
         self._turn_handles = BlockPermutation(_derive(key, b"turn handle"))
         self._conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
 
@@ -80,6 +82,10 @@ class Pseudonymizer:
         """
         message = lps(_text(tenant), _text(subject), request_key, request)
         return TurnId(hmac_sha256(self._turns, message)[:_TAG_SIZE])
+
+    def record_id(self, subject: SubjectTag, source_id: str) -> str:
+        """Return the name of a consent record of *subject* that has the id *source_id* elsewhere: the same again."""
+        return f"import-{hmac_sha256(self._records, lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
 
     def history_hasher(self, subject: SubjectTag | None) -> Callable[[bytes], bytes]:
         """Return the hash by which messages of *subject* are recognised when they are sent again: 16 bytes.

@@ -1,17 +1,22 @@
-"""The admin listener: is it alive, would it serve and keep, and what has it counted."""
+"""The admin listener: is it alive, would it serve and keep, what has it counted; and the admin API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from chatproxy.telemetry import Metrics
 
 
-def build_admin(metrics: Metrics, *, unready: Callable[[], list[str]]) -> Starlette:
-    """Build the application. ``unready`` says, in words, why the process would not serve and keep; empty if it would."""
+def build_admin(
+    metrics: Metrics, *, unready: Callable[[], list[str]], api: Sequence[BaseRoute] = ()
+) -> Starlette:
+    """Build the application, with the routes of the *api*.
+
+    ``unready`` says, in words, why the process would not serve and keep; empty if it would.
+    """
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -23,6 +28,8 @@ def build_admin(metrics: Metrics, *, unready: Callable[[], list[str]]) -> Starle
     async def exposition(_: Request) -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition)],
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition), *api],
     )
+    app.router.redirect_slashes = False
+    return app

@@ -25,8 +25,9 @@ from chatproxy.consent.events import (
     write_fact,
 )
 from chatproxy.crypto.annotation import AnnotationKeys
-from chatproxy.errors import StoreUnavailableError
+from chatproxy.errors import ConflictError, StoreUnavailableError
 from chatproxy.model import ConversationTag, SubjectTag, Surface
+from chatproxy.policy.instants import format_instant
 from chatproxy.policy.periods import Period
 from chatproxy.ports import TranscriptStore
 
@@ -101,6 +102,48 @@ class Ledger:
         event = await self._append(subject, write, at=at)
         assert isinstance(event, ConsentEvent)  # noqa: S101 - what was written is read back
         return event
+
+    async def adopt(
+        self,
+        subject: SubjectTag,
+        choice: Choice,
+        *,
+        record_id: str,
+        at: int,
+        by: str,
+        method: str,
+        purposes: Sequence[str],
+        surfaces: Sequence[Surface],
+        circumstances: Circumstances,
+    ) -> bool:
+        """Append a choice about the account that was made and recorded elsewhere, at *at* (ms), under its own id.
+
+        False: that record is there already. Raises ConflictError where something later is on record, since a choice
+        of before must not stand over it; UndecryptableError, StoreUnavailableError.
+        """
+
+        def write(_: int, previous: bytes | None) -> bytes:
+            return write_choice(
+                subject=subject,
+                choice=choice,
+                at=at,
+                by=by,
+                method=method,
+                purposes=purposes,
+                surfaces=surfaces,
+                record_id=record_id,
+                previous=previous,
+                keys=self._keys,
+                circumstances=circumstances,
+            )
+
+        def plan(events: Sequence[LedgerEvent]) -> _Planned | None:
+            if is_recorded(events, record_id):
+                return None
+            require_latest(events, at)
+            return _Planned(write, at)
+
+        return await self._grow(subject, plan) is not None
 
     async def note(
         self,
@@ -230,3 +273,19 @@ class _Planned:
     """If not, it is moved behind every event that is there."""
     bears_on_kept: bool = True
     """Whether what is kept is to be decided again."""
+
+
+def is_recorded(events: Sequence[LedgerEvent], record_id: str) -> bool:
+    """Whether a choice of that id is among *events*."""
+    return any(
+        isinstance(event, ConsentEvent) and event.record.get("record_id") == record_id for event in events
+    )
+
+
+def require_latest(events: Sequence[LedgerEvent], at: int) -> None:
+    """Raise ConflictError if anything was recorded at or after *at* (ms)."""
+    latest = max((event.at for event in events), default=None)
+    if latest is not None and latest >= at:
+        raise ConflictError(
+            f"something of {format_instant(latest)} is on record, which an older choice must not stand over"
+        )

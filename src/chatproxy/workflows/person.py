@@ -344,10 +344,8 @@ class PersonDesk:
                 has_yes = False
             choice = Choice.RENEWED if has_yes else Choice.GIVEN
         elif choice is Choice.DEFERRED:
-            if person.has_decided:
-                raise ConflictError(
-                    "a choice is on record already, so it cannot be put off; change it instead"
-                )
+            if not self._due(person).may_defer:
+                raise ConflictError("this choice cannot be put off, or not any more; say yes or no")
         else:
             choice = _no_after(person)
         return await self._record(
@@ -400,7 +398,7 @@ class PersonDesk:
 
         The first deletion counts, so a second one changes nothing. Raises NotFoundError.
         """
-        owner, tag = self._pseudonyms.read_conversation_handle(handle)
+        owner, tag = self._named(handle)
         turns = await self._kept(subject, tag)
         events = await self._ledger.history(subject)
         if owner != subject:
@@ -481,7 +479,7 @@ class PersonDesk:
         self, subject: SubjectTag, handle: str, *, by: str = DATA_SUBJECT, method: str
     ) -> ConversationView | None:
         """Take back all feedback on a conversation; None: nothing else kept it. Raises NotFoundError."""
-        owner, tag = self._pseudonyms.read_conversation_handle(handle)
+        owner, tag = self._named(handle)
         turns = await self._kept(subject, tag)
         person = await self._facts(subject)
         if owner != subject or not turns:
@@ -538,9 +536,16 @@ class PersonDesk:
         walk = self._transcripts.walk(subject=subject, conversation=conversation)
         return [turn async for turn in walk if isinstance(turn, KeptTurn)]
 
+    def _named(self, handle: str) -> tuple[SubjectTag, ConversationTag]:
+        """Return what a handle names. One that names nothing finds what an unknown one does."""
+        try:
+            return self._pseudonyms.read_conversation_handle(handle)
+        except NotFoundError:
+            raise _no_conversation() from None
+
     async def _turns(self, subject: SubjectTag, handle: str) -> tuple[ConversationTag, list[KeptTurn]]:
         """Return the turns of a conversation that is there. Raises NotFoundError, also where it is deleted."""
-        owner, tag = self._pseudonyms.read_conversation_handle(handle)
+        owner, tag = self._named(handle)
         turns = [turn for turn in await self._kept(subject, tag) if not turn.is_deleted]
         # The owner that a handle names is not asked for anything: it can only be the one who asks.
         if owner != subject or not turns:
