@@ -260,15 +260,20 @@ async def test_the_first_deletion_counts(tmp_path: Path, store: str) -> None:
 
 
 async def test_a_deletion_of_what_is_gone_still_is_one(tmp_path: Path, store: str) -> None:
-    async with a_world(chatting(), tmp_path, store, retention_withdrawn="0d") as world:
+    ahead = 0
+
+    def clock() -> int:
+        return wall_clock() + ahead
+
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         desk = desk_of(world)
         await world.chat("hello")
         handle = await one_handle(world)
         first = await desk.delete_conversation(world.tag(), handle, method="test")
-        await world.decided_again()
-        assert (await desk.delete_conversation(world.tag(), handle, method="test")).deleted_at == (
-            first.deleted_at
-        )
+        ahead = 31 * DAY
+        assert await desk.conversations(world.tag()) == []
+        again = await desk.delete_conversation(world.tag(), handle, method="test")
+        assert (again.deleted_at, again.stays) == (first.deleted_at, ())
 
 
 async def test_a_conversation_that_goes_on_after_its_deletion_is_deleted_again(
