@@ -144,6 +144,7 @@ class Vault:
             clock=self.clock,
             terms=self.terms,
             deadline=self.settings.deadline,
+            is_chosen_elsewhere=self.settings.consent_source != "builtin",
             record_terms=record_terms(
                 self.controller,
                 periods=self.policy.periods,

@@ -128,8 +128,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),
             name="audit-checkpoints",
         )
-        upstream = _upstream(settings, address)
-        closing.push_async_callback(upstream.aclose)
+        upstream = await closing.enter_async_context(contextlib.aclosing(_upstream(settings, address)))
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
         own, admin_api = _own_surfaces(vault, identify, metrics)

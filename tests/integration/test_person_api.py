@@ -513,3 +513,11 @@ async def test_the_description_is_there_for_anyone(tmp_path: Path, store: str) -
         described = (await world.client.get(DESCRIPTION)).json()
         assert described["openapi"] == "3.1.0"
         assert f"{BASE}/conversations/{{handle}}/share" in described["paths"]
+
+
+async def test_what_is_chosen_with_the_company_is_not_chosen_here(tmp_path: Path, store: str) -> None:
+    elsewhere = {"consent_source": "http://127.0.0.1:1/choices", "consent_service_secret": "s" * 32}
+    async with a_world(chatting(), tmp_path, store, **elsewhere) as world:  # type: ignore[arg-type]
+        assert_problem(await ask(world, "PUT", "/choice", json=YES), 409, "conflict")
+        assert_problem(await ask(world, "PUT", "/choice", json=NO), 409, "conflict")
+        assert await world.running.vault.ledger.history(world.tag()) == ()

@@ -41,7 +41,7 @@ from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.redecide import first_in_each, is_unfounded_upgrade
+from chatproxy.workflows.redecide import decide_as_read, first_in_each, is_unfounded_upgrade
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
 
 DATA_SUBJECT = "data_subject"
@@ -232,10 +232,12 @@ class PersonDesk:
         clock: Clock,
         terms: Terms,
         deadline: int | None,
+        is_chosen_elsewhere: bool,
         record_terms: Mapping[str, Any],
     ) -> None:
         """``deadline``: until when the choice may be put off, ms (R10). ``transcripts`` audits that the person reads.
 
+        ``is_chosen_elsewhere``: a service of the company's own has the choices about accounts, and they are made there.
         ``record_terms``: what every consent record says alike (``chatproxy.consent.controller``).
         """
         self._ledger = ledger
@@ -245,6 +247,7 @@ class PersonDesk:
         self._signing_key = signing_key
         self._terms = terms
         self._deadline = deadline
+        self._is_chosen_elsewhere = is_chosen_elsewhere
         self._record_terms = record_terms
         self._clock = clock
 
@@ -332,8 +335,13 @@ class PersonDesk:
 
         It is recorded as what it is beside the choice that stands: a yes over a yes renews it, a no over a yes
         withdraws it. A yes that leaves out surfaces of the yes that stands ends that one first, so that a narrower
-        yes never leaves a wider one in force. Raises ConflictError where the choice cannot be put off any more.
+        yes never leaves a wider one in force. Raises ConflictError where the choice cannot be put off any more, and
+        where choices are made elsewhere: what was recorded here would not last.
         """
+        if self._is_chosen_elsewhere:
+            raise ConflictError(
+                "this choice is made with the company itself, and only read here; make it there"
+            )
         person = await self._facts(subject)
         about = self.circumstances(language=language, screen=screen, plan=plan, age=age, gpc=gpc)
         stands = _standing(person)
@@ -610,7 +618,7 @@ class PersonDesk:
                 activity=tuple(sorted({*turn.note.activity, *first_in_each(grants, times)})),
             )
             for group in turn.groups:
-                decision = policy.decide_part(to_decide, part=group.part, now=now, person=person)
+                decision = decide_as_read(to_decide, group, person, policy, now=now)
                 if is_unfounded_upgrade(group, decision):
                     decision = policy.decide_part(
                         to_decide, part=group.part, now=now, person=person.without_choices()
