@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check fix e2e fuzz lock bench clean
+.PHONY: run test check fix e2e fuzz faults lock bench clean
 
 run: $(VENV)/runtime.stamp  ## the whole product on one machine, with a demo backend and a few people
 	$(BIN)/chatproxy demo $(ARGS)
@@ -34,6 +34,9 @@ e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below
 
 fuzz: .fuzz/venv/stamp  ## the parsers under a coverage-guided fuzzer, in an environment of its own below .fuzz/; some 30 minutes
 	nice .fuzz/venv/bin/python tests/fuzz/run.py $(ARGS)
+
+faults: $(VENV)/dev.stamp  ## what takes minutes: processes that are killed again and again
+	$(BIN)/pytest -m faults tests/integration $(ARGS)
 
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv

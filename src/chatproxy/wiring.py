@@ -46,6 +46,7 @@ from chatproxy.workflows.import_choices import ChoiceImport
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.publish_checkpoint import publish_checkpoints
 from chatproxy.workflows.record import Capture
+from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
@@ -118,10 +119,10 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         subjects = _subjects(vault, source, metrics, background)
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
-        archive = _archive(vault, journal, subjects, dialects, metrics)
-        background.spawn(archive.run(), name="archive")
         redecider = vault.redecider(metrics)
-        background.spawn(redecider.run(), name="redecide")
+        background.spawn(redecider.run(chats_run=lambda: not journal.is_idle), name="redecide")
+        archive = _archive(vault, journal, subjects, dialects, redecider, metrics)
+        background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         background.spawn(vault.health.watch(), name="store-health")
         background.spawn(
@@ -304,7 +305,12 @@ def _gate(vault: Vault, subjects: Subjects, metrics: Metrics) -> Gate | None:
 
 
 def _archive(
-    vault: Vault, journal: MemoryJournal, subjects: Subjects, dialects: Dialects, metrics: Metrics
+    vault: Vault,
+    journal: MemoryJournal,
+    subjects: Subjects,
+    dialects: Dialects,
+    redecider: Redecider,
+    metrics: Metrics,
 ) -> Archive:
     settings = vault.settings
     places = Places(
@@ -334,6 +340,7 @@ def _archive(
         capture_limit=settings.capture_limit,
         media_room=settings.media_limit if settings.media == "sealed" else 0,
         may_put=lambda: vault.health.is_safe,
+        decide_again=redecider.mark,
     )
 
 

@@ -1,6 +1,7 @@
 """The keys of records: a ring of KEKs from the store and the root, and under it a key per person and per expiry day."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, Keyring, MintedSecrets, parse_manifest
 from chatproxy.crypto.keys import DataKey
@@ -94,7 +95,15 @@ class RecordKeys:
 
     async def existing_epoch_key(self, day: int) -> DataKey:
         """Return the key of an expiry day if it still exists. Raises UndecryptableError, StoreUnavailableError."""
-        wraps = await self._store.epoch_wraps([day])
-        if day not in wraps:
+        keys = await self.existing_epoch_keys([day])
+        if day not in keys:
             raise UndecryptableError("no_epoch_key")
-        return self._keyring.unwrap_epoch_key(wraps[day], day=day)
+        return keys[day]
+
+    async def existing_epoch_keys(self, days: Sequence[int]) -> dict[int, DataKey]:
+        """Return the keys of those *days* that have one, in one round trip.
+
+        Raises UndecryptableError, StoreUnavailableError.
+        """
+        wraps = await self._store.epoch_wraps(days)
+        return {day: self._keyring.unwrap_epoch_key(wrap, day=day) for day, wrap in wraps.items()}
