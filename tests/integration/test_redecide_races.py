@@ -25,6 +25,7 @@ from chatproxy.telemetry import Metrics, Redecided
 from chatproxy.vault import Vault, open_vault
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.verdict import Kept
+from integration.keeping import Keeper
 from integration.kept_state import sound
 from integration.proxy_fixtures import ANA, DAY, PATIENCE, World, a_proxy, a_world, all_keys, chatting
 
@@ -155,6 +156,25 @@ async def test_a_turn_that_somebody_else_has_decided_alike_is_left(
         Redecided.CHANGED: 0, Redecided.UNCHANGED: 7, Redecided.ERASED: 0, Redecided.FAULTY: 0
     }  # fmt: skip
     assert {kept.annotation.seq for kept in await sound(vault, connections, tag(vault))} == {2}
+
+
+async def test_what_was_done_before_an_event_came_is_done_again(
+    vault: Vault, connections: Connections
+) -> None:
+    writes = 0
+
+    async def event(_: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            await choose(vault, Choice.REFUSED)
+
+    # More than one write takes, so that there is one before the event and one after it.
+    await Keeper(vault, tag(vault)).fill(120, conversations=2)
+    await choose(vault, Choice.WITHDRAWN)
+    tally = await a_redecider(vault, Hooked(vault.store, redecide=event)).person(tag(vault))
+    assert (tally.is_settled, writes > 2) == (True, True)
+    assert reasons(await sound(vault, connections, tag(vault))) == {"CONSENT_REFUSED"}
 
 
 async def test_who_keeps_changing_their_mind_is_looked_at_again_later(vault: Vault) -> None:
