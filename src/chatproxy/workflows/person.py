@@ -33,7 +33,6 @@ from chatproxy.crypto.keys import SigningSeed
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import ConflictError, NotFoundError
 from chatproxy.model import Age, Caller, ConversationTag, Origin, SubjectTag, Surface
-from chatproxy.policy.choices import read_choices
 from chatproxy.policy.facts import Override
 from chatproxy.policy.grounds import ENDED_BY_DELETION
 from chatproxy.policy.reasons import Reason
@@ -41,8 +40,8 @@ from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.redecide import decide_as_read, first_in_each, is_unfounded_upgrade
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
+from chatproxy.workflows.verdict import decide_again, turn_to_decide
 
 DATA_SUBJECT = "data_subject"
 SURFACES = (Surface.CHAT, Surface.CODE)
@@ -609,20 +608,9 @@ class PersonDesk:
         eligible = False
         for turn in turns:
             policy = await self._policies.get(turn.note.policy)
-            grants = read_choices(person.choices(turn.note.surface)).grants
-            to_decide = TurnToDecide(
-                caller=turn.note.caller,
-                received_at=turn.facts.received_at,
-                conversation=turn.facts.conversation_tag,
-                turn=turn.turn,
-                activity=tuple(sorted({*turn.note.activity, *first_in_each(grants, times)})),
-            )
+            to_decide = turn_to_decide(turn.facts, turn.note, turn.turn, person=person, times=times)
             for group in turn.groups:
-                decision = decide_as_read(to_decide, group, person, policy, now=now)
-                if is_unfounded_upgrade(group, decision):
-                    decision = policy.decide_part(
-                        to_decide, part=group.part, now=now, person=person.without_choices()
-                    )
+                decision = decide_again(group, to_decide, policy=policy, person=person, now=now)
                 if decision.stored:
                     expiries.append(decision.expires_at or group.expires_at)
                 eligible |= decision.eligible_capability

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, verify
-from chatproxy.model import ConversationTag, Surface
+from chatproxy.model import ConversationTag, Surface, TurnId
 from chatproxy.policy.choices import Grant
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Lookup
@@ -48,19 +48,24 @@ class Kept:
         return cls(stored, annotation, *read(annotation))
 
     def to_decide(self, person: PersonFacts, times: Iterable[int]) -> TurnToDecide:
-        """Return what is decided on; *times*: when the turns of its conversation were received, as for ``taken_up``."""
-        return TurnToDecide(
-            caller=self.note.caller,
-            received_at=self.facts.received_at,
-            conversation=self.facts.conversation_tag,
-            turn=self.stored.turn,
-            tried_again_at=self.note.tried_again_at,
-            activity=taken_up(
-                person.grants(self.note.surface),
-                [*self.note.activity, *times],
-                received_at=self.facts.received_at,
-            ),
-        )
+        """Return what is decided on; *times* as for ``turn_to_decide``."""
+        return turn_to_decide(self.facts, self.note, self.stored.turn, person=person, times=times)
+
+
+def turn_to_decide(
+    facts: TurnFacts, note: TurnNote, turn: TurnId, *, person: PersonFacts, times: Iterable[int]
+) -> TurnToDecide:
+    """Return what is decided on; *times*: when the turns of its conversation were received, as for ``taken_up``."""
+    return TurnToDecide(
+        caller=note.caller,
+        received_at=facts.received_at,
+        conversation=facts.conversation_tag,
+        turn=turn,
+        tried_again_at=note.tried_again_at,
+        activity=taken_up(
+            person.grants(note.surface), [*note.activity, *times], received_at=facts.received_at
+        ),
+    )
 
 
 def taken_up(grants: Iterable[Grant], times: Iterable[int], *, received_at: int) -> tuple[int, ...]:
