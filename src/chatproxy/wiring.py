@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.receipts import write_public_keys
 from chatproxy.consent.service import ConsentService
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
@@ -28,6 +29,7 @@ from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.own import Own
+from chatproxy.web.pages import PersonPages
 from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
@@ -375,7 +377,20 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         tokens=settings.admin_token or (),
         new_request_id=_new_request_id,
     )
-    return Own(person_api.routes(), sessions=sessions, new_request_id=_new_request_id), admin_api
+    pages = PersonPages(
+        desk,
+        vault.terms,
+        sessions,
+        deadline=settings.deadline,
+        public_keys=write_public_keys(vault.keyset.signing_publics()),
+    )
+    own = Own(
+        [*pages.routes, *person_api.routes()],
+        sessions=sessions,
+        new_request_id=_new_request_id,
+        refused_link=pages.refused_link,
+    )
+    return own, admin_api
 
 
 def _new_request_id() -> str:
