@@ -381,7 +381,6 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         desk,
         vault.terms,
         sessions,
-        deadline=settings.deadline,
         public_keys=write_public_keys(vault.keyset.signing_publics()),
     )
     own = Own(

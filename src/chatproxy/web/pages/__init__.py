@@ -23,19 +23,15 @@ class PersonPages:
         terms: Terms,
         sessions: PersonSessions,
         *,
-        deadline: int | None,
         public_keys: str,
     ) -> None:
-        """``deadline`` (ms): until when a choice may be put off; None: as long as the person likes.
-
-        ``public_keys``: those that verify receipts, as a JWK Set.
-        """
+        """``public_keys``: those that verify receipts, as a JWK Set."""
         words = load_words()
         frame = Frame(Templates(words, base=PREFIX), words, sessions)
         self.refused_link = frame.who
         self.routes: list[Route] = [
             *asset_routes(PREFIX),
-            *ChoicePage(desk, terms, frame, deadline=deadline).routes(),
+            *ChoicePage(desk, terms, frame).routes(),
             *ConversationPages(desk, frame).routes(),
             *HistoryPages(desk, frame, public_keys=public_keys).routes(),
         ]

@@ -30,14 +30,10 @@ class ChoicePage:
         desk: PersonDesk,
         terms: Terms,
         frame: Frame,
-        *,
-        deadline: int | None,
     ) -> None:
-        """``deadline`` (ms): until when a choice may be put off; None: as long as the person likes."""
         self._desk = desk
         self._terms = terms
         self._frame = frame
-        self._deadline = deadline
 
     def routes(self) -> list[Route]:
         """Return where the page is and where its forms go."""
@@ -56,7 +52,7 @@ class ChoicePage:
             tab="choice",
             notice=notice,
             standing=list(
-                standing_sentences(standing, due, visit.words, deadline=self._deadline)
+                standing_sentences(standing, due, visit.words)
                 if visit.session.can_manage
                 else nothing_to_choose(standing, visit.words)
             ),

@@ -36,17 +36,15 @@ class Answer:
     """Of ``meaning`` and ``label``, where the notice has them in another language than the page."""
 
 
-def standing_sentences(
-    standing: Standing, due: ChoiceDue, words: Words, *, deadline: int | None
-) -> Iterator[Markup]:
-    """Yield where the person stands, and by when they may choose (``deadline`` in ms)."""
+def standing_sentences(standing: Standing, due: ChoiceDue, words: Words) -> Iterator[Markup]:
+    """Yield where the person stands, and by when they may choose."""
     yield _stands(standing, words)
-    if due.state is DueState.OVERDUE and deadline is not None:
-        yield words.say("standing.overdue", deadline=words.moment(deadline))
+    if due.state is DueState.OVERDUE and due.until is not None:
+        yield words.say("standing.overdue", deadline=words.moment(due.until))
     elif due.state is not DueState.SETTLED and has_yes(standing):
         yield words.say("standing.asked_again")
-    if due.may_defer and deadline is not None:
-        yield words.say("standing.until", deadline=words.moment(deadline))
+    if due.may_defer and due.until is not None:
+        yield words.say("standing.until", deadline=words.moment(due.until))
 
 
 def nothing_to_choose(standing: Standing, words: Words) -> Iterator[Markup]:
