@@ -71,6 +71,7 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/runtime.stamp
 .fuzz/venv/stamp: requirements/fuzz.txt requirements/runtime.txt | $(VENV)/bin/python
 	$(BIN)/python -m venv .fuzz/venv
 	.fuzz/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/fuzz.txt
+	@touch $@
 
 $(VENV)/browser.stamp: requirements/browser.txt $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt

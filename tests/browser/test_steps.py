@@ -9,8 +9,10 @@ from playwright.async_api import Browser
 from browser.tabs import Tab, a_tab
 from browser.town import chats_and_pages
 from chatproxy.consent.events import Choice
+from chatproxy.demo.tour import link_to_pages
 from chatproxy.policy.facts import Override
-from integration.proxy_fixtures import ANA, World, a_world
+from integration.proxy_fixtures import ANA, World, a_world, response
+from simulators.backend import Peer, backend
 
 WORDS = {
     "en": {
@@ -32,6 +34,7 @@ WORDS = {
         "conversations": "Conversations",
     },
 }
+TOKEN = "token-of-the-admin-API"
 LANGUAGES = pytest.mark.parametrize("language", ["en", "fr"])
 Step = Callable[[Tab, str], Awaitable[None]]
 
@@ -225,16 +228,32 @@ async def test_another_language_is_remembered(chromium: Browser, tmp_path: Path,
         assert "Rien n\N{RIGHT SINGLE QUOTATION MARK}est enregistré pour vous." in await tab.says()
 
 
-async def test_a_receipt_is_downloaded_by_a_click(chromium: Browser, tmp_path: Path, store: str) -> None:
+async def test_who_comes_by_a_link_from_another_site_chooses_and_keeps_the_receipt(
+    chromium: Browser, tmp_path: Path, store: str
+) -> None:
+    link = ""
+
+    async def a_company(peer: Peer) -> None:
+        while True:
+            await peer.read_request()
+            page = f"<!doctype html><title>An app</title><a href='{link}'>Your conversations</a>".encode()
+            await peer.send(response(page, b"Content-Type: text/html"))
+
     async with (
-        a_world(chats_and_pages, tmp_path, store) as world,
-        a_tab(chromium, world.running.url, who=ANA, script=False) as tab,
+        backend(a_company) as company,
+        a_world(chats_and_pages, tmp_path, store, admin_token=TOKEN) as world,
+        a_tab(chromium, world.running.url, who={}, script=False) as tab,
     ):
-        await tab.open()
+        link = await link_to_pages(world.running, admin_token=TOKEN, subject="ana", plan="pro")
+        # Another name of the same machine is another site.
+        await tab.page.goto(company.url.replace("127.0.0.1", "localhost"))
+        await tab.click("Your conversations")
         await tab.click(WORDS["en"]["no"])
         await tab.done()
+        assert await choices(world) == [Choice.REFUSED]
+        assert "link=" not in tab.page.url
+
         await tab.open("history")
         async with tab.page.expect_download() as download:
             await tab.page.get_by_text("Download the receipt").click()
-
         assert (await (await download.value).path()).read_bytes().startswith(b"{")
