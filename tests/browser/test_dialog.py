@@ -56,7 +56,7 @@ async def visit(tab: Tab, language: str = "en", *, last: str = "notice") -> None
 async def test_the_dialog_has_no_violation_and_its_answers_look_alike(
     chromium: Browser, tmp_path: Path, store: str, language: str, scheme: Scheme, width: int
 ) -> None:
-    look = {"scheme": scheme, "width": width}
+    look: Any = {"scheme": scheme, "width": width}
     async with a_front(chromium, tmp_path, store, language=language, **look) as (_, tab, dialog):
         await dialog.wait_for()
         boxes = [

@@ -50,7 +50,7 @@ from chatproxy.workflows.verdict import decide_again, turn_to_decide
 DATA_SUBJECT = "data_subject"
 SURFACES = (Surface.CHAT, Surface.CODE)
 _UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
-_TOLD = frozenset(
+TOLD = frozenset(
     {
         FactKind.CONVERSATION_DELETED,
         FactKind.ACCOUNT_DELETED,
@@ -58,6 +58,7 @@ _TOLD = frozenset(
         FactKind.FEEDBACK_WITHDRAWN,
     }
 )
+"""What the history tells beside choices."""
 _STRIDE = 4
 """Turns that are decided on before running chats get their turn: about a millisecond."""
 
@@ -737,7 +738,7 @@ class PersonDesk:
                 surfaces=event.surfaces,
                 receipt_id=event.receipt_id,
             )
-        if event.kind not in _TOLD:
+        if event.kind not in TOLD:
             return None
         return HistoryEntry(
             at=event.at,
