@@ -17,7 +17,7 @@ from integration.conftest import connections, server, server_dir
 __all__ = ["connections", "server", "server_dir"]
 
 _HERE = Path(__file__).parent
-_TEST_SECONDS = 240
+_TEST_SECONDS = 120
 _CHROMIUM = os.environ.get("CHATPROXY_TEST_CHROMIUM", "/usr/bin/chromium")
 _QUIET = (
     "--no-sandbox",

@@ -67,8 +67,9 @@
 
   const call = async (path, options = {}) => {
     const response = await fetch(new URL(`api/v1/${path}`, base), { credentials: "include", ...options });
+    const text = await response.text();
     if (!response.ok) throw new Error(String(response.status));
-    return response.json();
+    return JSON.parse(text);
   };
 
   const record = (answer, notice, token) => call("choice", {
