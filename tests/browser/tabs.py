@@ -62,7 +62,7 @@ class Tab:
         """Wait for what the last step came to, and return it."""
         result = self.page.locator("[data-result]:not(:empty)")
         await result.wait_for()
-        return await result.inner_text()
+        return str(await result.inner_text())
 
     async def violations(self) -> list[str]:
         """Return what axe finds, all of its rules."""

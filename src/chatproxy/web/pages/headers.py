@@ -18,7 +18,7 @@ PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",
         "Vary": "Accept-Language, Cookie",
         "X-Content-Type-Options": "nosniff",
         "X-Robots-Tag": "noindex",
