@@ -1,5 +1,6 @@
 """What is stored, opened: the store, the keys to it and the policy, as every command and the proxy work with them."""
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -14,15 +15,18 @@ from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
-from chatproxy.crypto.tlog import NoteSigner
+from chatproxy.crypto.tlog import NoteSigner, read_checkpoint
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.settings import DEFAULT_NOTICES, Settings
+from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
-from chatproxy.store.opening import open_store
+from chatproxy.store.opening import EMBEDDED, open_store
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.erase import Eraser, Erasure
+from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
 from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.keys import RecordKeys, load_keyring
@@ -32,6 +36,7 @@ from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.replay import Replay
+from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.transcripts import Transcripts
 
 
@@ -85,6 +90,41 @@ class Vault:
             clock=self.clock,
             actor=actor,
         )
+
+    @property
+    def erasure(self) -> RedisErasure:
+        """Return what makes people, or old keys of theirs, unreadable."""
+        return RedisErasure(self.store.connections, horizon_ms=self.settings.erasure_horizon.length)
+
+    @property
+    def eraser(self) -> Eraser:
+        """Return what erases people."""
+        return Eraser(
+            self.store,
+            self.erasure,
+            self.record_keys,
+            self.annotation_keys,
+            audit=self.audit,
+            clock=self.clock,
+            training=self.policy.periods.training,
+            rewrites_log=self.settings.store == EMBEDDED,
+        )
+
+    @property
+    def roller(self) -> Roller:
+        """Return what rolls the keys of people."""
+        return Roller(self.store, self.erasure, self.record_keys, self.annotation_keys, clock=self.clock)
+
+    async def erasure_certificate(self, erasure: Erasure) -> bytes:
+        """Return the signed certificate of an erasure that was just done. Raises AuditUnavailableError."""
+        note = await asyncio.to_thread(self.audit.latest_checkpoint)
+        certificate = certificate_of(
+            erasure,
+            certificate_id=str(uuid.uuid4()),
+            checkpoint=read_checkpoint(note or "", keys=self.audit_keys),
+            horizon_ms=self.settings.erasure_horizon.length,
+        )
+        return sign_certificate(certificate, seed=self.keyset.signing_key())
 
     def redecider(self, metrics: Metrics) -> Redecider:
         """Return what decides again on what is kept."""

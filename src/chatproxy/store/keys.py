@@ -6,8 +6,9 @@ slot and change together. Ids in key names are hex; ids inside values and as mem
 ==========================  ======  =====================================  =================================
 key                         type    expires                                content
 ==========================  ======  =====================================  =================================
-``cp:{T}:s``                hash    with the last of its records           ``gen``, ``w<gen>``, ``erased_at``,
-                                                                           ``gen_floor``
+``cp:{T}:s``                hash    with the last of its records; after    ``gen``, ``w<gen>``, ``erased_at``,
+                                    an erasure or a roll not before the    ``gen_floor``, ``erasing``,
+                                    erasure horizon and 30 days            ``rolled_at``
 ``cp:{T}:r:<turn>[.n]``     string  with its group                         sealed record of group 0 [n]
 ``cp:{T}:a:<turn>``         hash    with the last of the turn's groups     annotation
 ``cp:{T}:p:<asked>``        string  with its turn, in a day at most        last attempt at a request: turn id,
@@ -23,6 +24,7 @@ key                         type    expires                                conte
 ``cp:{ctl}:<name>``         string  never                                  control value
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
 ``cp:{due:<n>}``            zset    never; members go when settled         subject tags by when they are due
+``cp:{chore:<name>}``       zset    never; members go when settled         subject tags by when they are due
 ==========================  ======  =====================================  =================================
 """
 
@@ -92,6 +94,22 @@ def due(shard: int) -> bytes:
 def due_shard(tag: SubjectTag) -> int:
     """Return the list that a person is on."""
     return tag[0] % DUE_SHARDS
+
+
+def chore(name: str) -> bytes:
+    """Name the list of people on whom a chore is to be done."""
+    return b"cp:{chore:%s}" % name.encode()
+
+
+def any_of(tag: SubjectTag) -> bytes:
+    """Return a pattern for SCAN: every key of one person."""
+    return b"cp:{%s}:*" % tag.hex().encode()
+
+
+def parse_own(tag: SubjectTag, key: bytes) -> tuple[bytes, bytes]:
+    """Take the name of a person's key apart into its kind and the rest."""
+    kind, _, rest = key.removeprefix(b"cp:{%s}:" % tag.hex().encode()).partition(b":")
+    return kind, rest
 
 
 def index(tag: SubjectTag) -> bytes:

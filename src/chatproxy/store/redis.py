@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from chatproxy.errors import ChatproxyError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
@@ -24,6 +24,7 @@ from chatproxy.ports import (
     TranscriptStore,
 )
 from chatproxy.store import keys, scripts
+from chatproxy.store.calling import run_calls
 from chatproxy.store.connections import Command, Connections, Reply
 from chatproxy.store.listening import listen
 
@@ -34,7 +35,7 @@ _BATCH = 50
 _TRIMMED = 20
 """How many conversations' indexes are trimmed in one round trip."""
 _NO_TTL = -1
-_TOKENS_A_MS = 1000
+TOKENS_A_MS = 1000
 """Marks of one millisecond are told apart by chance, so that none is taken for another that was set later."""
 
 
@@ -203,16 +204,16 @@ class RedisStore:
     async def mark_all_due(self, subjects: Sequence[SubjectTag], at: int) -> None:
         """Have people's turns decided again from *at* (ms) on."""
         marks: list[Command] = [
-            ["ZADD", keys.due(keys.due_shard(subject)), _token(at), subject] for subject in subjects
+            ["ZADD", keys.due(keys.due_shard(subject)), due_token(at), subject] for subject in subjects
         ]
         await self._ask(*marks)
 
     async def claim_due(self, *, now: int, until: int, most: int) -> list[Due]:
         """Take up to *most* people who are due at *now*; they are due again at *until* unless settled before."""
-        first = _token(until)
+        first = due_token(until)
         shards = random.sample(range(keys.DUE_SHARDS), min(most, keys.DUE_SHARDS))
         calls = [
-            scripts.claim_due(shard, now=now * _TOKENS_A_MS, until=first, most=most // len(shards))
+            scripts.claim_due(keys.due(shard), now=now * TOKENS_A_MS, until=first, most=most // len(shards))
             for shard in shards
         ]
         claimed: list[Due] = []
@@ -224,18 +225,18 @@ class RedisStore:
 
     async def put_off_due(self, due: Due, *, until: int) -> Due | None:
         """Have a person who was claimed due again at *until*; None if they were marked again meanwhile."""
-        token = _token(until)
-        is_done = await self._run_one(scripts.settle_due(due, next_token=token))
+        token = due_token(until)
+        is_done = await self._run_one(scripts.settle_due(_due_list(due), due, next_token=token))
         return Due(due.subject, token) if is_done else None
 
     async def settle_due(self, due: Due) -> bool:
         """Take a person who was claimed off the list; False if they were marked again meanwhile."""
-        return bool(await self._run_one(scripts.settle_due(due, next_token=None)))
+        return bool(await self._run_one(scripts.settle_due(_due_list(due), due, next_token=None)))
 
     async def people_due(self, now: int) -> int:
         """Return how many people are due at *now*."""
         counts: list[Command] = [
-            ["ZCOUNT", keys.due(shard), "-inf", now * _TOKENS_A_MS] for shard in range(keys.DUE_SHARDS)
+            ["ZCOUNT", keys.due(shard), "-inf", now * TOKENS_A_MS] for shard in range(keys.DUE_SHARDS)
         ]
         return sum(await self._ask(*counts))
 
@@ -309,22 +310,12 @@ class RedisStore:
         return replies
 
     def _error(self, reply: ResponseError) -> ChatproxyError:
-        if _is_damage(reply):
+        if is_damage(reply):
             return UndecryptableError("store_damaged")
         return self.connections.refused(reply)
 
     async def _run(self, calls: Sequence[scripts.Call]) -> list[Reply]:
-        if not calls:
-            return []
-        replies = await self.connections.ask([call.command() for call in calls])
-        missing = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if missing:
-            sources = {calls[number].script.source for number in missing}
-            loads: list[Command] = [["SCRIPT", "LOAD", source] for source in sources]
-            again = await self.connections.ask([*loads, *(calls[number].command() for number in missing)])
-            for number, reply in zip(missing, again[len(loads) :], strict=True):
-                replies[number] = reply
-        return replies
+        return await run_calls(self.connections, calls)
 
     async def _run_one(self, call: scripts.Call) -> Reply:
         [reply] = await self._run([call])
@@ -333,25 +324,29 @@ class RedisStore:
         return reply
 
 
-def _token(at: int) -> int:
+def _due_list(due: Due) -> bytes:
+    return keys.due(keys.due_shard(due.subject))
+
+
+def due_token(at: int) -> int:
     """Return a mark for the instant *at* (ms)."""
-    return at * _TOKENS_A_MS + secrets.randbelow(_TOKENS_A_MS)
+    return at * TOKENS_A_MS + secrets.randbelow(TOKENS_A_MS)
 
 
-def _is_damage(reply: ResponseError) -> bool:
+def is_damage(reply: ResponseError) -> bool:
     """Whether a key is of another type than it must be: somebody else wrote it, and waiting does not mend it."""
     return str(reply).startswith("WRONGTYPE")
 
 
 def _put_status(reply: Reply) -> PutStatus | None:
     if isinstance(reply, ResponseError):
-        return PutStatus.DAMAGED if _is_damage(reply) else None
+        return PutStatus.DAMAGED if is_damage(reply) else None
     return PutStatus(reply)
 
 
 def _redecide_status(reply: Reply) -> RedecideStatus | None:
     if isinstance(reply, ResponseError):
-        return RedecideStatus.DAMAGED if _is_damage(reply) else None
+        return RedecideStatus.DAMAGED if is_damage(reply) else None
     return RedecideStatus(reply)
 
 

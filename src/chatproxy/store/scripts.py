@@ -48,12 +48,12 @@ class Call:
         return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments]
 
 
-_CLOCK = """
+CLOCK = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-_KEEP = """
+KEEP = """
 local function keep(key, at)
   local until_now = redis.call('PEXPIRETIME', key)
   if at > now and (until_now == -1 or (until_now >= 0 and until_now < at)) then
@@ -63,8 +63,8 @@ end
 """
 
 _PUT_TURN = Script.of(
-    _CLOCK
-    + _KEEP
+    CLOCK
+    + KEEP
     + """
 -- KEYS: subject, ledger, index, conversation, annotation, attempt, other name, attempt of the parent,
 --       all records of the turn, heads..., records...
@@ -174,8 +174,8 @@ return resumes and 3 or 1
 )
 
 _REDECIDE = Script.of(
-    _CLOCK
-    + _KEEP
+    CLOCK
+    + KEEP
     + """
 -- KEYS: subject, ledger, index, conversation, annotation, heads..., records that are set..., that go...
 -- ARGV: mac that was seen, ledger length, generation, expires_at or 0, ledger_keep_until, turn, head value,
@@ -187,7 +187,8 @@ local mac = redis.call('HGET', KEYS[5], 'mac')
 if not mac then return 2 end
 if mac ~= ARGV[1] then return -7 end
 if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return -4 end
-if set > 0 and redis.call('HGET', KEYS[1], 'gen') ~= ARGV[3] then return -2 end
+-- Also where nothing is sealed anew: what an erasure has left behind for its sweep is not to live on.
+if (redis.call('HGET', KEYS[1], 'gen') or '0') ~= ARGV[3] then return -2 end
 
 -- What is over by this clock goes, whatever the clock of who decided says.
 if expires <= now then expires = 0 end
@@ -222,7 +223,7 @@ return 1
 )
 
 _TRIM = Script.of(
-    _CLOCK
+    CLOCK
     + """
 -- KEYS: subject, index, conversation. ARGV: most members of a conversation that are looked at
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
@@ -270,8 +271,8 @@ return 1
 )
 
 _APPEND_EVENT = Script.of(
-    _CLOCK
-    + _KEEP
+    CLOCK
+    + KEEP
     + """
 -- KEYS: ledger. ARGV: event, expected length, expires_at, channel, subject
 if redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[2]) then return 0 end
@@ -414,16 +415,16 @@ def trim(subject: SubjectTag, conversation: ConversationTag) -> Call:
     )
 
 
-def claim_due(shard: int, *, now: int, until: int, most: int) -> Call:
+def claim_due(due_list: bytes, *, now: int, until: int, most: int) -> Call:
     """Take who is due at *now*, in tokens, and put them off to *until*: answers with the subjects, in order."""
-    return Call(script=_CLAIM_DUE, keys=[keys.due(shard)], arguments=[now, until, most])
+    return Call(script=_CLAIM_DUE, keys=[due_list], arguments=[now, until, most])
 
 
-def settle_due(due: Due, *, next_token: int | None) -> Call:
+def settle_due(due_list: bytes, due: Due, *, next_token: int | None) -> Call:
     """Take who was claimed off the list, or put them off: answers 1, or 0 where the mark is another one."""
     return Call(
         script=_SETTLE_DUE,
-        keys=[keys.due(keys.due_shard(due.subject))],
+        keys=[due_list],
         arguments=[due.subject, due.token, b"" if next_token is None else next_token],
     )
 

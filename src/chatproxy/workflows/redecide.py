@@ -429,7 +429,7 @@ class Redecider:
             person=person.facts,
             policy=await self._policies.get(kept.note.policy),
             now=now,
-            under=lambda policy: _verdicts(kept, turn, person.facts, policy, now=now),
+            under=lambda policy: _verdicts(kept, turn, person, policy, now=now),
         )
 
     async def _activity(self, person: _Person) -> Activity:
@@ -505,7 +505,7 @@ class Redecider:
             policy = await self._policies.stricter_than(policy)
         now = self._clock()
         turn = kept.to_decide(person.facts, activity.times(kept.facts.conversation_tag))
-        verdicts = _verdicts(kept, turn, person.facts, policy, now=now)
+        verdicts = _verdicts(kept, turn, person, policy, now=now)
         for verdict in verdicts:
             if verdict.decision.held and verdict.expires_at is not None:
                 tally.again_at(verdict.expires_at - HOLD_ROLLED_BEFORE_MS)
@@ -617,13 +617,15 @@ class Redecider:
 
 
 def _verdicts(
-    kept: Kept, turn: TurnToDecide, person: PersonFacts, policy: Policy, *, now: int
+    kept: Kept, turn: TurnToDecide, person: _Person, policy: Policy, *, now: int
 ) -> list[Verdict]:
-    events = person.about(turn.conversation, turn.turn, received_at=turn.received_at)
+    events = person.facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
     verdicts = []
     for group in kept.note.groups:
-        decision = decide_again(group, turn, policy=policy, person=person, now=now)
+        decision = decide_again(group, turn, policy=policy, person=person.facts, now=now)
         until = kept_until(decision, review_at=events.hold_review_at, now=now, sealed_until=group.expires_at)
+        if person.state.is_fenced(turn.received_at) and not decision.held:
+            until = None
         verdicts.append(Verdict(group, decision, until if until is not None and until > now else None))
     return verdicts
 

@@ -79,5 +79,4 @@ class Retries:
         return facts
 
     async def _was_erased(self, subject: SubjectTag, *, since: int) -> bool:
-        erased_at = (await self._store.subject_state(subject)).erased_at
-        return erased_at is not None and erased_at >= since
+        return (await self._store.subject_state(subject)).is_fenced(since)

@@ -216,7 +216,7 @@ class Transcripts:
                 stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
             )
             facts, note = read(annotation)
-            if annotation.expires_at <= now:
+            if annotation.expires_at <= now or owner.state.is_fenced(facts.received_at):
                 return None
             policy = await self._policies.get(note.policy)
         except UndecryptableError as error:
