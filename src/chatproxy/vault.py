@@ -135,6 +135,7 @@ class Vault:
             self.policies,
             clock=self.clock,
             metrics=metrics,
+            mark_roll=self.roller.mark,
             versions=self.terms.versions,
         )
 

@@ -44,6 +44,7 @@ from chatproxy.workflows.archive import Archive
 from chatproxy.workflows.consult import Consultations
 from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.gate import Gate
+from chatproxy.workflows.housekeeping import Housekeeping
 from chatproxy.workflows.import_choices import ChoiceImport
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.publish_checkpoint import publish_checkpoints
@@ -126,6 +127,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         archive = _archive(vault, journal, subjects, dialects, redecider, metrics)
         background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
+        housekeeping = Housekeeping([vault.eraser.take_up, vault.roller.take_up], metrics=metrics)
+        background.spawn(housekeeping.run(), name="housekeeping")
         background.spawn(vault.health.watch(), name="store-health")
         background.spawn(
             publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),

@@ -1,19 +1,21 @@
 """A person is erased: at once unreadable everywhere, then gone, with nothing of anybody else touched."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
 from pathlib import Path
 
 import pytest
 
 from chatproxy.clock import wall_clock
-from chatproxy.consent.events import Choice, FactKind
-from chatproxy.errors import NotFoundError
+from chatproxy.consent.events import Choice, FactKind, Scope
+from chatproxy.crypto.record import parse_header
+from chatproxy.errors import AuditUnavailableError, NotFoundError
 from chatproxy.model import SubjectTag
 from chatproxy.policy.instants import format_instant
+from chatproxy.ports import Chore, RedecidedTurn, RedecideStatus
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.erase import Erasure
+from chatproxy.workflows.transcripts import KeptTurn
 from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
 
 BEA = {"x-chat-subject": "bea", "x-chat-plan": "pro"}
@@ -73,3 +75,184 @@ async def test_an_erased_person_leaves_nothing_but_the_fence(
                 with pytest.raises(NotFoundError):
                     await world.said(row["conversation"])
         assert await connections.ask([["ZCARD", "cp:{chore:erase}"]]) == [0]
+
+
+async def test_of_an_unknown_person_nothing_is_found_and_nothing_is_written(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.chat("hello")
+        await world.kept()
+        before = await all_keys(connections)
+        vault = world.running.vault
+        assert await vault.eraser.erase(world.tag("nobody"), by="test") is None
+        assert await all_keys(connections) == before
+        assert vault.audit.latest_checkpoint() is None
+
+
+async def test_erasing_again_finds_nothing_and_moves_the_fence(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.chat("hello")
+        await world.kept()
+        first = await erased(world)
+        vault = world.running.vault
+        assert await vault.eraser.erase(world.tag(), by="test") is None
+        state = await vault.store.subject_state(world.tag())
+        assert state.erased_at is not None
+        assert state.erased_at >= first.erased.at
+        assert (state.generation, state.generation_floor, state.wraps) == (None, 1, {})
+
+
+async def test_what_was_under_way_is_not_kept_and_who_comes_back_begins_anew(
+    tmp_path: Path, store: str
+) -> None:
+    clock = Clock()
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("hello")
+        await world.kept()
+        erasure = await erased(world)
+        await world.chat("under way")  # within what clocks may be apart
+        assert await world.kept() == []
+        assert world.outcomes() == {"stored": 1, "erased": 1}
+        clock.ahead = erasure.erased.at - wall_clock() + 1000
+        await world.chat("anew")
+        [row] = await world.kept()
+        assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 2"]
+        assert (row["reason"], set(row["grounds"])) == ("CONSENT_UNKNOWN", {"SERVICE"})
+        assert (await world.running.vault.store.subject_state(world.tag())).generation == 2
+
+
+async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    clock = Clock()
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("before", who=ANA | {"x-chat-conversation": "same"})
+        await world.kept()
+        state = await vault.store.subject_state(tag)
+        found = await vault.erasure.erase(
+            tag, at=wall_clock(), ledger_length=len(state.ledger), stays=None, events=(), ledger_keep_until=0
+        )
+        assert not isinstance(found, int)
+        clock.ahead = found.at - wall_clock() + 1000
+        await world.chat("after", who=ANA | {"x-chat-conversation": "same"})
+        assert len(await world.turns()) == 1  # what is behind the fence is not even listed
+        await vault.erasure.mark_chore(Chore.ERASE, tag, 0)
+        assert await vault.eraser.take_up()
+        [row] = await world.kept()
+        assert await world.said(row["conversation"]) == ["user: after", "assistant: reply 1"]
+        [members] = await connections.ask([["ZCARD", b"cp:{%s}:ix" % tag.hex().encode()]])
+        assert members == 1
+        assert sum(name.startswith("r:") for name in await keys_of(connections, tag)) == 1
+
+
+async def test_an_erasure_that_broke_off_is_finished_by_any_node(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("hello")
+        await world.kept()
+        await vault.erasure.mark_chore(Chore.ERASE, tag, 0)
+        await vault.erasure.erase(
+            tag, at=wall_clock(), ledger_length=0, stays=None, events=(), ledger_keep_until=0
+        )
+        assert len(await keys_of(connections, tag)) > 1
+        while await vault.eraser.take_up():
+            pass
+        assert await keys_of(connections, tag) == ["s"]
+
+
+async def test_a_legal_hold_is_not_erased_and_opens_for_nobody(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.choose(Choice.GIVEN)
+        await world.chat("held", who=ANA | {"x-chat-conversation": "held"})
+        await world.chat("not held", who=ANA | {"x-chat-conversation": "other"})
+        await world.kept()
+        held = vault.pseudonyms.conversation_tag(tenant="default", subject="ana", conversation="held")
+        await vault.ledger.note(
+            tag,
+            FactKind.HOLD_PLACED,
+            at=wall_clock(),
+            by="test",
+            method="test",
+            scope=Scope(conversation=held),
+            details={
+                "case": "c1",
+                "authority": "court",
+                "review_at": format_instant(wall_clock() + 90 * DAY),
+            },
+        )
+        await world.decided_again()
+        erasure = await erased(world)
+        assert (erasure.held_turns, erasure.proof.tried, erasure.proof.opened) == (1, 1, 0)
+        assert erasure.held_until is not None
+        assert await world.turns() == []
+        await world.decided_again()
+        rows = [row async for row in vault.store.annotations(tag)]
+        assert len(rows) == 1
+        state = await vault.store.subject_state(tag)
+        assert (state.generation, set(state.wraps), state.generation_floor) == (2, {2}, 1)
+        [blob] = await vault.store.records(tag, rows[0].turn, [0])
+        assert blob is not None
+        assert parse_header(blob).generation == 2
+        # When the hold ends, what it kept goes.
+        await vault.ledger.note(
+            tag,
+            FactKind.HOLD_RELEASED,
+            at=wall_clock(),
+            by="test",
+            method="test",
+            scope=Scope(conversation=held),
+            details={"case": "c1"},
+        )
+        await world.decided_again()
+        assert [row async for row in vault.store.annotations(tag)] == []
+
+
+async def test_a_decision_that_is_late_does_not_bring_anything_back(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("hello")
+        [turn] = await world.turns()
+        assert isinstance(turn, KeptTurn)
+        [row] = [row async for row in vault.store.annotations(tag)]
+        await vault.erasure.erase(
+            tag, at=wall_clock(), ledger_length=0, stays=None, events=(), ledger_keep_until=0
+        )
+        late = RedecidedTurn(
+            subject=tag,
+            turn=row.turn,
+            conversation=turn.facts.conversation_tag,
+            expected_mac=row.annotation[b"mac"],
+            ledger_length=0,
+            generation=1,
+            expires_at=turn.note.expires_at + DAY,
+            annotation=row.annotation,
+        )
+        assert await vault.store.redecide([late]) == [RedecideStatus.KEY_CHANGED]
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["once", "for_good"])
+async def test_erasing_waits_for_the_audit_log(
+    tmp_path: Path, store: str, connections: Connections, *, is_refused: bool
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault = world.running.vault
+        await world.chat("hello")
+        await world.kept()
+        before = await all_keys(connections)
+        (tmp_path / "data" / "audit").mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_refused:
+            (tmp_path / "data" / "audit" / "audit.jsonl").mkdir()
+            with pytest.raises(AuditUnavailableError):
+                await vault.eraser.erase(world.tag(), by="test")
+            assert await all_keys(connections) == before
+        else:
+            await erased(world)
+            log = (tmp_path / "data" / "audit" / "audit.jsonl").read_text().splitlines()
+            assert [json.loads(line)["action"] for line in log] == ["subject.erase", "subject.erased"]
+            assert not {"ana", "hello"} & set(str(log).split('"'))

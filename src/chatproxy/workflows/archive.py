@@ -48,6 +48,8 @@ class _Pending:
     is_disputed: bool = False
     """The store has another attempt at this request than was known."""
     faults: int = 0
+    refused_generation: int | None = None
+    """Of the key that the store did not take last."""
     is_concluded: bool = False
 
 
@@ -213,9 +215,12 @@ class Archive:
             case PutStatus.ATTEMPTED:
                 pending.is_disputed = True
             case PutStatus.KEY_CHANGED:
-                # Usually somebody else made the person's first key; a key that has vanished stays a fault.
+                # Somebody else has made the person's key, or rolled it: read it and seal again. What is refused
+                # under the same generation once more is a key that has vanished, and stays a fault.
                 self._subjects.forget(turn.subject)
-                self._fault(pending, "subject_key_changed")
+                if pending.refused_generation == turn.generation:
+                    self._fault(pending, "subject_key_changed")
+                pending.refused_generation = turn.generation
             case PutStatus.STORED | PutStatus.RESUMED | PutStatus.REPLAYED:
                 # After a replay nobody knows what the first try found, nor whether that was acted on.
                 is_resumed = status is PutStatus.RESUMED or (

@@ -15,7 +15,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -25,6 +25,7 @@ from chatproxy.clock import Clock
 from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, authenticate
+from chatproxy.crypto.record import epoch_day
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.engine import Decision
@@ -152,6 +153,15 @@ class _Change:
     now: int
 
     @property
+    def ends_sooner(self) -> bool:
+        """Whether something ends on an earlier day than it was sealed to, so that backups would keep it too long."""
+        return any(
+            epoch_day(self.now if verdict.expires_at is None else verdict.expires_at)
+            < epoch_day(verdict.before.expires_at)
+            for verdict in self.verdicts
+        )
+
+    @property
     def moves(self) -> list[Move]:
         return [
             Move(
@@ -210,9 +220,11 @@ class Redecider:
         *,
         clock: Clock,
         metrics: Metrics,
+        mark_roll: Callable[[SubjectTag], Awaitable[object]],
         versions: Sequence[PolicyVersion] = (),
     ) -> None:
-        """``versions``: of the policy that people choose about."""
+        """``versions``: of the policy that people choose about. ``mark_roll``: has a person's key rolled soon."""
+        self._mark_roll = mark_roll
         self._store = store
         self._keys = keys
         self._annotation_keys = annotation_keys
@@ -488,6 +500,9 @@ class Redecider:
         overtaken = _Overtaken()
         for portion in _portions(changes):
             touched.update(change.kept.facts.conversation_tag for change in portion)
+            if any(change.ends_sooner for change in portion):
+                # Backups have it sealed to the later end. Marked first, in case this process does not live to do it.
+                await self._mark_roll(person.subject)
             turns = await self._carried_out(portion, person, faults)
             await self._write(turns, overtaken, counted, faults)
         for outcome, number in counted.items():

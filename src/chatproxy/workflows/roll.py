@@ -43,6 +43,7 @@ _BATCH = 50
 _MOST_PASSES = 5
 _CLAIM_MS = 60_000
 _LATER_MS = 60_000
+_SOON_MS = 60_000
 _NEWER = frozenset({"unknown_kek_version", "unknown_annotation_key_version"})
 """Not damage: another node knows a key that this one does not."""
 
@@ -100,6 +101,13 @@ class Roller:
         self._keys = keys
         self._annotation_keys = annotation_keys
         self._clock = clock
+
+    async def mark(self, subject: SubjectTag) -> None:
+        """Have a person's key rolled soon: in a minute, so that what happens together is one roll.
+
+        Raises StoreUnavailableError.
+        """
+        await self._erasure.mark_chore(Chore.ROLL, subject, self._clock() + _SOON_MS)
 
     async def take_up(self) -> bool:
         """Roll the keys of one person who is due, at most once a day each; False if there was none.
