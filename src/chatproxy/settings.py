@@ -474,6 +474,9 @@ class Settings:
     erasure_horizon: Period = _setting(
         "30d", _period(), "within it, after an erasure or expiry, no backup can be read"
     )
+    epoch_grace: float = _setting(
+        "48h", _seconds(zero=True), "how long after an expiry day its key is destroyed"
+    )
     identity: str = _setting("headers", _one_of("headers", "jwt", "api_keys"), "how the caller is identified")
     trusted_proxies: tuple[Network, ...] = _setting(
         "", _networks, "addresses or networks whose identity headers count"

@@ -136,6 +136,17 @@ class Metrics:
         self.people_due = Gauge(
             "chatproxy_people_due", "People whose kept turns are to be decided on again", registry=on
         )
+        self.expired_but_readable = Gauge(
+            "chatproxy_expired_but_readable",
+            "Records found at the last walk over the store past their promised end",
+            registry=on,
+        )
+        self.overdue_epoch_keys = Gauge(
+            "chatproxy_overdue_epoch_keys", "Keys of expiry days past their grace", registry=on
+        )
+        self.repaired_expiries = Counter(
+            "chatproxy_repaired_expiries", "Keys that had no expiry, or one later than promised", registry=on
+        )
         self.gate = Counter(
             "chatproxy_gate", "Chats whose person may have to choose first", ["answer"], registry=on
         )

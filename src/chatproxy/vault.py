@@ -22,6 +22,7 @@ from chatproxy.settings import DEFAULT_NOTICES, Settings
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import EMBEDDED, open_store
+from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.decide import Policy
@@ -30,10 +31,11 @@ from chatproxy.workflows.erasure_certificate import certificate_of, sign_certifi
 from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.keys import RecordKeys, load_keyring
-from chatproxy.workflows.ledger import Ledger
+from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS, Ledger
 from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
+from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
@@ -114,6 +116,18 @@ class Vault:
     def roller(self) -> Roller:
         """Return what rolls the keys of people."""
         return Roller(self.store, self.erasure, self.record_keys, self.annotation_keys, clock=self.clock)
+
+    def reaper(self, metrics: Metrics) -> Reaper:
+        """Return what removes what is over."""
+        return Reaper(
+            self.store,
+            RedisReaper(self.store.connections, self.erasure),
+            audit=self.audit,
+            clock=self.clock,
+            metrics=metrics,
+            grace_ms=int(self.settings.epoch_grace * 1000),
+            longest_ms=self.policy.periods.training.length + LEDGER_OUTLIVES_MS,
+        )
 
     async def erasure_certificate(self, erasure: Erasure) -> bytes:
         """Return the signed certificate of an erasure that was just done. Raises AuditUnavailableError."""

@@ -127,8 +127,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         archive = _archive(vault, journal, subjects, dialects, redecider, metrics)
         background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
-        housekeeping = Housekeeping([vault.eraser.take_up, vault.roller.take_up], metrics=metrics)
-        background.spawn(housekeeping.run(), name="housekeeping")
+        background.spawn(_housekeeping(vault, metrics).run(), name="housekeeping")
         background.spawn(vault.health.watch(), name="store-health")
         background.spawn(
             publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),
@@ -205,6 +204,11 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             await public.stop()
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
+
+
+def _housekeeping(vault: Vault, metrics: Metrics) -> Housekeeping:
+    chores = [vault.eraser.take_up, vault.roller.take_up, vault.reaper(metrics).take_up]
+    return Housekeeping(chores, metrics=metrics)
 
 
 def _upstream_address(settings: Settings) -> UpstreamAddress:

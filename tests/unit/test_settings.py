@@ -137,6 +137,8 @@ ACCEPTED = [
     ("consent_max_staleness", "0", 0.0),
     ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
     ("erasure_horizon", "30d", Period(ms=30 * DAY_MS)),
+    ("epoch_grace", "48h", 172_800.0),
+    ("epoch_grace", "0", 0.0),
     ("identity", "headers", "headers"),
     ("trusted_proxies", "", ()),
     ("identity_secret", SECRET, (SECRET,)),

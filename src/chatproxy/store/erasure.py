@@ -180,6 +180,10 @@ class RedisErasure:
         gone = await self._run_one(erasure_scripts.sweep_pointer(subject, key, turn, seen=value))
         return Removed(names=int(gone))
 
+    async def trim_index(self, subject: SubjectTag, name: bytes) -> int:
+        """Take turns that are not kept out of an index; return how many."""
+        return (await self._sweep_members(subject, name)).names
+
     async def _sweep_members(self, subject: SubjectTag, key: bytes) -> Removed:
         removed = Removed()
         cursor = b"0"

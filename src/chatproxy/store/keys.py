@@ -43,6 +43,10 @@ CHANGED = b"cp:changed"
 """The channel on which each node says whose ledger has grown."""
 DUE_SHARDS = 16
 
+ANY_PERSON = b"cp:{????????????????????????????????}:*"
+"""A pattern for SCAN; what it finds goes through :func:`parse_person`."""
+
+_OF_PERSON = re.compile(rb"cp:\{([0-9a-f]{32})\}:")
 _SUBJECT = re.compile(rb"cp:\{([0-9a-f]{32})\}:s")
 _ANNOTATION = re.compile(rb"cp:\{([0-9a-f]{32})\}:a:([0-9a-f]{32})")
 
@@ -104,6 +108,12 @@ def chore(name: str) -> bytes:
 def any_of(tag: SubjectTag) -> bytes:
     """Return a pattern for SCAN: every key of one person."""
     return b"cp:{%s}:*" % tag.hex().encode()
+
+
+def parse_person(key: bytes) -> SubjectTag | None:
+    """Return whose a key is; None for a key of nobody."""
+    match = _OF_PERSON.match(key)
+    return SubjectTag(bytes.fromhex(match[1].decode())) if match else None
 
 
 def parse_own(tag: SubjectTag, key: bytes) -> tuple[bytes, bytes]:
