@@ -19,6 +19,7 @@ from chatproxy.crypto.tlog import NoteSigner, read_checkpoint
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.settings import DEFAULT_NOTICES, Settings
+from chatproxy.store.backup import require_up_to_date
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import EMBEDDED, open_store
@@ -39,6 +40,7 @@ from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
+from chatproxy.workflows.tombstones import Tombstones
 from chatproxy.workflows.transcripts import Transcripts
 
 
@@ -73,6 +75,7 @@ class Vault:
             training=self.policy.periods.training,
             new_record_id=lambda: str(uuid.uuid4()),
             clock=self.clock,
+            noted=Tombstones(self.audit).note,
         )
 
     @property
@@ -253,14 +256,21 @@ def open_controller(settings: Settings) -> Controller | None:
 
 @contextlib.asynccontextmanager
 async def open_vault(
-    settings: Settings, *, clock: Clock = wall_clock, store_may_be_away: bool = False
+    settings: Settings,
+    *,
+    clock: Clock = wall_clock,
+    store_may_be_away: bool = False,
+    is_being_restored: bool = False,
 ) -> AsyncIterator[Vault]:
     """Open keyset and store and see that they fit each other.
 
     With ``store_may_be_away`` a server that does not answer yet is accepted; one that answers and must not be used
-    never is. Raises ConfigurationError, StoreUnavailableError.
+    never is. A store that was restored from a backup is opened by the command that brings it up to date alone
+    (``is_being_restored``). Raises ConfigurationError, StoreUnavailableError.
     """
     data_dir = Path(settings.data_dir)
+    if settings.store == EMBEDDED and not is_being_restored:
+        require_up_to_date(data_dir / "store")
     terms, controller = open_terms(settings), open_controller(settings)
     keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None

@@ -11,6 +11,7 @@ from chatproxy.errors import ChatproxyError
 
 _VERBS = {
     "audit": "See that the record of who did what is whole.",
+    "backup": "Copy what is kept.",
     "config": "Show the settings and where each comes from.",
     "consent": "Record and read what people have chosen.",
     "conversation": "Share, exclude or delete one conversation.",
@@ -20,8 +21,9 @@ _VERBS = {
     "hold": "Place, release and list legal holds.",
     "keys": "Make and look after the keyset.",
     "policy": "Say what is kept and why, and what another policy would change.",
+    "restore": "Bring back what was kept, without forgetting what has happened since.",
     "serve": "Run the proxy.",
-    "subject": "Record what happens to a person's account.",
+    "subject": "Record what happens to a person's account, and erase a person.",
     "transcripts": "List and read what is kept.",
     "turn": "Flag a turn for safety, and lift the flag.",
 }

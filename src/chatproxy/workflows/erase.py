@@ -50,6 +50,8 @@ _BATCH = 100
 _CLAIM_MS = 60_000
 _RENEW_MS = 15_000
 _LATER_MS = 60_000
+ERASE_ACTION = "subject.erase"
+"""What the audit log calls it, before it happens."""
 _SAMPLE = 8
 """Records that are tried to be opened after their key is gone."""
 
@@ -124,7 +126,7 @@ class Eraser:
         sample = await self._sample(subject, before)
         if not (sample or before.wraps or before.ledger or before.erased_at or await self._any_turn(subject)):
             return None
-        await self._audited("subject.erase", subject, by=by, generations=_listed(before.wraps))
+        await self._audited(ERASE_ACTION, subject, by=by, generations=_listed(before.wraps))
         due = await self._erasure.mark_chore(Chore.ERASE, subject, self._clock() + _CLAIM_MS)
         erased = await self._destroy(subject, before)
         if erased is None:

@@ -4,7 +4,7 @@ Whatever is in the ledger bears on what is kept already, so the person is marked
 the event is written, a moment ahead, in case this process does not live to do it after; and after it, at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,13 @@ class Ledger:
         training: Period,
         new_record_id: Callable[[], str],
         clock: Clock,
+        noted: Callable[[SubjectTag, LedgerEvent], Awaitable[None]] | None = None,
     ) -> None:
-        """``training``: the longest that a yes keeps a turn, which its evidence must outlive (R38)."""
+        """``training``: the longest that a yes keeps a turn, which its evidence must outlive (R38).
+
+        ``noted``: is told of each event just before it is appended.
+        """
+        self._noted = noted
         self._store = store
         self._keys = annotation_keys
         self._training = training
@@ -254,6 +259,8 @@ class Ledger:
             if planned.bears_on_kept:
                 await self._store.mark_due(subject, self._clock() + _AHEAD_MS)
             kept_until = self._training.after(max(at, self._clock())) + LEDGER_OUTLIVES_MS
+            if self._noted is not None:
+                await self._noted(subject, event)
             if await self._store.append_event(
                 subject, written, expected_length=len(ledger), expires_at=kept_until
             ):

@@ -1,0 +1,204 @@
+"""What an old backup still has does not come back: not by restoring it, and not by the keys of today (F1, F-49)."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from chatproxy.clock import wall_clock
+from chatproxy.consent.events import Choice, FactKind, Scope
+from chatproxy.crypto.annotation import verify
+from chatproxy.crypto.record import open_record, parse_header
+from chatproxy.errors import StoreRefusedError, UndecryptableError
+from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.settings import load_settings
+from chatproxy.store.address import StoreAddress
+from chatproxy.store.backup import lay_down
+from chatproxy.store.connections import Connections
+from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.store.redis import RedisStore
+from chatproxy.vault import Vault, open_vault
+from chatproxy.workflows.annotate import read
+from integration.proxy_fixtures import World, a_world, chatting
+from integration.serve_process import Finished, environment, run
+
+
+def who(name: str, conversation: str) -> dict[str, str]:
+    return {"x-chat-subject": name, "x-chat-plan": "pro", "x-chat-conversation": conversation}
+
+
+def named(vault: Vault, name: str, conversation: str) -> tuple[SubjectTag, ConversationTag]:
+    return (
+        vault.pseudonyms.subject_tag(tenant="default", subject=name),
+        vault.pseudonyms.conversation_tag(tenant="default", subject=name, conversation=conversation),
+    )
+
+
+async def delete(vault: Vault, name: str, conversation: str) -> None:
+    subject, tag = named(vault, name, conversation)
+    await vault.ledger.note(
+        subject,
+        FactKind.CONVERSATION_DELETED,
+        at=wall_clock(),
+        by="test",
+        method="test",
+        scope=Scope(conversation=tag),
+    )
+
+
+@asynccontextmanager
+async def four_people(tmp_path: Path) -> AsyncIterator[World]:
+    """Who all agreed: Ana (to be erased), Bea (deletes one of two), Carl (withdraws), Dan (nothing happens)."""
+    async with a_world(chatting(lambda _: "reply"), tmp_path, "embedded") as world:
+        for name in ("ana", "bea", "carl", "dan"):
+            await world.choose(Choice.GIVEN, subject=name)
+            await world.chat(f"{name} one", who=who(name, "one"))
+            await world.chat(f"{name} two", who=who(name, "two"))
+        assert len(await world.kept()) == 8
+        yield world
+
+
+async def back_up(tmp_path: Path) -> Path:
+    """Back up beside the running proxy."""
+    done = await run(environment(tmp_path), "backup", str(tmp_path / "backup"), "--json")
+    assert done.status == 0, done.err
+    return tmp_path / "backup"
+
+
+async def said(tmp_path: Path, name: str, conversation: str) -> Finished:
+    return await run(
+        environment(tmp_path),
+        "transcripts", "show", conversation, "--subject", name, "--purpose", "service", "--json",
+    )  # fmt: skip
+
+
+async def test_a_restored_store_knows_who_was_erased_and_what_was_deleted_since(tmp_path: Path) -> None:
+    async with four_people(tmp_path) as world:
+        vault = world.running.vault
+        copy = await back_up(tmp_path)
+        assert await vault.eraser.erase(world.tag("ana"), by="test") is not None
+        await delete(vault, "bea", "one")
+        await world.choose(Choice.WITHDRAWN, subject="carl")
+        await world.decided_again()
+    shutil.rmtree(tmp_path / "data" / "store")
+    restored = await run(environment(tmp_path), "restore", str(copy), "--json")
+    assert restored.status == 0, restored.err
+    assert {name: restored.rows()[0][name] for name in ("erased", "events")} == {"erased": 1, "events": 2}
+    settings = load_settings({}, overrides=_overrides(tmp_path)).settings
+    async with open_vault(settings) as vault:
+        ana, _ = named(vault, "ana", "one")
+        assert [turn async for turn in vault.store.annotations(ana)] == []
+        assert (await vault.store.subject_state(ana)).wraps == {}
+        carl, _ = named(vault, "carl", "one")
+        rows = [turn async for turn in vault.transcripts.walk(subject=carl)]
+        assert {group.eligible.capability for turn in rows for group in turn.note.groups} == {False}  # type: ignore[union-attr]
+    assert (await said(tmp_path, "ana", "one")).status == 1
+    assert (await said(tmp_path, "bea", "one")).status == 1
+    assert "bea two" in (await said(tmp_path, "bea", "two")).out
+    assert "dan one" in (await said(tmp_path, "dan", "one")).out
+    audit = await run(environment(tmp_path), "audit", "verify", "--offline")
+    assert audit.status == 0, audit.out
+
+
+async def test_nothing_opens_a_restored_store_before_it_is_up_to_date(tmp_path: Path) -> None:
+    async with four_people(tmp_path):
+        copy = await back_up(tmp_path)
+    shutil.rmtree(tmp_path / "data" / "store")
+    lay_down(copy, tmp_path / "data" / "store")  # and then the power fails
+    settings = load_settings({}, overrides=_overrides(tmp_path)).settings
+    with pytest.raises(StoreRefusedError, match="chatproxy restore"):
+        async with open_vault(settings):
+            pass
+    refused = await said(tmp_path, "dan", "one")
+    assert (refused.status, "restored from a backup" in refused.err) == (1, True)
+    again = await run(environment(tmp_path), "restore", str(copy))
+    assert again.status == 0, again.err
+    assert "dan one" in (await said(tmp_path, "dan", "one")).out
+
+
+async def test_a_restore_does_not_overwrite_and_takes_no_damaged_or_forgetful_backup(tmp_path: Path) -> None:
+    async with four_people(tmp_path):
+        copy = await back_up(tmp_path)
+    env = environment(tmp_path)
+    assert "move the directory away" in (await run(env, "restore", str(copy))).err
+    shutil.rmtree(tmp_path / "data" / "store")
+    shutil.move(tmp_path / "data" / "audit", tmp_path / "audit")
+    assert "audit log" in (await run(env, "restore", str(copy))).err
+    [file] = copy.glob("appendonlydir/*.incr.aof")
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    refused = await run(env, "restore", str(copy), "--log", str(tmp_path / "audit" / "audit.jsonl"))
+    assert (refused.status, "not as it was backed up" in refused.err) == (1, True)
+    assert not (tmp_path / "data" / "store" / "appendonlydir").exists()
+    assert (await run(env, "backup", str(copy))).status == 1
+
+
+async def test_the_keys_of_today_open_nothing_in_an_old_backup_of_what_was_erased_deleted_or_is_over(
+    tmp_path: Path,
+) -> None:
+    """As it is once the root version of the backup's own key ring was destroyed: only the keys of today are left."""
+    async with four_people(tmp_path) as world:
+        vault = world.running.vault
+        copy = await back_up(tmp_path)
+        assert await vault.eraser.erase(world.tag("ana"), by="test") is not None
+        await delete(vault, "bea", "one")
+        await world.choose(Choice.WITHDRAWN, subject="carl")  # so that it ends in 30 days, not in five years
+        await world.decided_again()
+        for name in ("bea", "carl"):
+            await vault.roller.roll(world.tag(name))
+        opened = await opened_of(copy, vault)
+        assert opened == {"dan one", "dan two"}
+        # What was not deleted goes on in the store of today.
+        handle = vault.pseudonyms.conversation_handle(*named(vault, "bea", "two"))
+        assert await world.said(handle) == ["user: bea two", "assistant: reply"]
+        # And when the days of what is left are over, their keys go.
+        await vault.store.connections.ask([["DEL", "cp:{epoch}:k"]])
+        assert await opened_of(copy, vault) == set()
+
+
+async def opened_of(copy: Path, today: Vault) -> set[str]:
+    """Return what was said in those records of a backup that open with the keys of *today*."""
+    scratch = copy.with_name("scratch")
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(copy, scratch)
+    (scratch / "BACKUP.json").unlink()
+    scratch.chmod(0o700)
+    opened = set()
+    async with EmbeddedServer(scratch, ballast_bytes=0) as server:
+        connections = Connections(StoreAddress.parse(server.url), deadline=10.0)
+        old = RedisStore(connections)
+        rows = [row async for row in old.annotations()]
+        assert len(rows) == 8
+        for row in rows:
+            facts, note = read(
+                verify(row.annotation, keys=today.annotation_keys, subject=row.subject, turn=row.turn)
+            )
+            number = note.groups[0].n
+            [blob] = await old.records(row.subject, row.turn, [number])
+            assert blob is not None
+            header = parse_header(blob)
+            state = await today.store.subject_state(row.subject)
+            try:
+                open_record(
+                    blob,
+                    subject_key=today.record_keys.unwrap_subject_key(row.subject, state, header.generation),
+                    epoch_key=await today.record_keys.existing_epoch_key(header.epoch),
+                    subject=row.subject,
+                    metadata=facts.record_metadata(number),
+                )
+            except UndecryptableError:
+                continue
+            opened |= {
+                f"{name} {conversation}"
+                for name in ("ana", "bea", "carl", "dan")
+                for conversation in ("one", "two")
+                if named(today, name, conversation) == (row.subject, facts.conversation_tag)
+            }
+        await connections.aclose()
+    return opened
+
+
+def _overrides(tmp_path: Path) -> dict[str, str]:
+    env = environment(tmp_path)
+    return {name.removeprefix("CHATPROXY_").lower(): value for name, value in env.items()}
