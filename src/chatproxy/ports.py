@@ -457,6 +457,8 @@ class FoundKey:
     """-1: it has no expiry, which is a fault."""
     promised: int | None = None
     """When a record or an annotation says itself that it ends; None for other kinds, and where it cannot be read."""
+    turn: TurnId | None = None
+    """The turn that a record or an annotation is of."""
 
 
 class ReapStore(Protocol):

@@ -42,6 +42,7 @@ from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.tombstones import Tombstones
 from chatproxy.workflows.transcripts import Transcripts
+from chatproxy.workflows.verify_kept import KeptVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,19 @@ class Vault:
             metrics=metrics,
             grace_ms=int(self.settings.epoch_grace * 1000),
             longest_ms=self.policy.periods.training.length + LEDGER_OUTLIVES_MS,
+        )
+
+    @property
+    def kept_verifier(self) -> KeptVerifier:
+        """Return what looks whether everything is as it was kept."""
+        return KeptVerifier(
+            self.store,
+            RedisReaper(self.store.connections, self.erasure),
+            self.record_keys,
+            self.annotation_keys,
+            self.policies,
+            clock=self.clock,
+            versions=self.terms.versions,
         )
 
     async def erasure_certificate(self, erasure: Erasure) -> bytes:

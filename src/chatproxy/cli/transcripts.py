@@ -1,17 +1,23 @@
 """List what is kept, and read it for a purpose that has a ground."""
 
+import asyncio
 import sys
+from pathlib import Path
 
 import click
 
+from chatproxy.audit.log import LOG_NAME
 from chatproxy.cli.people import as_json_option, names, read_subject
 from chatproxy.cli.printing import print_json, print_table, printable
 from chatproxy.cli.vault import in_vault
 from chatproxy.errors import NotFoundError
 from chatproxy.model import Part, PartKind
 from chatproxy.policy.instants import format_instant
-from chatproxy.vault import Vault
+from chatproxy.settings import load_settings
+from chatproxy.vault import Vault, audit_directory
+from chatproxy.workflows.tombstones import read_tombstones
 from chatproxy.workflows.transcripts import PURPOSES, KeptTurn, OpenedTurn, Spurious, summary
+from chatproxy.workflows.verify_kept import Looked
 
 _FOUND_FAULTS = 3
 
@@ -19,6 +25,50 @@ _FOUND_FAULTS = 3
 @click.group()
 def transcripts() -> None:
     """List what is kept, and read it for a purpose that has a ground."""
+
+
+@transcripts.command()
+@click.option("--headers-only", is_flag=True, help="Do not open the records.")
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="An audit log beside this node's own, to compare with; repeatable.",
+)
+@as_json_option
+def verify(logs: tuple[Path, ...], *, headers_only: bool, as_json: bool) -> None:
+    """Look at every row: is it as it was kept, as the ledger says, and as the audit log says? Changes nothing.
+
+    Exit code 3 with a line for each that is not: what, whose, and which turn.
+    """
+    settings = load_settings().settings
+    own = audit_directory(settings) / LOG_NAME
+    stones = read_tombstones([*([own] if own.exists() else []), *logs], since=0)
+
+    async def work(vault: Vault) -> tuple[list[dict[str, str | None]], Looked]:
+        await asyncio.to_thread(vault.audit.append, "transcripts.verify", {"opens": not headers_only})
+        verifier = vault.kept_verifier
+        faults = [
+            {
+                "fault": fault.reason,
+                "subject": fault.subject.hex(),
+                "turn": vault.pseudonyms.turn_handle(fault.subject, fault.turn) if fault.turn else None,
+            }
+            async for fault in verifier.faults(stones, opens=not headers_only)
+        ]
+        return faults, verifier.looked
+
+    faults, looked = in_vault(work)
+    for fault in faults:
+        if as_json:
+            print_json(fault)
+        else:
+            click.echo(f"NOT AS KEPT: {fault['fault']}: turn {fault['turn'] or '-'} of {fault['subject']}")
+    if not as_json:
+        click.echo(f"{looked.turns} turns, {looked.records} records, {looked.opened} of them opened.")
+    if faults:
+        sys.exit(_FOUND_FAULTS)
 
 
 @transcripts.command("list")

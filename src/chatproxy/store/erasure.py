@@ -158,7 +158,7 @@ class RedisErasure:
         kind, rest = keys.parse_own(subject, key)
         match kind:
             case b"r" | b"a":
-                turn = _turn(rest.partition(b".")[0])
+                turn = read_turn(rest)
                 return Removed() if turn is None else await self.sweep(subject, [Doomed(turn)])
             case b"p" | b"n":
                 return await self._sweep_pointer(subject, key, at=0)
@@ -216,10 +216,10 @@ class RedisErasure:
         return UndecryptableError("store_damaged") if is_damage(reply) else self._connections.refused(reply)
 
 
-def _turn(name: bytes) -> TurnId | None:
-    """Read a turn id in a key's name; None for a name that is none."""
+def read_turn(rest: bytes) -> TurnId | None:
+    """Read the turn in the name of a record or an annotation, after its kind; None where there is none."""
     try:
-        turn = bytes.fromhex(name.decode("ascii"))
+        turn = bytes.fromhex(rest.partition(b".")[0].decode("ascii"))
     except ValueError:
         return None
     return TurnId(turn) if len(turn) == _ID else None

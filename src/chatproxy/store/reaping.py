@@ -8,7 +8,7 @@ from chatproxy.model import SubjectTag
 from chatproxy.ports import FoundKey, ReapStore
 from chatproxy.store import keys
 from chatproxy.store.connections import Command, Connections, Reply
-from chatproxy.store.erasure import RedisErasure
+from chatproxy.store.erasure import RedisErasure, read_turn
 
 _SCAN_COUNT = 1000
 _RECORD_EXPIRES = (12, 19)
@@ -51,7 +51,8 @@ class RedisReaper:
         for kind, (subject, name), ttl in zip(kinds, named, replies[: len(named)], strict=True):
             said = _promised(kind, next(promised)) if kind in {"r", "a"} else None
             if isinstance(ttl, int) and ttl != _GONE:
-                looked.append(FoundKey(subject, name, kind, ttl, said))
+                turn = read_turn(keys.parse_own(subject, name)[1]) if kind in {"r", "a"} else None
+                looked.append(FoundKey(subject, name, kind, ttl, said, turn))
         return looked
 
     async def last_expiry(self, subject: SubjectTag) -> int | None:

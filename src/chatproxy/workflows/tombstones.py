@@ -126,13 +126,14 @@ async def replay(stones: Iterable[Tombstone], *, eraser: Eraser, ledger: Ledger,
     for stone in stones:
         if stone.kind == "erased":
             done.erased += await eraser.erase(stone.subject, by=by) is not None
-        elif not any(_is_of(event, stone) for event in await ledger.history(stone.subject)):
+        elif not any(is_of(event, stone) for event in await ledger.history(stone.subject)):
             await _write(stone, ledger, by=by)
             done.events += 1
     return done
 
 
-def _is_of(event: LedgerEvent, stone: Tombstone) -> bool:
+def is_of(event: LedgerEvent, stone: Tombstone) -> bool:
+    """Whether *event* is what *stone* stands for."""
     kind = event.choice if isinstance(event, ConsentEvent) else event.kind
     return event.at == stone.at and str(kind) == stone.kind
 
