@@ -127,12 +127,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         archive = _archive(vault, journal, subjects, dialects, redecider, metrics)
         background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
-        background.spawn(_housekeeping(vault, metrics).run(), name="housekeeping")
-        background.spawn(vault.health.watch(), name="store-health")
-        background.spawn(
-            publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),
-            name="audit-checkpoints",
-        )
+        _keep_house(vault, metrics, background)
         upstream = await closing.enter_async_context(contextlib.aclosing(_upstream(settings, address)))
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
@@ -206,9 +201,15 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
 
 
-def _housekeeping(vault: Vault, metrics: Metrics) -> Housekeeping:
+def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
+    """Begin what goes on beside the chats, for as long as the process runs."""
     chores = [vault.eraser.take_up, vault.roller.take_up, vault.reaper(metrics).take_up]
-    return Housekeeping(chores, metrics=metrics)
+    background.spawn(Housekeeping(chores, metrics=metrics).run(), name="housekeeping")
+    background.spawn(vault.health.watch(), name="store-health")
+    background.spawn(
+        publish_checkpoints(vault.store, vault.audit, node=vault.settings.node, keys=vault.audit_keys),
+        name="audit-checkpoints",
+    )
 
 
 def _upstream_address(settings: Settings) -> UpstreamAddress:
