@@ -12,7 +12,7 @@ from chatproxy.workflows.decide import kept_until
 from chatproxy.workflows.verdict import Activity, Kept, decide_again
 from integration.proxy_fixtures import all_keys
 
-FOREVER = (b"cp:{epoch}", b"cp:{ctl}", b"cp:{due:")
+FOREVER = (b"cp:{epoch}", b"cp:{ctl}", b"cp:{due:", b"cp:{chore:")
 
 
 async def sound(

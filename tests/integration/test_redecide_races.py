@@ -65,7 +65,8 @@ def a_redecider(
 ) -> Redecider:
     return Redecider(
         store or vault.store, vault.record_keys, vault.annotation_keys, vault.policies,
-        clock=clock, metrics=metrics or Metrics(), versions=versions,
+        clock=clock, mark_roll=vault.roller.mark,
+        metrics=metrics or Metrics(), versions=versions,
     )  # fmt: skip
 
 
