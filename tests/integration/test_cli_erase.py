@@ -59,10 +59,10 @@ async def test_an_altered_certificate_is_told(tmp_path: Path, store: str) -> Non
     altered = tmp_path / "altered.json"
     altered.write_bytes(path.read_bytes().replace(b'"turns":1', b'"turns":2'))
     refused = await call(env, "subject", "verify-certificate", str(altered), "--json")
-    assert (refused.status, refused.rows()) == (3, [{"valid": False, "reason": "document_signature"}])
+    assert (refused.status, refused.rows()) == (3, [{"valid": False, "reason": "certificate_signature"}])
     elsewhere = environment(tmp_path / "elsewhere", store=store)
     refused = await call(elsewhere, "subject", "verify-certificate", str(path))
-    assert (refused.status, "document_unknown_key" in refused.out) == (3, True)
+    assert (refused.status, "certificate_unknown_key" in refused.out) == (3, True)
 
 
 async def test_nothing_found_says_no_more_and_writes_no_certificate(

@@ -12,7 +12,7 @@ from chatproxy.cli.people import as_json_option, confirm, of_person, yes_option
 from chatproxy.cli.printing import print_json
 from chatproxy.cli.vault import in_vault
 from chatproxy.consent.events import FactEvent
-from chatproxy.crypto.signed_document import read_public_keys
+from chatproxy.consent.receipts import read_public_keys
 from chatproxy.errors import UndecryptableError
 from chatproxy.kms.file import KeysetFile
 from chatproxy.settings import load_settings
@@ -146,7 +146,7 @@ def verify_certificate(file: Path, keys_file: Path | None, *, as_json: bool) -> 
 def verified(file: bytes, keys_file: Path | None) -> dict[str, Any]:
     """Return what a certificate says. Raises UndecryptableError, ConfigurationError."""
     if keys_file is not None:
-        publics = read_public_keys(keys_file.read_text(encoding="utf-8"))
+        publics = read_public_keys(keys_file.read_text(encoding="utf-8"), source=str(keys_file))
     else:
         settings = load_settings().settings
         publics = (

@@ -22,57 +22,57 @@ def sign_document(document: Mapping[str, Any], *, seed: SigningSeed) -> bytes:
     signature = {
         "alg": "EdDSA",
         "kid": key_id(ed25519_public(seed.reveal())),
-        "value": _encode(ed25519_sign(seed.reveal(), _signed_bytes(document))),
+        "value": encode_base64url(ed25519_sign(seed.reveal(), _signed_bytes(document))),
     }
     return _canonical({**document, "signature": signature}) + b"\n"
 
 
-def verify_document(file: bytes, *, form: str, publics: Iterable[bytes]) -> dict[str, Any]:
+def verify_document(file: bytes, *, form: str, kind: str, publics: Iterable[bytes]) -> dict[str, Any]:
     """Return what a statement of the format *form* says if one of *publics* has signed it, without the signature.
 
-    Raises UndecryptableError: document_format, document_unknown_key, document_signature.
+    Raises UndecryptableError, with the word *kind* and: _format, _unknown_key, _signature.
     """
+    try:
+        return _verified(file, form=form, kind=kind, publics=publics)
+    except ValueError:
+        raise UndecryptableError(f"{kind}_format") from None
+
+
+def _verified(file: bytes, *, form: str, kind: str, publics: Iterable[bytes]) -> dict[str, Any]:
     document = _read(file)
     signature = document.pop("signature", None)
     try:
-        kid, value = signature["kid"], _decode(signature["value"])
+        kid, value = signature["kid"], decode_base64url(signature["value"])
         is_known = signature.keys() == {"alg", "kid", "value"} and signature["alg"] == "EdDSA"
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise UndecryptableError("document_format") from None
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("has no signature") from None
     if not is_known or document.get("format") != form:
-        raise UndecryptableError("document_format")
+        raise ValueError("is of another form")
     public = next((public for public in publics if key_id(public) == kid), None)
     if public is None:
-        raise UndecryptableError("document_unknown_key")
-    ed25519_verify(public, value, _signed_bytes(document), reason="document_signature")
+        raise UndecryptableError(f"{kind}_unknown_key")
+    ed25519_verify(public, value, _signed_bytes(document), reason=f"{kind}_signature")
     return document
 
 
 def key_id(public: bytes) -> str:
     """Return the thumbprint of a public key (RFC 7638)."""
-    return _encode(sha256(_canonical({"crv": "Ed25519", "kty": "OKP", "x": _encode(public)})))
-
-
-def read_public_keys(text: str) -> tuple[bytes, ...]:
-    """Return the Ed25519 keys of a JWK Set (RFC 7517, RFC 8037). Raises UndecryptableError("public_keys")."""
-    try:
-        found = [key for key in json.loads(text)["keys"] if key["kty"] == "OKP" and key["crv"] == "Ed25519"]
-        return tuple(_decode(key["x"]) for key in found)
-    except (ValueError, KeyError, TypeError):
-        raise UndecryptableError("public_keys") from None
+    return encode_base64url(
+        sha256(_canonical({"crv": "Ed25519", "kty": "OKP", "x": encode_base64url(public)}))
+    )
 
 
 def _read(file: bytes) -> dict[str, Any]:
     if len(file) > _LARGEST:
-        raise UndecryptableError("document_format")
+        raise ValueError("is too long")
     try:
         found = json.loads(
             file.decode(), object_pairs_hook=_unambiguous, parse_constant=_refuse, parse_float=_refuse
         )
-    except (ValueError, RecursionError):
-        raise UndecryptableError("document_format") from None
+    except RecursionError:
+        raise ValueError("is too deep") from None
     if not isinstance(found, dict):
-        raise UndecryptableError("document_format")
+        raise ValueError("is no object")  # noqa: TRY004 - it is the file that is wrong, not a type of ours
     return found
 
 
@@ -92,19 +92,18 @@ def _signed_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can escape and UTF-8 cannot say
-        raise UndecryptableError("document_format") from None
+    """Return canonical JSON. Raises ValueError for a lone surrogate, which JSON can escape and UTF-8 cannot say."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _encode(data: bytes) -> str:
+def encode_base64url(data: bytes) -> str:
+    """Return base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _decode(text: str) -> bytes:
-    """Undo ``_encode``; one spelling only. Raises ValueError."""
+def decode_base64url(text: str) -> bytes:
+    """Undo ``encode_base64url``; one spelling only. Raises ValueError."""
     data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    if _encode(data) != text:
+    if encode_base64url(data) != text:
         raise ValueError("not base64url")
     return data

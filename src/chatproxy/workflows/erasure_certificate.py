@@ -73,4 +73,4 @@ def sign_certificate(certificate: dict[str, Any], *, seed: SigningSeed) -> bytes
 
 def verify_certificate(file: bytes, *, publics: Iterable[bytes]) -> dict[str, Any]:
     """Return what a certificate says. Raises UndecryptableError as ``verify_document``."""
-    return verify_document(file, form=FORMAT, publics=publics)
+    return verify_document(file, form=FORMAT, kind="certificate", publics=publics)

@@ -631,9 +631,7 @@ class Redecider:
                         overtaken.turns.append(found)
 
 
-def _verdicts(
-    kept: Kept, turn: TurnToDecide, person: _Person, policy: Policy, *, now: int
-) -> list[Verdict]:
+def _verdicts(kept: Kept, turn: TurnToDecide, person: _Person, policy: Policy, *, now: int) -> list[Verdict]:
     events = person.facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
     verdicts = []
     for group in kept.note.groups:

@@ -16,7 +16,6 @@ from chatproxy.consent.events import (
     write_choice,
 )
 from chatproxy.consent.receipts import (
-    key_id,
     read_public_keys,
     receipt_of,
     sign_receipt,
@@ -26,6 +25,7 @@ from chatproxy.consent.receipts import (
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keys import MacKey, SigningSeed
 from chatproxy.crypto.primitives import ed25519_public
+from chatproxy.crypto.signed_document import key_id
 from chatproxy.errors import ConfigurationError, UndecryptableError
 from chatproxy.model import Age, ConversationTag, SubjectTag, Surface
 from chatproxy.policy.versions import PolicyVersion
