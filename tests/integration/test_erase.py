@@ -1,5 +1,6 @@
 """A person is erased: at once unreadable everywhere, then gone, with nothing of anybody else touched."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,14 +10,14 @@ from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind, Scope
 from chatproxy.crypto.record import parse_header
 from chatproxy.errors import AuditUnavailableError, NotFoundError
-from chatproxy.model import SubjectTag
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import Chore, RedecidedTurn, RedecideStatus
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.erase import Erasure
 from chatproxy.workflows.transcripts import KeptTurn
-from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, DAY, PATIENCE, World, a_world, all_keys, chatting
 
 BEA = {"x-chat-subject": "bea", "x-chat-plan": "pro"}
 
@@ -256,3 +257,93 @@ async def test_erasing_waits_for_the_audit_log(
             log = (tmp_path / "data" / "audit" / "audit.jsonl").read_text().splitlines()
             assert [json.loads(line)["action"] for line in log] == ["subject.erase", "subject.erased"]
             assert not {"ana", "hello"} & set(str(log).split('"'))
+
+
+async def test_every_node_forgets_an_erased_person_at_once(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with (
+        a_world(chatting(), tmp_path, store) as here,
+        a_world(chatting(), tmp_path, store) as there,
+    ):
+        await there.choose(Choice.GIVEN)
+        await there.chat("hello", who=ANA | {"x-chat-conversation": "one"})
+        [row] = await there.kept()
+        assert await there.said(row["conversation"])
+        await erased(here)
+        with pytest.raises(NotFoundError):
+            await there.said(row["conversation"])
+        await there.chat("again", who=ANA | {"x-chat-conversation": "one"})
+        await there.chat("elsewhere", who=BEA)
+        assert len(await there.kept()) == 1
+        assert there.outcomes() == {"stored": 2, "erased": 1}
+        assert await keys_of(connections, here.tag()) == ["s"]
+
+
+async def test_an_erasure_under_a_hold_that_broke_off_is_finished(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("hello", who=ANA | {"x-chat-conversation": "held"})
+        await world.chat("hello", who=ANA | {"x-chat-conversation": "other"})
+        await world.kept()
+        held = vault.pseudonyms.conversation_tag(tenant="default", subject="ana", conversation="held")
+        await vault.ledger.note(
+            tag,
+            FactKind.HOLD_PLACED,
+            at=wall_clock(),
+            by="test",
+            method="test",
+            scope=Scope(conversation=held),
+            details={"case": "c", "authority": "a", "review_at": format_instant(wall_clock() + 90 * DAY)},
+        )
+        await world.decided_again()
+        # The fence stands, and nothing is sealed anew or destroyed yet.
+        assert await vault.roller.renew(tag, await vault.store.subject_state(tag), erasing=True) == 2
+        assert await world.turns() == []
+        assert set((await vault.store.subject_state(tag)).wraps) == {1, 2}
+        await vault.erasure.mark_chore(Chore.ERASE, tag, 0)
+        async with asyncio.timeout(PATIENCE):
+            while await vault.erasure.is_erasing(tag) or len(await rows_of(world)) > 1:
+                await vault.eraser.take_up()
+                await asyncio.sleep(0.01)
+        assert set((await vault.store.subject_state(tag)).wraps) == {2}
+        [left] = await rows_of(world)
+        [blob] = await vault.store.records(tag, left, [0])
+        assert blob is not None
+        assert parse_header(blob).generation == 2
+
+
+async def rows_of(world: World) -> list[TurnId]:
+    return [row.turn async for row in world.running.vault.store.annotations(world.tag())]
+
+
+async def test_turns_whose_key_was_lost_go_too_and_no_generation_comes_again(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    clock = Clock()
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        await world.chat("hello")
+        await world.kept()
+        await connections.ask([["DEL", b"cp:{%s}:s" % world.tag().hex().encode()]])
+        erasure = await erased(world)
+        assert erasure.removed.annotations == 1
+        assert await keys_of(connections, world.tag()) == ["s"]
+        clock.ahead = erasure.erased.at - wall_clock() + 1000
+        await world.chat("anew")
+        [row] = await world.kept()
+        assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 1"]
+
+
+async def test_the_fence_stands_for_longer_than_a_backup_can_be_read(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault = world.running.vault
+        await world.chat("hello")
+        await world.kept()
+        erasure = await erased(world)
+        ends = (await all_keys(connections))[b"cp:{%s}:s" % world.tag().hex().encode()]
+        assert ends == erasure.erased.at + vault.settings.erasure_horizon.length + 30 * DAY
+        # A decision on who came back meanwhile must not shorten it.
+        await vault.store.trim(world.tag(), [ConversationTag(b"C" * 16)])
+        assert (await all_keys(connections))[b"cp:{%s}:s" % world.tag().hex().encode()] == ends
