@@ -13,6 +13,7 @@ from chatproxy.crypto.annotation import verify
 from chatproxy.crypto.record import open_record, parse_header
 from chatproxy.errors import StoreRefusedError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.backup import lay_down
@@ -22,7 +23,7 @@ from chatproxy.store.redis import RedisStore
 from chatproxy.vault import Vault, open_vault
 from chatproxy.workflows.annotate import read
 from integration.proxy_fixtures import World, a_world, chatting
-from integration.serve_process import Finished, environment, run
+from integration.serve_process import Finished, call, environment, run
 
 
 def who(name: str, conversation: str) -> dict[str, str]:
@@ -202,3 +203,47 @@ async def opened_of(copy: Path, today: Vault) -> set[str]:
 def _overrides(tmp_path: Path) -> dict[str, str]:
     env = environment(tmp_path)
     return {name.removeprefix("CHATPROXY_").lower(): value for name, value in env.items()}
+
+
+async def test_nothing_of_an_erased_person_is_left_in_the_files_of_the_embedded_store(tmp_path: Path) -> None:
+    async with four_people(tmp_path) as world:
+        vault, tag = world.running.vault, world.tag("ana")
+        blobs = [
+            blob
+            async for row in vault.store.annotations(tag)
+            for blob in await vault.store.records(tag, row.turn, [0])
+            if blob is not None
+        ]
+        assert len(blobs) == 2
+        assert all(is_in_files(tmp_path, blob) for blob in blobs)
+        assert await vault.eraser.erase(tag, by="test") is not None
+        assert not any(is_in_files(tmp_path, blob) for blob in blobs)
+
+
+def is_in_files(tmp_path: Path, blob: bytes) -> bool:
+    files = (tmp_path / "data" / "store" / "appendonlydir").iterdir()
+    return any(blob[36:60] in path.read_bytes() for path in files)
+
+
+async def test_a_server_that_was_restored_by_its_own_means_is_brought_up_to_date(
+    tmp_path: Path, server: EmbeddedServer, connections: Connections
+) -> None:
+    env = environment(tmp_path, store=server.url)
+    async with a_world(chatting(), tmp_path, server.url) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("hello", who=who("ana", "one"))
+        await world.kept()
+        [names] = await connections.ask([["KEYS", f"cp:{{{world.tag().hex()}}}:*"]])
+        saved = dict(zip(names, await connections.ask([["DUMP", name] for name in names]), strict=True))
+        since = format_instant(wall_clock())
+        done = await call(env, "subject", "erase", "ana", "--yes")
+        assert done.status == 0, done.err
+    for name, value in saved.items():
+        await connections.ask([["RESTORE", name, wall_clock() + 86_400_000, value, "REPLACE", "ABSTTL"]])
+    restored = await call(env, "restore", "--since", since, "--json")
+    assert restored.status == 0, restored.err
+    assert restored.rows()[0]["erased"] == 1
+    assert (await call(env, "transcripts", "list", "--json")).rows() == []
+    assert (await call(env, "restore", "--since", "yesterday")).status == 2
+    assert (await call(env, "restore")).status == 2
+    assert (await call(env, "backup", str(tmp_path / "b"))).status == 2

@@ -373,3 +373,19 @@ async def test_a_drill_shows_that_an_erasure_holds_and_leaves_only_a_fence(
             if key not in before and not key.startswith(b"cp:{ctl}")
         }
         assert {key.rsplit(b":", 1)[1] for key in left if b"epoch" not in key} == {b"s"}
+
+
+async def test_what_no_authentic_annotation_names_goes_too(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        tag = world.tag()
+        await world.chat("one", who=ANA | {"x-chat-conversation": "c"})
+        await world.chat("two", who=ANA | {"x-chat-conversation": "c"})
+        await world.kept()
+        names = [name for name in await all_keys(connections) if tag.hex().encode() in name]
+        forged, alone = sorted(name for name in names if b"}:a:" in name)
+        await connections.ask([["HDEL", forged, "body"], ["DEL", alone]])
+        assert await keys_of(connections, tag) != ["s"]
+        await erased(world)
+        assert await keys_of(connections, tag) == ["s"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chatproxy.clock import wall_clock
-from chatproxy.consent.events import Choice
+from chatproxy.consent.events import Choice, FactKind, Scope
 from chatproxy.settings import load_settings
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
@@ -122,6 +122,31 @@ async def test_an_annotation_that_was_put_back_contradicts_the_ledger(
     clock.ahead = 0
     found = await faults_at(tmp_path, store, ahead=LONG_AGO)
     assert "annotation_against_ledger" in found
+
+
+async def test_a_flag_that_was_lifted_does_not_come_back_unseen(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("hello", who=ANA | {"x-chat-conversation": "c"})
+        await world.kept()
+        [row] = [row async for row in vault.store.annotations(tag)]
+        scope = Scope(turn=row.turn)
+        await vault.ledger.note(tag, FactKind.FLAGGED, at=wall_clock(), by="test", method="test", scope=scope)
+        await world.decided_again()
+        before = {kind: await snapshot(connections, kind) for kind in ("a:", "r:")}
+        ends = {
+            kind: await connections.ask([["PEXPIRETIME", name] for name in before[kind]]) for kind in before
+        }
+        await vault.ledger.note(
+            tag, FactKind.FLAG_LIFTED, at=wall_clock(), by="test", method="test", scope=scope
+        )
+        await world.decided_again()
+        for kind, saved in before.items():
+            for (name, value), end in zip(saved.items(), ends[kind], strict=True):
+                await connections.ask([["RESTORE", name, end, value, "REPLACE", "ABSTTL"]])
+    assert await faults_at(tmp_path, store, ahead=LONG_AGO) == ["annotation_against_ledger"]
 
 
 async def test_a_ledger_that_was_cut_short_contradicts_the_audit_log(

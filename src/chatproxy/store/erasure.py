@@ -4,6 +4,7 @@ Keys go in one step, and with them all that lies under them. What is left behind
 as the index lists it, then by a walk over all keys of the store, which also finds what no index knows.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
@@ -34,6 +35,8 @@ _SCAN_COUNT = 1000
 _MEMBERS = 200
 _ID = 16
 _DONE = b"0"
+_REWRITING = (b"aof_rewrite_in_progress:1", b"aof_rewrite_scheduled:1")
+_POLL_SECONDS = 0.05
 
 
 class RedisErasure:
@@ -125,10 +128,19 @@ class RedisErasure:
                 return removed
 
     async def rewrite_log(self) -> None:
-        """Have the append-only file written anew; one that is being written already may hold what has gone since."""
+        """Have the append-only file written anew, and wait until it is; one under way may hold what has gone since."""
+        await self._until_written()
         [reply] = await self._connections.ask([["BGREWRITEAOF"]])
         if isinstance(reply, ResponseError):
             raise self._connections.refused(reply)
+        await self._until_written()
+
+    async def _until_written(self) -> None:
+        while True:
+            [info] = await self._ask(["INFO", "persistence"])
+            if not any(flag in info for flag in _REWRITING):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def mark_chore(self, chore: Chore, subject: SubjectTag, at: int) -> Due:
         """Have a chore done from *at* (ms) on; until then it is the caller's."""
