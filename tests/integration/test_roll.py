@@ -208,3 +208,22 @@ async def test_what_is_damaged_does_not_hold_up_a_roll(
         await connections.ask([["SETRANGE", name, len(blob) - 1, bytes([blob[-1] ^ 1])]])
         rolled = await vault.roller.roll(tag)
         assert (rolled.records, rolled.lost, rolled.generations) == (1, 1, (1,))
+
+
+async def test_a_turn_whose_key_changes_again_and_again_waits_and_is_kept(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("first")
+        await world.kept()
+
+        async def renew_always() -> None:
+            while (
+                world.outcomes() == {"stored": 1} and (await vault.store.subject_state(tag)).generation != 400
+            ):
+                await vault.roller.renew(tag, await vault.store.subject_state(tag), erasing=False)
+
+        renewing = asyncio.create_task(renew_always())
+        await world.chat("second")
+        await renewing
+        assert len(await world.kept()) == 2
+        assert world.outcomes() == {"stored": 2}
