@@ -471,6 +471,12 @@ class Settings:
         _not_yet({"http://": "file:PATH", "https://": "file:PATH", "vault": "file:PATH"}, _keyset),
         "where the keyset is; never inside the data directory",
     )
+    key_soak: float = _setting(
+        "24h", _seconds(zero=True), "how long an old key version still opens after a rotation"
+    )
+    key_grace: float = _setting(
+        "7d", _seconds(zero=True), "how long a retired key version can be brought back before it is destroyed"
+    )
     erasure_horizon: Period = _setting(
         "30d", _period(), "within it, after an erasure or expiry, no backup can be read"
     )

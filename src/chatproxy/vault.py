@@ -17,6 +17,7 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.ports import RootKey
 from chatproxy.settings import DEFAULT_NOTICES, Settings
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import open_store
@@ -32,7 +33,9 @@ from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.replay import Replay
+from chatproxy.workflows.rotate import Rotation
 from chatproxy.workflows.transcripts import Transcripts
+from chatproxy.workflows.watch_ring import RingWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Vault:
     store: RedisStore
     health: StoreHealth
     keyset: Keyset
+    root: RootKey
     record_keys: RecordKeys
     annotation_keys: AnnotationKeys
     pseudonyms: Pseudonymizer
@@ -84,6 +88,31 @@ class Vault:
             signer=NoteSigner(audit_origin(self.settings, self.keyset), self.keyset.signing_key()),
             clock=self.clock,
             actor=actor,
+        )
+
+    @property
+    def ring_watch(self) -> RingWatch:
+        """Return what keeps this node's key ring new."""
+        return RingWatch(
+            self.store,
+            self.root,
+            self.record_keys,
+            node=self.settings.node,
+            policy=self.policy.digest,
+            clock=self.clock,
+        )
+
+    def rotation(self, *, by: str, progress: Callable[[int], None] = lambda _: None) -> Rotation:
+        """Return the rotation of this store's keys; *by*: who does it."""
+        return Rotation(
+            self.store,
+            self.root,
+            audit=self.audit,
+            clock=self.clock,
+            by=by,
+            soak_ms=int(self.settings.key_soak * 1000),
+            grace_ms=int(self.settings.key_grace * 1000),
+            progress=progress,
         )
 
     def redecider(self, metrics: Metrics) -> Redecider:
@@ -207,7 +236,8 @@ async def open_vault(
     """
     data_dir = Path(settings.data_dir)
     terms, controller = open_terms(settings), open_controller(settings)
-    keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
+    keyset_file = KeysetFile.from_url(settings.keyset, data_dir=data_dir)
+    keyset, root = keyset_file.load(), FileRoot(keyset_file)
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     async with open_store(
         settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout
@@ -216,9 +246,7 @@ async def open_vault(
         policies = Policies(store, Policy(settings.profile, settings.periods))
 
         async def prepare() -> None:
-            record_keys.use(
-                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=clock())
-            )
+            record_keys.use(await load_keyring(store, root, keyset, source=settings.keyset, now=clock()))
             await policies.register()
 
         health = StoreHealth(
@@ -235,6 +263,7 @@ async def open_vault(
             store=store,
             health=health,
             keyset=keyset,
+            root=root,
             record_keys=record_keys,
             annotation_keys=keyset.annotation_keys(),
             pseudonyms=Pseudonymizer(keyset.pseudonyms.key),

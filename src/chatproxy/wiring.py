@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.service import ConsentService
-from chatproxy.errors import ConfigurationError
+from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
 from chatproxy.identities.claims import ClaimNames, Issuer
@@ -119,11 +119,12 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
         archive = _archive(vault, journal, subjects, dialects, metrics)
-        background.spawn(archive.run(), name="archive")
         redecider = vault.redecider(metrics)
+        background.spawn(archive.run(), name="archive")
         background.spawn(redecider.run(), name="redecide")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         background.spawn(vault.health.watch(), name="store-health")
+        background.spawn(vault.ring_watch.run(), name="key-ring")
         background.spawn(
             publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),
             name="audit-checkpoints",
@@ -199,6 +200,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             await public.stop()
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
+            with contextlib.suppress(StoreUnavailableError):
+                await vault.ring_watch.leave()
 
 
 def _upstream_address(settings: Settings) -> UpstreamAddress:

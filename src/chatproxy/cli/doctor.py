@@ -80,9 +80,10 @@ async def _examine(*, deep: bool) -> list[Finding]:
 
 async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     findings = []
-    keyset = None
+    keyset = file = None
     try:
-        keyset = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir)).load()
+        file = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir))
+        keyset = file.load()
         findings.append(Finding("keyset", "ok", f"{keyset.id} can be read"))
     except ChatproxyError as error:
         findings.append(Finding("keyset", "fatal", str(error)))
@@ -106,8 +107,8 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
                 findings.append(
                     Finding("clock", "ok", f"{abs(facts.clock_offset_ms)} ms apart from the store's")
                 )
-            if keyset is not None and is_safe:
-                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=wall_clock())
+            if keyset is not None and file is not None and is_safe:
+                await load_keyring(store, FileRoot(file), keyset, source=settings.keyset, now=wall_clock())
                 findings.append(Finding("key ring", "ok", "the keyset fits the store"))
                 findings.append(await _examine_policies(store, keyset, settings, deep=deep))
     except ChatproxyError as error:

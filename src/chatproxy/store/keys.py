@@ -21,6 +21,7 @@ key                         type    expires                                conte
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
 ``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
 ``cp:{ctl}:<name>``         string  never                                  control value
+``cp:{ctl}:nodes``          hash    never; a node that stops takes its own what each node said last
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
 ``cp:{due:<n>}``            zset    never; members go when settled         subject tags by when they are due
 ==========================  ======  =====================================  =================================
@@ -31,6 +32,7 @@ import re
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 
 EPOCH_WRAPS = b"cp:{epoch}:k"
+NODES = b"cp:{ctl}:nodes"
 ANY_KEY = b"cp:*"
 ANY_ANNOTATION = b"cp:{*}:a:*"
 """A pattern for SCAN; what it finds goes through :func:`parse_annotation`."""

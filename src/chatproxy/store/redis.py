@@ -62,7 +62,7 @@ class RedisStore:
         generation, erased_at = fields.get(b"gen"), fields.get(b"erased_at")
         return SubjectState(
             generation=None if generation is None else int(generation),
-            wraps={int(name[1:]): value for name, value in fields.items() if name[:1] == b"w"},
+            wraps=_wraps(fields),
             erased_at=None if erased_at is None else int(erased_at),
             ledger=tuple(ledger),
             generation_floor=int(fields.get(b"gen_floor", 0)),
@@ -226,6 +226,43 @@ class RedisStore:
             if cursor == b"0":
                 return
 
+    async def swap_subject_wraps(self, swaps: Sequence[tuple[SubjectTag, int, bytes, bytes]]) -> list[bool]:
+        """Replace each (subject, generation, old, new) that is still *old*, in one round trip."""
+        calls = [
+            scripts.swap_subject_wrap(subject, generation, old=old, new=new)
+            for subject, generation, old, new in swaps
+        ]
+        return [self._is_done(reply) for reply in await self._run(calls)]
+
+    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes]]:
+        """Return the wrapped keys of each of *subjects*, by generation, in one round trip."""
+        commands: list[Command] = [["HGETALL", keys.subject(subject)] for subject in subjects]
+        found = await self._ask(*commands)
+        return [_wraps(_mapping(pairs)) for pairs in found]
+
+    async def all_epoch_wraps(self) -> dict[int, bytes]:
+        """Return every wrapped epoch key, by day."""
+        [pairs] = await self._ask(["HGETALL", keys.EPOCH_WRAPS])
+        return {int(day): wrap for day, wrap in _mapping(pairs).items()}
+
+    async def swap_epoch_wraps(self, swaps: Sequence[tuple[int, bytes, bytes]]) -> list[bool]:
+        """Replace each (day, old, new) that is still *old*, in one round trip."""
+        calls = [scripts.swap_epoch_wrap(day, old=old, new=new) for day, old, new in swaps]
+        return [self._is_done(reply) for reply in await self._run(calls)]
+
+    async def beat(self, node: str, state: bytes) -> None:
+        """Keep what a node says of itself."""
+        await self._ask(["HSET", keys.NODES, node, state])
+
+    async def nodes(self) -> dict[str, bytes]:
+        """Return what each node said last."""
+        [pairs] = await self._ask(["HGETALL", keys.NODES])
+        return {name.decode("utf-8", "replace"): state for name, state in _mapping(pairs).items()}
+
+    async def forget_node(self, node: str) -> None:
+        """Forget what a node has said."""
+        await self._ask(["HDEL", keys.NODES, node])
+
     async def read_control(self, name: str) -> bytes | None:
         """Return a control value, or None."""
         value: bytes | None
@@ -296,6 +333,11 @@ class RedisStore:
                 replies[number] = reply
         return replies
 
+    def _is_done(self, reply: Reply) -> bool:
+        if isinstance(reply, ResponseError):
+            raise self._error(reply) from reply
+        return bool(reply)
+
     async def _run_one(self, call: scripts.Call) -> Reply:
         [reply] = await self._run([call])
         if isinstance(reply, ResponseError):
@@ -317,6 +359,10 @@ def _put_status(reply: Reply) -> PutStatus | None:
     if isinstance(reply, ResponseError):
         return PutStatus.DAMAGED if _is_damage(reply) else None
     return PutStatus(reply)
+
+
+def _wraps(fields: Mapping[bytes, bytes]) -> dict[int, bytes]:
+    return {int(name[1:]): value for name, value in fields.items() if name[:1] == b"w"}
 
 
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -278,6 +278,15 @@ return 1
 """
 )
 
+_SWAP_FIELD = Script.of(
+    """
+-- KEYS: hash. ARGV: field, the old value, the new one. The expiry of the hash stays as it is
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+)
+
 _ADD_EPOCH_WRAP = Script.of(
     """
 -- KEYS: epoch wraps. ARGV: day, wrap
@@ -420,3 +429,13 @@ def swap_control(key: bytes, *, old: bytes | None, new: bytes) -> Call:
 def add_epoch_wrap(day: int, wrap: bytes) -> Call:
     """Keep *wrap* for *day* unless there is one; answers with the one that is kept."""
     return Call(script=_ADD_EPOCH_WRAP, keys=[keys.EPOCH_WRAPS], arguments=[day, wrap])
+
+
+def swap_subject_wrap(subject: SubjectTag, generation: int, *, old: bytes, new: bytes) -> Call:
+    """Replace a wrapped subject key if it is still *old*: answers 1, else 0."""
+    return Call(script=_SWAP_FIELD, keys=[keys.subject(subject)], arguments=[b"w%d" % generation, old, new])
+
+
+def swap_epoch_wrap(day: int, *, old: bytes, new: bytes) -> Call:
+    """Replace a wrapped epoch key if it is still *old*: answers 1, else 0."""
+    return Call(script=_SWAP_FIELD, keys=[keys.EPOCH_WRAPS], arguments=[b"%d" % day, old, new])

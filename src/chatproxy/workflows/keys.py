@@ -1,10 +1,12 @@
 """The keys of records: a ring of KEKs from the store and the root, and under it a key per person and per expiry day."""
 
+import asyncio
 from collections import OrderedDict
 
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, Keyring, MintedSecrets, parse_manifest
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.keyset import Keyset
+from chatproxy.crypto.wrap import wrapped_under
 from chatproxy.errors import KeysetError, StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag
 from chatproxy.ports import RootKey, SubjectState, TranscriptStore
@@ -41,13 +43,17 @@ async def load_keyring(
     if data is None:
         raise KeysetError(_NO_RING)
     try:
-        secrets = await root.unwrap(RING_PURPOSE, parse_manifest(data).wrapped_secrets())
+        return await open_ring(data, root)
     except UndecryptableError as error:
         raise KeysetError(
             f"the key ring in the store cannot be opened with {source} ({error.reason}). Restore the keyset that "
             "this store was last used with"
         ) from None
-    return Keyring(data, secrets)
+
+
+async def open_ring(data: bytes, root: RootKey) -> Keyring:
+    """Return the ring of a stored manifest. Raises UndecryptableError, KeysetError, StoreUnavailableError."""
+    return Keyring(data, await root.unwrap(RING_PURPOSE, parse_manifest(data).wrapped_secrets()))
 
 
 class RecordKeys:
@@ -58,10 +64,18 @@ class RecordKeys:
         self._store = store
         self._loaded = keyring
         self._epochs: OrderedDict[int, DataKey] = OrderedDict()
+        self.lacks = asyncio.Event()
+        """Set when a wrap names a KEK that this ring does not know: the store's ring is newer, and is to be read."""
 
     def use(self, keyring: Keyring) -> None:
         """Work with *keyring* from now on."""
         self._loaded = keyring
+        self.lacks.clear()
+
+    @property
+    def ring(self) -> Keyring | None:
+        """Return the key ring in use, None before there is one."""
+        return self._loaded
 
     @property
     def _keyring(self) -> Keyring:
@@ -79,6 +93,7 @@ class RecordKeys:
         wrapped = state.wraps.get(generation)
         if wrapped is None:
             raise UndecryptableError("no_subject_key")
+        self._require_known(wrapped)
         return self._keyring.unwrap_subject_key(wrapped, subject=subject, generation=generation)
 
     async def epoch_key(self, day: int) -> DataKey:
@@ -87,6 +102,7 @@ class RecordKeys:
         if key is None:
             wrapped = self._keyring.wrap_epoch_key(DataKey.generate(), day=day)
             kept = await self._store.add_epoch_wrap(day, wrapped)
+            self._require_known(kept)
             key = self._epochs[day] = self._keyring.unwrap_epoch_key(kept, day=day)
             if len(self._epochs) > _MOST_DAYS:
                 self._epochs.popitem(last=False)
@@ -97,4 +113,13 @@ class RecordKeys:
         wraps = await self._store.epoch_wraps([day])
         if day not in wraps:
             raise UndecryptableError("no_epoch_key")
+        self._require_known(wraps[day])
         return self._keyring.unwrap_epoch_key(wraps[day], day=day)
+
+    def _require_known(self, wrapped: bytes) -> None:
+        """Raise StoreUnavailableError where a wrap is newer than this ring: that is no damage, and passes (B9)."""
+        if wrapped_under(wrapped) > max(key.version for key in self._keyring.manifest.keys):
+            self.lacks.set()
+            raise StoreUnavailableError(
+                "a key is wrapped under a version that this node has not read yet; it is reading the key ring"
+            )
