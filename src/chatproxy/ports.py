@@ -265,8 +265,11 @@ class TranscriptStore(Protocol):
     async def swap_subject_wraps(self, swaps: Sequence[tuple[SubjectTag, int, bytes, bytes]]) -> list[bool]:
         """Replace each (subject, generation, old, new) that is still *old*, in one round trip; expiries stay."""
 
-    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes]]:
-        """Return the wrapped keys of each of *subjects*, by generation, in one round trip."""
+    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes] | None]:
+        """Return the wrapped keys of each of *subjects*, by generation, in one round trip.
+
+        None stands for a person whose entry is not of the type it must be.
+        """
 
     async def all_epoch_wraps(self) -> dict[int, bytes]:
         """Return every wrapped epoch key, by day."""
@@ -287,7 +290,13 @@ class TranscriptStore(Protocol):
         """A small value of the whole deployment (the key ring, the keyset's check value)."""
 
     async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Replace a control value if it is still *old* (compare-and-set). Control values have no TTL."""
+        """Replace a control value if it is still *old* (compare-and-set), and tell every node its name.
+
+        Control values have no TTL.
+        """
+
+    def control_changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Hear the name of each control value that is replaced; otherwise as ``changes``."""
 
     async def is_empty(self) -> bool:
         """Whether no key of chatproxy exists, so that a new key ring may be made."""
@@ -327,6 +336,8 @@ class RootVersion:
     version: int
     status: KeyStatus
     created_at: int
+    check: str = ""
+    """Tells whether two nodes have the same key under this number, where each has a copy of its own."""
 
 
 class RootKey(Protocol):

@@ -471,6 +471,9 @@ class Settings:
         _not_yet({"http://": "file:PATH", "https://": "file:PATH", "vault": "file:PATH"}, _keyset),
         "where the keyset is; never inside the data directory",
     )
+    key_rotation: float = _setting(
+        "0s", _seconds(zero=True), "how often the running proxy rotates its keys by itself; 0: never"
+    )
     key_soak: float = _setting(
         "24h", _seconds(zero=True), "how long an old key version still opens after a rotation"
     )
@@ -764,8 +767,27 @@ def _contradictions(settings: Settings) -> list[str]:
             "there could say yes for everybody"
         )
     problems += _identity_contradictions(settings)
+    problems += _key_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:
         problems.append("CHATPROXY_LISTEN and CHATPROXY_ADMIN_LISTEN must be two different addresses")
+    return problems
+
+
+def _key_contradictions(settings: Settings) -> list[str]:
+    """A rotation takes soak and grace; what its keys could read is out of reach only after that (security B3)."""
+    horizon = settings.erasure_horizon.length / 1000
+    waiting = settings.key_soak + settings.key_grace
+    problems = []
+    if waiting >= horizon:
+        problems.append(
+            "CHATPROXY_KEY_SOAK and CHATPROXY_KEY_GRACE together must be shorter than CHATPROXY_ERASURE_HORIZON, "
+            "which cannot hold otherwise"
+        )
+    elif settings.key_rotation and settings.key_rotation + waiting > horizon:
+        problems.append(
+            "CHATPROXY_KEY_ROTATION, CHATPROXY_KEY_SOAK and CHATPROXY_KEY_GRACE together must not be longer than "
+            "CHATPROXY_ERASURE_HORIZON, which cannot hold otherwise"
+        )
     return problems
 
 

@@ -26,7 +26,8 @@ from chatproxy.telemetry import Metrics
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
-from chatproxy.workflows.keys import RecordKeys, load_keyring
+from chatproxy.workflows.key_report import KeyReport, report_keys
+from chatproxy.workflows.keys import RecordKeys, RingUnopenedError, load_keyring
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
 from chatproxy.workflows.policies import Policies
@@ -34,6 +35,7 @@ from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.rotate import Rotation
+from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
 from chatproxy.workflows.transcripts import Transcripts
 from chatproxy.workflows.watch_ring import RingWatch
 
@@ -90,16 +92,18 @@ class Vault:
             actor=actor,
         )
 
-    @property
-    def ring_watch(self) -> RingWatch:
+    def ring_watch(self, metrics: Metrics) -> RingWatch:
         """Return what keeps this node's key ring new."""
         return RingWatch(
             self.store,
             self.root,
             self.record_keys,
             node=self.settings.node,
+            instance=uuid.uuid4().hex,
             policy=self.policy.digest,
             clock=self.clock,
+            metrics=metrics,
+            horizon_ms=self.settings.erasure_horizon.length,
         )
 
     def rotation(self, *, by: str, progress: Callable[[int], None] = lambda _: None) -> Rotation:
@@ -113,6 +117,28 @@ class Vault:
             soak_ms=int(self.settings.key_soak * 1000),
             grace_ms=int(self.settings.key_grace * 1000),
             progress=progress,
+        )
+
+    def scheduled_rotation(self) -> ScheduledRotation:
+        """Return what rotates the keys by itself, as often as the settings say."""
+        return ScheduledRotation(
+            self.store,
+            self.rotation(by=f"node {self.settings.node}"),
+            node=self.settings.node,
+            period_ms=int(self.settings.key_rotation * 1000),
+            clock=self.clock,
+        )
+
+    async def key_report(self, *, by: str) -> KeyReport:
+        """Look at every key. Raises KeysetError, UndecryptableError, StoreUnavailableError."""
+        return await report_keys(
+            self.store,
+            self.root,
+            self.keyset,
+            self.rotation(by=by),
+            clock=self.clock,
+            horizon_ms=self.settings.erasure_horizon.length,
+            waiting_ms=int((self.settings.key_soak + self.settings.key_grace) * 1000),
         )
 
     def redecider(self, metrics: Metrics) -> Redecider:
@@ -246,7 +272,15 @@ async def open_vault(
         policies = Policies(store, Policy(settings.profile, settings.periods))
 
         async def prepare() -> None:
-            record_keys.use(await load_keyring(store, root, keyset, source=settings.keyset, now=clock()))
+            try:
+                ring = await load_keyring(store, root, keyset, source=settings.keyset, now=clock())
+            except RingUnopenedError:
+                # Once it has a ring, a node goes on with that; ``RingWatch`` says when that has gone on for too long.
+                if record_keys.ring is None:
+                    raise
+            else:
+                if record_keys.ring is None:
+                    record_keys.use(ring)
             await policies.register()
 
         health = StoreHealth(

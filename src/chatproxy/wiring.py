@@ -49,6 +49,7 @@ from chatproxy.workflows.record import Capture
 from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
+from chatproxy.workflows.watch_ring import RingWatch
 
 _log = Log("serve")
 _LAST_KEEPING_SECONDS = 5.0
@@ -124,11 +125,11 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         background.spawn(redecider.run(), name="redecide")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         background.spawn(vault.health.watch(), name="store-health")
-        background.spawn(vault.ring_watch.run(), name="key-ring")
         background.spawn(
             publish_checkpoints(vault.store, vault.audit, node=settings.node, keys=vault.audit_keys),
             name="audit-checkpoints",
         )
+        ring_watch = _look_after_keys(vault, background, metrics)
         upstream = await closing.enter_async_context(contextlib.aclosing(_upstream(settings, address)))
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
@@ -170,6 +171,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
                 reasons.append(vault.health.problem)
             elif archive.is_failing:
                 reasons.append("the store does not take turns; they wait in memory")
+            if ring_watch.problem is not None:
+                reasons.append(ring_watch.problem)
             if journal.is_full:
                 reasons.append("the memory for turns that wait is full; new turns are lost")
             return reasons
@@ -201,7 +204,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
             with contextlib.suppress(StoreUnavailableError):
-                await vault.ring_watch.leave()
+                await ring_watch.leave()
 
 
 def _upstream_address(settings: Settings) -> UpstreamAddress:
@@ -274,6 +277,16 @@ def _subjects(
         versions=vault.terms.versions,
         consultations=consultations,
     )
+
+
+def _look_after_keys(vault: Vault, background: Background, metrics: Metrics) -> RingWatch:
+    """Keep the key ring new and, if that is set, rotate it."""
+    watch = vault.ring_watch(metrics)
+    background.spawn(watch.run(), name="key-ring")
+    background.spawn(watch.hear(), name="key-ring-changes")
+    if vault.settings.key_rotation:
+        background.spawn(vault.scheduled_rotation().run(), name="key-rotation")
+    return watch
 
 
 def _capture(vault: Vault, journal: MemoryJournal, metrics: Metrics) -> Capture:

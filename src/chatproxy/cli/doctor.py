@@ -23,6 +23,7 @@ from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import configure_logging
 from chatproxy.vault import open_terms
 from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.horizon import Horizon, erasure_horizon
 from chatproxy.workflows.keys import load_keyring
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.survey import SAMPLE, survey
@@ -108,9 +109,12 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
                     Finding("clock", "ok", f"{abs(facts.clock_offset_ms)} ms apart from the store's")
                 )
             if keyset is not None and file is not None and is_safe:
-                await load_keyring(store, FileRoot(file), keyset, source=settings.keyset, now=wall_clock())
+                root, now = FileRoot(file), wall_clock()
+                ring = await load_keyring(store, root, keyset, source=settings.keyset, now=now)
                 findings.append(Finding("key ring", "ok", "the keyset fits the store"))
                 findings.append(await _examine_policies(store, keyset, settings, deep=deep))
+                horizon = erasure_horizon(ring.manifest, await root.versions(), version_of=root.version_of)
+                findings.append(_examine_horizon(horizon, settings, now=now))
     except ChatproxyError as error:
         findings.append(Finding("store", "fatal", str(error)))
     return findings
@@ -138,6 +142,19 @@ async def _examine_policies(store: RedisStore, keyset: Keyset, settings: Setting
     return Finding(
         "policy", "ok", f"none of {looked_at} is kept under a looser policy than {policies.current.digest}"
     )
+
+
+def _examine_horizon(horizon: Horizon, settings: Settings, *, now: int) -> Finding:
+    promised = settings.erasure_horizon.length
+    if horizon.is_overdue(now, within=promised):
+        return Finding(
+            "erasure horizon",
+            "warning",
+            f"a rotation is overdue: what was erased since {format_instant(horizon.since)} can be read from old "
+            "backups, which is longer than CHATPROXY_ERASURE_HORIZON",
+            "run `chatproxy keys rotate`, or set CHATPROXY_KEY_ROTATION",
+        )
+    return Finding("erasure horizon", "ok", f"holds until {format_instant(horizon.since + promised)}")
 
 
 def _subject_of(finding: StoreFinding) -> str:

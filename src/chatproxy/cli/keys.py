@@ -1,7 +1,8 @@
 """Make, look after and rotate the keys. No command shows a byte of one."""
 
+import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,17 +14,30 @@ from chatproxy.cli.printing import print_json, print_table
 from chatproxy.cli.vault import in_vault
 from chatproxy.clock import wall_clock
 from chatproxy.consent.receipts import write_public_keys
+from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import Keyset, make_keyset
-from chatproxy.crypto.ring_changes import erasure_horizon
 from chatproxy.errors import KeysetError
-from chatproxy.kms.file import KeysetFile
+from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
 from chatproxy.vault import Vault
-from chatproxy.workflows.rotate import NotYetError, Rotation, RotationState, Step, WrapCount
+from chatproxy.workflows.key_report import KeyReport, KeyRow, keyset_rows, root_rows
+from chatproxy.workflows.rotate import NotYetError, Rewrapped, Rotation, RotationState, Step
 from chatproxy.workflows.watch_ring import list_nodes
 
 _FOUND_FAULTS = 3
+_LOOK_AGAIN_SECONDS = 1.0
+_OVER = frozenset({Step.DESTROYED, Step.ABORTED})
+_COMES_AFTER = {
+    Step.ROOT_ADDED: "generate",
+    Step.KEK_ADDED: "promote",
+    Step.PROMOTED: "rewrap",
+    Step.REWRAPPED: "retire",
+    Step.RETIRED: "destroy",
+    Step.DESTROYED: "generate",
+    Step.ABORTED: "generate",
+}
+_OUT_OF_ORDER = "the rotation is at: {state}. Next comes `chatproxy keys {first}`"
 T = TypeVar("T")
 
 
@@ -58,48 +72,50 @@ def status(*, offline: bool, as_json: bool) -> None:
     """Show every key version, what lies under it, who knows it, and until when backups can be read."""
     file = _keyset_file({})
     keyset = file.load()
-    rows = list(_keyset_rows(keyset))
-    summary: dict[str, object] = {}
-    if not offline:
-        ring, summary = in_vault(_overview)
-        rows += ring
-    if as_json:
-        for row in rows:
-            print_json({"keyset": keyset.id, **row})
-        if summary:
-            print_json({"keyset": keyset.id, **summary})
+    if offline:
+        versions = asyncio.run(FileRoot(file).versions())
+        _show_rows([*root_rows(versions), *keyset_rows(keyset)], keyset, as_json=as_json)
         return
-    click.echo(f"Keyset {keyset.id} in {file.path}")
-    columns = ("purpose", "version", "status", "created_at", "wraps")
-    print_table(columns, [[row.get(name) for name in columns] for row in rows])
+    report = in_vault(_report)
+    _show_rows(report.rows, keyset, as_json=as_json)
+    summary = _summary(report, now=wall_clock())
+    if as_json:
+        print_json({"keyset": keyset.id, **summary})
+        return
     for name, value in summary.items():
-        click.echo(f"{name.replace('_', ' ')}: {value}")
+        for line in value if isinstance(value, list) else [value]:
+            click.echo(f"{name.replace('_', ' ')}: {line}")
 
 
 @keys.command()
+@click.option("--wait", is_flag=True, help="Where a step has to wait, wait for it.")
+@click.option("--dry-run", is_flag=True, help="Say what comes next and what it waits for; change nothing.")
 @as_json_option
-def rotate(*, as_json: bool) -> None:
+def rotate(*, wait: bool, dry_run: bool, as_json: bool) -> None:
     """Go on with the rotation that is under way, or begin one, as far as it goes now.
 
     The steps: a new root version, a new key-encryption key under it, promotion, rewrapping, and, each after its time,
     retiring and destroying the old ones. Where a step has to wait, the command says for what and ends with exit code 0;
     run it again later. It can be interrupted at any time, and run by anybody else.
     """
-    _advance(Step.DESTROYED, as_json=as_json, may_wait=True)
+    if dry_run:
+        _say_next(as_json=as_json)
+        return
+    _advance(Step.DESTROYED, after=frozenset(Step), as_json=as_json, may_wait=True, wait=wait)
 
 
 @keys.command()
 @as_json_option
 def generate(*, as_json: bool) -> None:
     """Begin a rotation: make the new versions and hand them out, without using them yet."""
-    _advance(Step.KEK_ADDED, as_json=as_json)
+    _advance(Step.KEK_ADDED, after=frozenset({*_OVER, Step.ROOT_ADDED}), as_json=as_json)
 
 
 @keys.command()
 @as_json_option
 def promote(*, as_json: bool) -> None:
     """Make the new version the one that keys are wrapped with, once every live node has it."""
-    _advance(Step.PROMOTED, as_json=as_json)
+    _advance(Step.PROMOTED, after=frozenset({Step.ROOT_ADDED, Step.KEK_ADDED}), as_json=as_json)
 
 
 @keys.command()
@@ -108,68 +124,119 @@ def promote(*, as_json: bool) -> None:
 def rewrap(*, dry_run: bool, as_json: bool) -> None:
     """Wrap every key that lies under another version under the primary one. No record changes, and no expiry."""
 
-    async def work(rotation: Rotation) -> dict[int, int]:
-        if not dry_run:
-            return await rotation.rewrap()
-        primary = (await rotation.ring()).primary_version
-        counts = await rotation.count_wraps()
-        return {version: count.total for version, count in counts.items() if version != primary}
+    async def work(rotation: Rotation) -> Rewrapped:
+        if dry_run:
+            primary = (await rotation.ring()).primary_version
+            counts = await rotation.count_wraps()
+            left = {version: count.total for version, count in counts.items() if version not in {0, primary}}
+            return Rewrapped(left, {0: counts[0].total} if 0 in counts else {})
+        done = await rotation.rewrap()
+        state = await rotation.state()
+        if state is not None and state.step is Step.PROMOTED:
+            await rotation.advance()
+        return done
 
-    moved = _with_rotation(work)
+    done = _with_rotation(work)
     if as_json:
-        print_json(
-            {"dry_run": dry_run, "rewrapped": {str(version): number for version, number in moved.items()}}
+        moved, damaged = (
+            {str(version): number for version, number in of.items()} for of in (done.moved, done.damaged)
         )
-        return
-    for version, number in moved.items():
-        click.echo(f"{'Would rewrap' if dry_run else 'Rewrapped'} {number} keys from version {version}.")
-    if not moved:
-        click.echo("Every key lies under the primary version.")
+        print_json({"dry_run": dry_run, "rewrapped": moved, "damaged": damaged})
+    else:
+        for version, number in done.moved.items():
+            click.echo(f"{'Would rewrap' if dry_run else 'Rewrapped'} {number} keys from version {version}.")
+        for version, number in done.damaged.items():
+            click.echo(
+                f"{number} keys do not open{f' under version {version}' if version else ''}, and stay as they are."
+            )
+        if not done.moved and not done.damaged:
+            click.echo("Every key lies under the primary version.")
+    if done.damaged:
+        sys.exit(_FOUND_FAULTS)
 
 
 @keys.command()
 @as_json_option
 def retire(*, as_json: bool) -> None:
     """Stop opening with the old version, once nothing lies under it. It can be brought back."""
-    _advance(Step.RETIRED, as_json=as_json)
+    _advance(Step.RETIRED, after=frozenset({Step.PROMOTED, Step.REWRAPPED}), as_json=as_json)
 
 
 @keys.command()
-@click.argument("version", type=int)
-def unretire(version: int) -> None:
-    """Open with a retired version of the key-encryption key again."""
+@as_json_option
+def unretire(*, as_json: bool) -> None:
+    """Open with what was retired again, root and key-encryption key; the rotation goes on with rewrapping."""
 
-    async def work(rotation: Rotation) -> None:
-        await rotation.unretire(version)
+    async def work(rotation: Rotation) -> list[int]:
+        return await rotation.unretire()
 
-    _with_rotation(work)
-    click.echo(f"Version {version} opens again.")
+    versions = _with_rotation(work)
+    if as_json:
+        print_json({"unretired": versions})
+    else:
+        click.echo(f"Open again: version {', '.join(map(str, versions)) or 'none was retired'}.")
+
+
+@keys.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would become unreadable; change nothing.")
+@click.option(
+    "--abandon-damaged", type=int, default=0, help="How many keys that do not open may be given up."
+)
+@as_json_option
+def destroy(*, yes: bool, dry_run: bool, abandon_damaged: int, as_json: bool) -> None:
+    """Take the old version away for good: no backup that needs it can be read from then on."""
+    report = in_vault(_report)
+    gone = [row for row in report.rows if row.purpose in {"root", "kek"} and row.status is KeyStatus.RETIRED]
+    wraps = sum(row.wraps or 0 for row in gone)
+    promoted = next(
+        row.since for row in report.rows if row.purpose == "kek" and row.status is KeyStatus.PRIMARY
+    )
+    if as_json:
+        print_json(
+            {
+                "destroys": [f"{row.purpose}/{row.version}" for row in gone],
+                "keys_that_become_unreadable": wraps,
+                "backups_unreadable_before": format_instant(promoted),
+                "confirmed_by": operating_user(),
+            }
+        )
+    else:
+        for row in gone:
+            click.echo(
+                f"To be destroyed: {row.purpose} version {row.version}, retired since {format_instant(row.since)}."
+            )
+        click.echo(f"Keys of people and days that become unreadable: {wraps}.")
+        click.echo(
+            f"Backups of the store from before {format_instant(promoted)} become unreadable with this keyset."
+        )
+    if dry_run:
+        return
+    if not yes:
+        click.confirm(
+            f"This cannot be taken back. Do you, {operating_user()}, confirm it?", abort=True, err=True
+        )
+    _advance(
+        Step.DESTROYED, after=frozenset({Step.RETIRED}), as_json=as_json, abandon_damaged=abandon_damaged
+    )
 
 
 @keys.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
-def destroy(*, yes: bool, as_json: bool) -> None:
-    """Take the old version away for good: no backup that needs it can be read from then on."""
-    if not yes:
-        click.confirm(
-            "What lies under the old version in backups can never be read again. Go on?", abort=True
-        )
-    _advance(Step.DESTROYED, as_json=as_json)
-
-
-@keys.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def abort(*, yes: bool) -> None:
+def abort(*, yes: bool, as_json: bool) -> None:
     """Give up a rotation whose new version is not in use yet."""
     if not yes:
-        click.confirm("The new version is destroyed. Go on?", abort=True)
+        click.confirm("The new version is destroyed. Go on?", abort=True, err=True)
 
     async def work(rotation: Rotation) -> None:
         await rotation.abort()
 
     _with_rotation(work)
-    click.echo("The rotation was given up; the old version stays in use.")
+    if as_json:
+        print_json({"step": Step.ABORTED})
+    else:
+        click.echo("The rotation was given up; the old version stays in use.")
 
 
 @keys.command()
@@ -210,22 +277,38 @@ def forget_node(node: str, *, yes: bool) -> None:
     click.echo(f"Node {node} is forgotten.")
 
 
-def _advance(target: Step, *, as_json: bool, may_wait: bool = False) -> None:
-    """Take steps until *target* is done. What has to wait is said; it is a failure unless ``may_wait``."""
-    steps = list(Step)
+def _advance(
+    target: Step,
+    *,
+    after: frozenset[Step],
+    as_json: bool,
+    may_wait: bool = False,
+    wait: bool = False,
+    abandon_damaged: int = 0,
+) -> None:
+    """Take steps until *target* is done, if the rotation is at one of *after*, where a new one counts as over.
+
+    What has to wait is said; it is a failure unless ``may_wait``, and waited for with ``wait``.
+    """
 
     async def work(rotation: Rotation) -> NotYetError | None:
         state = await rotation.state()
-        begun = state is not None and not state.is_over
+        step = Step.DESTROYED if state is None else state.step
+        if step is target and step not in _OVER:
+            return None
+        if step not in after:
+            raise KeysetError(_OUT_OF_ORDER.format(state=_described(state), first=_COMES_AFTER[step]))
         while True:
-            if begun and state is not None and steps.index(state.step) >= steps.index(target):
-                return None
             try:
-                state = await rotation.advance()
+                state = await rotation.advance(abandon_damaged=abandon_damaged)
             except NotYetError as waiting:
-                return waiting
-            begun = True
+                if not wait:
+                    return waiting
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+                continue
             _say_step(state, as_json=as_json)
+            if state.step is target or state.is_over:
+                return None
 
     waiting = _with_rotation(work)
     if waiting is not None:
@@ -244,41 +327,100 @@ def _say_step(state: RotationState, *, as_json: bool) -> None:
         click.echo(f"{format_instant(state.step_at)}  {state.step}")
 
 
+def _say_next(*, as_json: bool) -> None:
+    report = in_vault(_report)
+    step = Step.DESTROYED if report.state is None else report.state.step
+    wraps = sum(row.wraps or 0 for row in report.rows)
+    if as_json:
+        print_json(
+            {
+                "at": step,
+                "next": _COMES_AFTER[step],
+                "waits_for": list(report.blockers),
+                "keys_to_rewrap_at_most": wraps,
+            }
+        )
+        return
+    click.echo(f"The rotation is at: {_described(report.state)}. Next comes {_COMES_AFTER[step]}.")
+    click.echo(f"At most {wraps} keys are rewrapped in it, and no record.")
+    for blocker in report.blockers:
+        click.echo(f"A retirement waits for: {blocker}.")
+
+
+def _described(state: RotationState | None) -> str:
+    if state is None:
+        return "none yet"
+    if state.is_over:
+        return f"{state.step} at {format_instant(state.step_at)} by {state.step_by}"
+    return (
+        f"{state.step} since {format_instant(state.step_at)} by {state.step_by}, begun by {state.by} at "
+        f"{format_instant(state.started_at)}"
+    )
+
+
 def _with_rotation(work: Callable[[Rotation], Awaitable[T]]) -> T:
     async def run(vault: Vault) -> T:
-        return await work(vault.rotation(by=operating_user()))
+        seen = 0
+
+        def progress(number: int) -> None:
+            nonlocal seen
+            seen += number
+            if sys.stderr.isatty():
+                click.echo(f"\r{seen} keys", nl=False, err=True)
+
+        try:
+            return await work(vault.rotation(by=operating_user(), progress=progress))
+        finally:
+            if seen and sys.stderr.isatty():
+                click.echo("\r\x1b[K", nl=False, err=True)
 
     return in_vault(run)
 
 
-async def _overview(vault: Vault) -> tuple[list[dict[str, object]], dict[str, object]]:
-    rotation = vault.rotation(by=operating_user())
-    ring = (await rotation.ring()).manifest
-    counts = await rotation.count_wraps()
-    rows: list[dict[str, object]] = [
+async def _report(vault: Vault) -> KeyReport:
+    return await vault.key_report(by=operating_user())
+
+
+def _show_rows(rows: Iterable[KeyRow], keyset: Keyset, *, as_json: bool) -> None:
+    shown: list[dict[str, object]] = [
         {
-            "purpose": "kek",
-            "version": key.version,
-            "status": key.status.value,
-            "created_at": format_instant(key.created_at),
-            "wraps": counts.get(key.version, WrapCount()).total,
+            "purpose": row.purpose,
+            "version": row.version,
+            "status": row.status.value,
+            "created_at": format_instant(row.created_at),
+            "since": format_instant(row.since),
+            "ends_at": None if row.ends_at is None else format_instant(row.ends_at),
+            "wraps": row.wraps,
         }
-        for key in ring.keys
+        for row in rows
     ]
-    state = await rotation.state()
-    now = vault.clock()
-    nodes = await list_nodes(vault.store)
-    horizon = erasure_horizon(ring)
-    return rows, {
-        "rotation": "none yet" if state is None else f"{state.step} since {format_instant(state.step_at)}",
-        "nodes": ", ".join(
+    if as_json:
+        for each in shown:
+            print_json({"keyset": keyset.id, **each})
+        return
+    click.echo(f"Keyset {keyset.id}")
+    columns = ("purpose", "version", "status", "created_at", "since", "ends_at", "wraps")
+    print_table(columns, [[each[name] for name in columns] for each in shown])
+
+
+def _summary(report: KeyReport, *, now: int) -> dict[str, object]:
+    horizon = report.horizon.at
+    return {
+        "rotation": _described(report.state),
+        "a_retirement_waits_for": list(report.blockers),
+        "nodes": [
             f"{node.name} ({'live' if node.is_live(now) else 'gone'}, ring {node.state.ring if node.state else '?'})"
-            for node in nodes
-        )
-        or "none",
+            for node in report.nodes
+        ],
+        "wraps_that_name_no_key_of_the_ring": report.unreadable_wraps,
         "erasure_horizon": "nothing that was erased is out of reach of old backups yet: no version is destroyed"
         if horizon is None
         else f"what was erased before {format_instant(horizon)} cannot be read from any backup",
+        "next_rotation": f"begins by {format_instant(report.rotate_by)} for the horizon to hold",
+        "warnings": [
+            *(["a rotation is overdue: run `chatproxy keys rotate`"] if report.is_overdue else []),
+            *report.warnings,
+        ],
     }
 
 
@@ -291,21 +433,3 @@ def public() -> None:
 def _keyset_file(overrides: Mapping[str, str]) -> KeysetFile:
     settings = load_settings(overrides=overrides).settings
     return KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir))
-
-
-def _keyset_rows(keyset: Keyset) -> Iterator[dict[str, object]]:
-    """Give one row a key version. Pseudonyms have no versions: their key is for ever."""
-    for purpose, entries in keyset.versioned().items():
-        for entry in entries:
-            yield {
-                "purpose": purpose,
-                "version": entry.version,
-                "status": entry.status.value,
-                "created_at": format_instant(entry.created_at),
-            }
-    yield {
-        "purpose": "pseudonyms",
-        "version": None,
-        "status": "PRIMARY",
-        "created_at": format_instant(keyset.pseudonyms.created_at),
-    }

@@ -23,13 +23,28 @@ def next_version(ring: RingManifest) -> int:
     return version
 
 
-def with_pending(ring: RingManifest, *, version: int, wrapped: bytes, at: int) -> RingManifest:
-    """Add a version that every node can open with, and none wraps with yet. *at* in ms."""
-    pending = [key.version for key in ring.keys if key.status is KeyStatus.PENDING]
-    if pending:
-        raise KeysetError(f"version {pending[0]} is PENDING already: promote or destroy it first")
+def with_pending(
+    ring: RingManifest, *, version: int, wrapped: bytes, wrapped_mac_key: bytes, at: int
+) -> RingManifest:
+    """Add a version that every node can open with, and none wraps with yet. *at* in ms.
+
+    The ring gets a key of its own with it: whoever knows the one before cannot write this ring.
+    """
+    pending = pending_version(ring)
+    if pending is not None:
+        raise KeysetError(f"version {pending.version} is PENDING already: promote or destroy it first")
     new = RingKey(version=version, status=KeyStatus.PENDING, created_at=at, wrapped=wrapped)
-    return replace(ring, counter=ring.counter + 1, keys=(*ring.keys, new))
+    return replace(ring, counter=ring.counter + 1, wrapped_mac_key=wrapped_mac_key, keys=(*ring.keys, new))
+
+
+def pending_version(ring: RingManifest) -> RingKey | None:
+    """Return the version that is being handed out, if there is one."""
+    return next((key for key in ring.keys if key.status is KeyStatus.PENDING), None)
+
+
+def older_versions(ring: RingManifest, *statuses: KeyStatus) -> list[int]:
+    """Return the versions before the primary one that have one of *statuses*."""
+    return [key.version for key in ring.keys if key.version < ring.primary.version and key.status in statuses]
 
 
 def with_primary(ring: RingManifest, *, version: int, at: int) -> RingManifest:
@@ -65,25 +80,6 @@ def with_destroyed(ring: RingManifest, *, version: int, at: int) -> RingManifest
             "promoted: `chatproxy keys retire` comes first"
         )
     return _changed(ring, {version: replace(key, status=KeyStatus.DESTROYED, wrapped=None, changed_at=at)})
-
-
-def with_rewrapped(ring: RingManifest, *, wrapped_mac_key: bytes, wraps: Mapping[int, bytes]) -> RingManifest:
-    """Put every secret of the ring under another root version. *wraps*: by version, all that has a key."""
-    keys = tuple(
-        key if key.wrapped is None else replace(key, wrapped=wraps[key.version]) for key in ring.keys
-    )
-    return replace(ring, counter=ring.counter + 1, wrapped_mac_key=wrapped_mac_key, keys=keys)
-
-
-def erasure_horizon(ring: RingManifest) -> int | None:
-    """Return the instant (ms) before which whatever was erased cannot be read from any backup; None: there is none.
-
-    A backup holds wraps under the versions of its day. What was erased before the oldest version that still exists was
-    promoted was never wrapped under that one, and what it was wrapped under is destroyed.
-    """
-    left = [key for key in ring.keys if key.status is not KeyStatus.DESTROYED]
-    oldest = min(left, key=lambda key: key.version)
-    return oldest.promoted_at
 
 
 def _require(ring: RingManifest, version: int, status: KeyStatus, *, to: KeyStatus) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from chatproxy.crypto.keys import KeyStatus, RootSecret
 from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, KeyVersion, parse_keyset, write_keyset
 from chatproxy.crypto.primitives import random_bytes
-from chatproxy.crypto.root import root_version_of, unwrap_under_root, wrap_under_root
+from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
 from chatproxy.errors import KeysetError, UndecryptableError
 from chatproxy.ports import RootKey, RootVersion
 
@@ -165,7 +165,15 @@ class FileRoot:
     async def versions(self) -> list[RootVersion]:
         """Return every version, the oldest first. Raises KeysetError."""
         entries = sorted(self._file.load().root, key=lambda entry: entry.version)
-        return [RootVersion(entry.version, entry.status, entry.created_at) for entry in entries]
+        return [
+            RootVersion(
+                entry.version,
+                entry.status,
+                entry.created_at,
+                check=root_check(entry.key) if entry.key is not None else "",
+            )
+            for entry in entries
+        ]
 
     async def add_version(self, *, now: int) -> int:
         """Add a version to the file, PENDING. Every node needs the new file. Raises KeysetError."""

@@ -21,7 +21,7 @@ key                         type    expires                                conte
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
 ``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
 ``cp:{ctl}:<name>``         string  never                                  control value
-``cp:{ctl}:nodes``          hash    never; a node that stops takes its own what each node said last
+``cp:{ctl}:nodes``          hash    never; who stops takes its own out     what each node said last
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
 ``cp:{due:<n>}``            zset    never; members go when settled         subject tags by when they are due
 ==========================  ======  =====================================  =================================
@@ -41,6 +41,8 @@ ANY_SUBJECT = b"cp:{*}:s"
 """A pattern for SCAN; what it finds goes through :func:`parse_subject`."""
 CHANGED = b"cp:changed"
 """The channel on which each node says whose ledger has grown."""
+CONTROL_CHANGED = b"cp:control"
+"""The channel on which the name of each control value is told that is replaced."""
 DUE_SHARDS = 16
 
 _SUBJECT = re.compile(rb"cp:\{([0-9a-f]{32})\}:s")

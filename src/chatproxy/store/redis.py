@@ -3,6 +3,7 @@
 It does as it is told: keys, expiries and bytes come from the workflows, and what is read is not yet authenticated.
 """
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +32,7 @@ _SCAN_COUNT = 1000
 _BATCH = 250
 """How many annotations are read in one round trip."""
 _NO_TTL = -1
+_WRAP_FIELD = re.compile(rb"w[0-9]{1,5}")
 _TOKENS_A_MS = 1000
 """Marks of one millisecond are told apart by chance, so that none is taken for another that was set later."""
 
@@ -211,7 +213,11 @@ class RedisStore:
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[SubjectTag]]:
         """Hear of each person whose ledger grows; see ``chatproxy.store.listening``."""
-        return listen(self.connections)
+        return listen(self.connections, keys.CHANGED, SubjectTag)
+
+    def control_changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Hear of each control value that is replaced; see ``chatproxy.store.listening``."""
+        return listen(self.connections, keys.CONTROL_CHANGED, lambda name: name.decode("utf-8", "replace"))
 
     async def subjects(self) -> AsyncIterator[SubjectTag]:
         """Walk the people of whom something is kept; one may come twice while the store grows or shrinks."""
@@ -234,11 +240,20 @@ class RedisStore:
         ]
         return [self._is_done(reply) for reply in await self._run(calls)]
 
-    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes]]:
-        """Return the wrapped keys of each of *subjects*, by generation, in one round trip."""
-        commands: list[Command] = [["HGETALL", keys.subject(subject)] for subject in subjects]
-        found = await self._ask(*commands)
-        return [_wraps(_mapping(pairs)) for pairs in found]
+    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes] | None]:
+        """Return the wrapped keys of each of *subjects*, by generation, in one round trip; None: damaged."""
+        if not subjects:
+            return []
+        replies = await self.connections.ask([["HGETALL", keys.subject(subject)] for subject in subjects])
+        found: list[dict[int, bytes] | None] = []
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                if not _is_damage(reply):
+                    raise self._error(reply) from reply
+                found.append(None)
+            else:
+                found.append(_wraps(_mapping(reply)))
+        return found
 
     async def all_epoch_wraps(self) -> dict[int, bytes]:
         """Return every wrapped epoch key, by day."""
@@ -271,7 +286,7 @@ class RedisStore:
 
     async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace a control value if it is still *old*, where None stands for none."""
-        return bool(await self._run_one(scripts.swap_control(keys.control(name), old=old, new=new)))
+        return bool(await self._run_one(scripts.swap_control(name, old=old, new=new)))
 
     async def is_empty(self) -> bool:
         """Whether no key of chatproxy exists. Walks the keys of others on a shared server."""
@@ -362,7 +377,7 @@ def _put_status(reply: Reply) -> PutStatus | None:
 
 
 def _wraps(fields: Mapping[bytes, bytes]) -> dict[int, bytes]:
-    return {int(name[1:]): value for name, value in fields.items() if name[:1] == b"w"}
+    return {int(name[1:]): value for name, value in fields.items() if _WRAP_FIELD.fullmatch(name)}
 
 
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

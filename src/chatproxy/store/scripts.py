@@ -266,7 +266,7 @@ return 1
 
 _SWAP_CONTROL = Script.of(
     """
--- KEYS: control value. ARGV: whether there must be an old one, the old one, the new one
+-- KEYS: control value. ARGV: whether there must be an old one, the old one, the new one, channel, name
 local found = redis.call('GET', KEYS[1])
 if ARGV[1] == '1' then
   if found ~= ARGV[2] then return 0 end
@@ -274,6 +274,7 @@ elseif found then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
 """
 )
@@ -421,9 +422,13 @@ def append_event(subject: SubjectTag, event: bytes, *, expected_length: int, exp
     )
 
 
-def swap_control(key: bytes, *, old: bytes | None, new: bytes) -> Call:
-    """Set the value if it is still *old* (None: if there is none): answers 1, else 0."""
-    return Call(script=_SWAP_CONTROL, keys=[key], arguments=[int(old is not None), old or b"", new])
+def swap_control(name: str, *, old: bytes | None, new: bytes) -> Call:
+    """Set the value if it is still *old* (None: if there is none), and tell who listens: answers 1, else 0."""
+    return Call(
+        script=_SWAP_CONTROL,
+        keys=[keys.control(name)],
+        arguments=[int(old is not None), old or b"", new, keys.CONTROL_CHANGED, name.encode()],
+    )
 
 
 def add_epoch_wrap(day: int, wrap: bytes) -> Call:
