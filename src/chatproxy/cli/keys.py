@@ -1,6 +1,7 @@
 """Make, look after and rotate the keys. No command shows a byte of one."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from chatproxy.workflows.watch_ring import list_nodes
 
 _FOUND_FAULTS = 3
 _LOOK_AGAIN_SECONDS = 1.0
+_LOOKS_FOR_NODES = 10
 _OVER = frozenset({Step.DESTROYED, Step.ABORTED})
 _COMES_AFTER = {
     Step.ROOT_ADDED: "generate",
@@ -168,6 +170,10 @@ def unretire(*, as_json: bool) -> None:
     """Open with what was retired again, root and key-encryption key; the rotation goes on with rewrapping."""
 
     async def work(rotation: Rotation) -> list[int]:
+        for _ in range(_LOOKS_FOR_NODES):
+            with contextlib.suppress(NotYetError):
+                return await rotation.unretire()
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         return await rotation.unretire()
 
     versions = _with_rotation(work)

@@ -18,7 +18,7 @@ from chatproxy.errors import (
 from chatproxy.model import SubjectTag
 from chatproxy.ports import RootKey, SubjectState, TranscriptStore
 
-_TRIES = 3
+_TRIES = 5
 CHECK_NAME = "keyset"
 """The control value by which a store knows the keyset that it was made with."""
 _MOST_DAYS = 4096
@@ -49,23 +49,38 @@ async def load_keyring(
         manifest = minted.manifest(await root.wrap(RING_PURPOSE, minted.to_wrap()), created_at=now)
         await store.swap_control(CHECK_NAME, None, keyset.check_value)
         await store.swap_control(RING_NAME, None, manifest)
-        found, data = await store.read_control(CHECK_NAME), await store.read_control(RING_NAME)
+        found = await store.read_control(CHECK_NAME)
     keyset.require_check_value(found or b"", source=source)
-    if data is None:
+    try:
+        ring = await read_ring(store, root)
+    except UndecryptableError as error:
+        raise RingUnopenedError(
+            f"the key ring in the store cannot be opened with {source} ({error.reason}). Give this node the keyset "
+            "that this store was last used with: if its root was rotated on another node, copy the keyset file from "
+            "there"
+        ) from None
+    if ring is None:
         raise KeysetError(_NO_RING)
-    reason = ""
+    return ring
+
+
+async def read_ring(store: TranscriptStore, root: RootKey) -> Keyring | None:
+    """Return the ring of *store*, None if there is none.
+
+    Raises UndecryptableError, KeysetError, StoreUnavailableError.
+    """
+    data = await store.read_control(RING_NAME)
     for _ in range(_TRIES):
+        if data is None:
+            break
         try:
             return await open_ring(data, root)
-        except UndecryptableError as error:
+        except UndecryptableError:
             # The root may have moved on between reading the ring and opening it.
-            before, data, reason = data, await store.read_control(RING_NAME) or b"", error.reason
+            before, data = data, await store.read_control(RING_NAME)
             if data == before:
-                break
-    raise RingUnopenedError(
-        f"the key ring in the store cannot be opened with {source} ({reason}). Give this node the keyset that this "
-        "store was last used with: if its root was rotated on another node, copy the keyset file from there"
-    )
+                raise
+    return None
 
 
 async def open_ring(data: bytes, root: RootKey) -> Keyring:

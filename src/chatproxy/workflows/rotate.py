@@ -37,7 +37,7 @@ from chatproxy.errors import KeysetError, StoreUnavailableError, UndecryptableEr
 from chatproxy.model import SubjectTag
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, RootKey, RootVersion, TranscriptStore
-from chatproxy.workflows.keys import open_ring
+from chatproxy.workflows.keys import read_ring
 from chatproxy.workflows.watch_ring import ROTATION_NAME, Node, list_nodes
 
 _BATCH = 500
@@ -179,10 +179,10 @@ class Rotation:
 
     async def ring(self) -> Keyring:
         """Return the ring as it is in the store now. Raises KeysetError, UndecryptableError."""
-        data = await self._store.read_control(RING_NAME)
-        if data is None:
+        ring = await read_ring(self._store, self._root)
+        if ring is None:
             raise KeysetError("the store has no key ring: start chatproxy once, or restore the store")
-        return await open_ring(data, self._root)
+        return ring
 
     async def advance(self, *, abandon_damaged: int = 0) -> RotationState:
         """Do the next step, or begin a rotation where none is under way; return where it is then.
@@ -226,7 +226,7 @@ class Rotation:
         if (pending := pending_version(ring.manifest)) is not None:
             await self._change_if(pending.version, KeyStatus.PENDING, with_destroyed)
         if (await self._root_version(state.root_to)).status is KeyStatus.PENDING:
-            await self._root.set_status(state.root_to, KeyStatus.DESTROYED)
+            await self._bring_root(state.root_to, KeyStatus.DESTROYED)
         # A root version that is in use stays so: the next rotation takes it, and all before it, away.
         await self._done(state, data, Step.ABORTED)
 
@@ -291,8 +291,9 @@ class Rotation:
         self._audit.append("keys.unretire", {"keks": ",".join(map(str, retired)), "by": self._by})
         for root in await self._root.versions():
             if root.version < state.root_to and root.status is KeyStatus.RETIRED:
-                await self._root.set_status(root.version, KeyStatus.DECRYPT)
-        # The root first: a ring that needs a root version which is refused opens nowhere.
+                await self._bring_root(root.version, KeyStatus.DECRYPT)
+        # The root first: a ring that needs a root version which is refused opens nowhere. Every node hears of this.
+        state = await self._done(state, data, state.step)
         back = [
             root for root in await self._root.versions() if root.version < state.root_to and root.status.opens
         ]
@@ -305,7 +306,7 @@ class Rotation:
         )
         for version in retired:
             await self._change_if(version, KeyStatus.RETIRED, with_unretired)
-        await self._done(state, data, Step.PROMOTED)
+        await self._done(state, msgspec.json.encode(state), Step.PROMOTED)
         return retired
 
     async def _begin(self, before: bytes | None) -> RotationState:
@@ -342,7 +343,7 @@ class Rotation:
         )
         if root.status is KeyStatus.PENDING:
             self._audit.append("keys.promote_root", {"root": root.version, "by": self._by})
-            await self._root.set_status(root.version, KeyStatus.PRIMARY)
+            await self._bring_root(root.version, KeyStatus.PRIMARY)
         for _ in range(_MOST_TRIES):
             ring = await self.ring()
             pending = pending_version(ring.manifest)
@@ -402,7 +403,7 @@ class Rotation:
             await self._change_if(version, KeyStatus.DECRYPT, with_retired)
         for root in await self._root.versions():
             if root.version < state.root_to and root.status is KeyStatus.DECRYPT:
-                await self._root.set_status(root.version, KeyStatus.RETIRED)
+                await self._bring_root(root.version, KeyStatus.RETIRED)
         return await self._done(state, data, Step.RETIRED)
 
     async def _destroy(self, state: RotationState, data: bytes | None, abandon_damaged: int) -> RotationState:
@@ -433,10 +434,10 @@ class Rotation:
             await self._change_if(version, KeyStatus.RETIRED, with_destroyed)
         for root in await self._root.versions():
             if root.version < state.root_to and root.status is KeyStatus.DECRYPT:
-                await self._root.set_status(root.version, KeyStatus.RETIRED)
+                await self._bring_root(root.version, KeyStatus.RETIRED)
         for root in await self._root.versions():
             if root.version < state.root_to and root.status is KeyStatus.RETIRED:
-                await self._root.set_status(root.version, KeyStatus.DESTROYED)
+                await self._bring_root(root.version, KeyStatus.DESTROYED)
         return await self._done(state, data, Step.DESTROYED)
 
     async def _change_if(self, version: int, status: KeyStatus, step: _RingStep) -> None:
@@ -449,6 +450,14 @@ class Rotation:
             if await self._store.swap_control(RING_NAME, ring.data, changed):
                 return
         raise StoreUnavailableError("the key ring keeps changing; try again")
+
+    async def _bring_root(self, version: int, status: KeyStatus) -> None:
+        """Bring a root version to *status*, unless somebody else has done so meanwhile. Raises KeysetError."""
+        try:
+            await self._root.set_status(version, status)
+        except KeysetError:
+            if (await self._root_version(version)).status is not status:
+                raise
 
     async def _root_version(self, version: int) -> RootVersion:
         """Return a version of the root as it is here. Raises KeysetError."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import msgspec
 
 from chatproxy.clock import Clock
-from chatproxy.crypto.keyring import RING_NAME, parse_manifest
+from chatproxy.crypto.keyring import RING_NAME
 from chatproxy.errors import ChatproxyError, KeysetError, StoreUnavailableError, UndecryptableError
 from chatproxy.ports import RootKey, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.workflows.horizon import erasure_horizon
-from chatproxy.workflows.keys import RecordKeys, open_ring
+from chatproxy.workflows.keys import RecordKeys, read_ring
 
 _log = Log("keys")
 ROTATION_NAME = "rotation"
@@ -157,12 +157,13 @@ class RingWatch:
     async def _refresh(self) -> None:
         data = await self._store.read_control(RING_NAME)
         ring = self._keys.ring
-        if data is None:
-            raise KeysetError("the store has no key ring any more")
         if ring is None or data != ring.data:
-            if ring is not None and parse_manifest(data).counter <= ring.counter:
+            found = await read_ring(self._store, self._root)
+            if found is None:
+                raise KeysetError("the store has no key ring any more")
+            if ring is not None and found.counter <= ring.counter and found.data != ring.data:
                 raise KeysetError("the key ring in the store is older than the one in use")
-            ring = await open_ring(data, self._root)
+            ring = found
             self._keys.use(ring)
         self._keys.looked()
         self._read_at = self._clock()
