@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from contextlib import AbstractAsyncContextManager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ async def test_a_rotation_step_by_step_with_no_byte_of_a_key_on_any_output(
                 assert not any(form in text for form in forms(secret))
         log = (tmp_path / "data" / "audit").rglob("audit.jsonl")
         actions = [json.loads(line)["action"] for path in log for line in path.read_text().splitlines()]
-        assert [each for each in actions if each.startswith("keys.")] == [
+        # What had to wait for a node was written down again when it was tried again.
+        assert [each for each, _ in groupby(actions) if each.startswith("keys.")] == [
             "keys.rotate.begin", "keys.promote_root", "keys.generate", "keys.promote", "keys.rewrap", "keys.retire",
             "keys.unretire", "keys.rewrap", "keys.retire", "keys.destroy", "keys.rotate.begin", "keys.promote_root",
             "keys.generate", "keys.rotate.abort",
