@@ -15,12 +15,18 @@ from chatproxy.workflows.rotate import NotYetError
 from integration.rotation_fixtures import Killed, Writes, a_rotation
 
 
-async def rotate(kill_at: int, *, is_begun: bool) -> None:
+async def started_at() -> int:
+    """Return when the rotation before this one was begun; 0: there was none."""
+    async with open_vault(load_settings().settings) as vault:
+        state = await a_rotation(vault).state()
+        return state.started_at if state is not None else 0
+
+
+async def rotate(kill_at: int, *, before: int) -> None:
     async with open_vault(load_settings().settings) as vault:
         rotation = a_rotation(vault, Writes(kill_at, is_done_first=True), by=f"process {os.getpid()}")
         state = await rotation.state()
-        while not (is_begun and state is not None and state.is_over):
-            is_begun = True
+        while state is None or state.started_at == before or not state.is_over:
             try:
                 state = await rotation.advance()
             except NotYetError:
@@ -31,10 +37,11 @@ async def rotate(kill_at: int, *, is_begun: bool) -> None:
 
 def main(writes: int, kills: int) -> None:
     killed = 0
+    before = asyncio.run(started_at())
     while True:
         child = os.fork()
         if child == 0:
-            asyncio.run(rotate(writes if killed < kills else 0, is_begun=killed > 0))
+            asyncio.run(rotate(writes if killed < kills else 0, before=before))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):

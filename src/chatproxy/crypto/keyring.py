@@ -34,6 +34,7 @@ _DAMAGED = (
     "the key ring in the store (control value 'ring') {}. Nothing was changed. Restore this value from a backup of "
     "the store, or find out who wrote it"
 )
+_Instant = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class RingKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -41,11 +42,11 @@ class RingKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     version: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
     status: KeyStatus
-    created_at: Annotated[int, msgspec.Meta(ge=0)]
+    created_at: _Instant
     wrapped: bytes | None
-    promoted_at: int | None = None
+    promoted_at: _Instant | None = None
     """When it became PRIMARY; the first one was from the start."""
-    changed_at: int | None = None
+    changed_at: _Instant | None = None
     """When it came to its present status, if that is not since it was created."""
 
     @property
