@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,11 +18,14 @@ from chatproxy.clock import wall_clock
 from chatproxy.consent.receipts import write_public_keys
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import Keyset, make_keyset
+from chatproxy.demo.drill import DRILLS, Evidence
 from chatproxy.errors import KeysetError
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
+from chatproxy.telemetry import configure_logging
 from chatproxy.vault import Vault
+from chatproxy.web.server import run_event_loop
 from chatproxy.workflows.key_report import KeyReport, KeyRow, keyset_rows, root_rows
 from chatproxy.workflows.rotate import NotYetError, Rewrapped, Rotation, RotationState, Step
 from chatproxy.workflows.watch_ring import list_nodes
@@ -259,6 +263,29 @@ def verify(*, as_json: bool) -> None:
     else:
         click.echo(f"{opened} wrapped keys open, {faulty} do not.")
     if faulty:
+        sys.exit(_FOUND_FAULTS)
+
+
+@keys.command()
+@click.argument("name", type=click.Choice(sorted(DRILLS)))
+@as_json_option
+def drill(name: str, *, as_json: bool) -> None:
+    """Practise on a scratch store in a temporary directory, through the real code, and print the evidence.
+
+    Nothing of this deployment is read or changed. Exit code 3 if something did not hold.
+    """
+
+    def say(what: str, held: bool) -> None:  # noqa: FBT001 - one of two columns
+        if as_json:
+            print_json({"claim": what, "held": held})
+        else:
+            click.echo(f"{'ok  ' if held else 'FAIL'}  {what}")
+
+    configure_logging("error")
+    evidence = Evidence(say=say)
+    with tempfile.TemporaryDirectory(prefix="chatproxy-drill-") as directory:
+        run_event_loop(DRILLS[name](Path(directory), evidence))
+    if not evidence.all_held:
         sys.exit(_FOUND_FAULTS)
 
 
