@@ -152,9 +152,12 @@ def _store(value: str) -> str:
     raise ValueError("must be embedded, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
 
 
+_KEYSET = re.compile(r"file:[^\0]+|env:(?!CHATPROXY_)[A-Z_][A-Z0-9_]{0,99}")
+
+
 def _keyset(value: str) -> str:
-    if not value.startswith("file:") or value == "file:":
-        raise ValueError("must be file:PATH")
+    if not _KEYSET.fullmatch(value):
+        raise ValueError("must be file:PATH, or env:NAME with a name that does not begin with CHATPROXY_")
     return value
 
 
@@ -673,6 +676,11 @@ def load_settings(
     if problems:
         raise ConfigurationError("\n".join(problems))
     return Loaded(settings, sources)
+
+
+def read_variable(name: str) -> str | None:
+    """Return the value of an environment variable that a setting names, None if it is not set."""
+    return os.environ.get(name)
 
 
 def _read_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:

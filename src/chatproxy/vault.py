@@ -17,8 +17,9 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.kms.variable import KeysetVariable, keyset_place
 from chatproxy.ports import RootKey
-from chatproxy.settings import DEFAULT_NOTICES, Settings
+from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import open_store
 from chatproxy.store.redis import RedisStore
@@ -221,6 +222,11 @@ class Vault:
         )
 
 
+def open_keyset(settings: Settings) -> KeysetFile | KeysetVariable:
+    """Return where the keyset of the settings lies. Raises KeysetError."""
+    return keyset_place(settings.keyset, data_dir=Path(settings.data_dir), variable=read_variable)
+
+
 def audit_directory(settings: Settings) -> Path:
     """Return where the audit log of this node lies."""
     return Path(settings.data_dir) / "audit"
@@ -262,8 +268,8 @@ async def open_vault(
     """
     data_dir = Path(settings.data_dir)
     terms, controller = open_terms(settings), open_controller(settings)
-    keyset_file = KeysetFile.from_url(settings.keyset, data_dir=data_dir)
-    keyset, root = keyset_file.load(), FileRoot(keyset_file)
+    place = open_keyset(settings)
+    keyset, root = place.load(), FileRoot(place)
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     async with open_store(
         settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout

@@ -229,3 +229,19 @@ async def test_doctor_and_status_say_that_a_rotation_is_overdue(tmp_path: Path, 
             while not world.counted("chatproxy_key_rotation_overdue"):
                 await asyncio.sleep(0.01)
         assert world.counted("chatproxy_backups_reach_seconds") > 30 * 86_400
+
+
+async def test_a_keyset_in_a_variable_is_read_warned_of_and_not_rotated(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    value = base64.b64encode((tmp_path / "keys" / "keyset").read_bytes()).decode()
+    env |= {"CHATPROXY_KEYSET": "env:CHAT_KEYSET", "CHAT_KEYSET": value}
+
+    findings = {row["check"]: row for row in (await call(env, "doctor", "--json")).rows()}
+    rotated = await call(env, "keys", "rotate")
+
+    assert findings["keyset"]["state"] == "warning"
+    assert "/proc" in findings["keyset"]["what"]
+    assert (await call(env, "keys", "status")).status == 0
+    assert rotated.status == 1
+    assert "CHATPROXY_KEYSET=file:PATH" in rotated.err
+    assert value[:40] not in rotated.err + json.dumps(findings)

@@ -136,6 +136,7 @@ ACCEPTED = [
     ("consent_service_timeout", "5s", 5.0),
     ("consent_max_staleness", "0", 0.0),
     ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
+    ("keyset", "env:CHAT_KEYSET", "env:CHAT_KEYSET"),
     ("key_rotation", "21d", 1_814_400.0),
     ("key_rotation", "0", 0.0),
     ("key_soak", "0s", 0.0),

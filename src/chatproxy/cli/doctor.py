@@ -14,14 +14,15 @@ from chatproxy.consent.notices import Terms
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
-from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.kms.file import FileRoot
+from chatproxy.kms.variable import SCHEME as VARIABLE
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import open_store
 from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import open_terms
+from chatproxy.vault import open_keyset, open_terms
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.horizon import Horizon, erasure_horizon
 from chatproxy.workflows.keys import load_keyring
@@ -83,9 +84,9 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     findings = []
     keyset = file = None
     try:
-        file = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir))
+        file = open_keyset(settings)
         keyset = file.load()
-        findings.append(Finding("keyset", "ok", f"{keyset.id} can be read"))
+        findings.append(_examine_keyset(keyset, settings))
     except ChatproxyError as error:
         findings.append(Finding("keyset", "fatal", str(error)))
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
@@ -142,6 +143,18 @@ async def _examine_policies(store: RedisStore, keyset: Keyset, settings: Setting
     return Finding(
         "policy", "ok", f"none of {looked_at} is kept under a looser policy than {policies.current.digest}"
     )
+
+
+def _examine_keyset(keyset: Keyset, settings: Settings) -> Finding:
+    if settings.keyset.startswith(VARIABLE):
+        return Finding(
+            "keyset",
+            "warning",
+            f"{keyset.id} lies in the environment: whoever has this account reads it in /proc, and programs that are "
+            "started inherit it",
+            "use file:PATH where the platform has files",
+        )
+    return Finding("keyset", "ok", f"{keyset.id} can be read")
 
 
 def _examine_horizon(horizon: Horizon, settings: Settings, *, now: int) -> Finding:

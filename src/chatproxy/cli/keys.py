@@ -24,7 +24,7 @@ from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import Vault
+from chatproxy.vault import Vault, open_keyset
 from chatproxy.web.server import run_event_loop
 from chatproxy.workflows.key_report import KeyReport, KeyRow, keyset_rows, root_rows
 from chatproxy.workflows.rotate import NotYetError, Rewrapped, Rotation, RotationState, Step
@@ -76,10 +76,10 @@ def init(path: Path | None) -> None:
 @as_json_option
 def status(*, offline: bool, as_json: bool) -> None:
     """Show every key version, what lies under it, who knows it, and until when backups can be read."""
-    file = _keyset_file({})
-    keyset = file.load()
+    place = open_keyset(load_settings().settings)
+    keyset = place.load()
     if offline:
-        versions = asyncio.run(FileRoot(file).versions())
+        versions = asyncio.run(FileRoot(place).versions())
         _show_rows([*root_rows(versions), *keyset_rows(keyset)], keyset, as_json=as_json)
         return
     report = in_vault(_report)

@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from chatproxy.crypto.keys import KeyStatus, RootSecret
 from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, KeyVersion, parse_keyset, write_keyset
@@ -129,12 +130,22 @@ class KeysetFile:
             raise KeysetError(f"{self.path}: it is too long for a keyset. Name the keyset file itself")
 
 
+class KeysetPlace(Protocol):
+    """Where a keyset lies that holds its root itself."""
+
+    def load(self) -> Keyset:
+        """Read it. Raises KeysetError."""
+
+    def change(self, step: Callable[[Keyset], Keyset]) -> Keyset:
+        """Replace it by what *step* makes of it; return that. Raises KeysetError."""
+
+
 class FileRoot:
-    """The root of a keyset file, as a ``RootKey``. The file is read anew each time, since it changes by rotation."""
+    """The root in a keyset, as a ``RootKey``. The keyset is read anew each time, since it changes by rotation."""
 
     __slots__ = ("_file",)
 
-    def __init__(self, file: KeysetFile) -> None:
+    def __init__(self, file: KeysetPlace) -> None:
         self._file = file
 
     async def wrap(self, purpose: str, keys: Sequence[tuple[bytes, bytes]]) -> list[bytes]:

@@ -33,8 +33,7 @@ def erasure_horizon(
 
     Raises UndecryptableError where the oldest wrap of the ring is not one.
     """
-    existing = [key for key in ring.keys if key.wrapped is not None and key.status is not KeyStatus.PENDING]
-    oldest = min(existing, key=lambda key: key.version)
+    oldest = min((key for key in ring.keys if key.wrapped is not None), key=lambda key: key.version)
     root = version_of(oldest.wrapped or b"")
     left = [each for each in roots if each.version < root and each.status is not KeyStatus.DESTROYED]
     if left:

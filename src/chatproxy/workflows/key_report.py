@@ -130,4 +130,4 @@ def _warnings(
             )
     for row in rows:
         if row.purpose != "kek" and row.ends_at is not None and now > row.ends_at:
-            yield f"the {row.purpose} key is older than a year: `chatproxy keys generate --purpose {row.purpose}`"
+            yield f"the {row.purpose} key is older than a year, and this version cannot replace it yet"
