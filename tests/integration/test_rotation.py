@@ -268,6 +268,27 @@ async def test_the_soak_counts_from_the_promotion_whatever_the_state_says(tmp_pa
             await rotation.advance()
 
 
+@pytest.mark.parametrize("step", [Step.ROOT_ADDED, Step.KEK_ADDED, Step.PROMOTED, Step.REWRAPPED])
+@pytest.mark.parametrize("forged", [Step.REWRAPPED, Step.RETIRED])
+async def test_a_forged_state_costs_no_key(tmp_path: Path, store: str, step: Step, forged: Step) -> None:
+    async with a_rotating_world(tmp_path, store) as world:
+        vault = world.running.vault
+        await world.chat("before")
+        [before] = await world.kept()
+        await advance(a_rotation(vault), step)
+        data = await vault.store.read_control("rotation")
+        assert data is not None
+        state = json.loads(data) | {"step": forged, "step_at": 0, "root_to": 60_000, "kek_to": 60_000}
+        assert await vault.store.swap_control("rotation", data, json.dumps(state).encode())
+
+        await advance(a_rotation(vault), Step.DESTROYED)
+
+        assert (await a_rotation(vault).verify())[1] == 0
+        assert await world.said(before["conversation"]) == ["user: before", "assistant: reply 0"]
+        await advance(a_rotation(vault), Step.DESTROYED)
+        assert await world.said(before["conversation"]) == ["user: before", "assistant: reply 0"]
+
+
 # --- taking back ---
 
 

@@ -401,9 +401,7 @@ class Rotation:
         self._audit.append("keys.retire", {"kek": state.kek_from, "root": state.root_from, "by": self._by})
         for version in old:
             await self._change_if(version, KeyStatus.DECRYPT, with_retired)
-        for root in await self._root.versions():
-            if root.version < state.root_to and root.status is KeyStatus.DECRYPT:
-                await self._bring_root(root.version, KeyStatus.RETIRED)
+        await self._end_roots(KeyStatus.DECRYPT, KeyStatus.RETIRED)
         return await self._done(state, data, Step.RETIRED)
 
     async def _destroy(self, state: RotationState, data: bytes | None, abandon_damaged: int) -> RotationState:
@@ -432,12 +430,8 @@ class Rotation:
         )
         for version in old:
             await self._change_if(version, KeyStatus.RETIRED, with_destroyed)
-        for root in await self._root.versions():
-            if root.version < state.root_to and root.status is KeyStatus.DECRYPT:
-                await self._bring_root(root.version, KeyStatus.RETIRED)
-        for root in await self._root.versions():
-            if root.version < state.root_to and root.status is KeyStatus.RETIRED:
-                await self._bring_root(root.version, KeyStatus.DESTROYED)
+        await self._end_roots(KeyStatus.DECRYPT, KeyStatus.RETIRED)
+        await self._end_roots(KeyStatus.RETIRED, KeyStatus.DESTROYED)
         return await self._done(state, data, Step.DESTROYED)
 
     async def _change_if(self, version: int, status: KeyStatus, step: _RingStep) -> None:
@@ -450,6 +444,22 @@ class Rotation:
             if await self._store.swap_control(RING_NAME, ring.data, changed):
                 return
         raise StoreUnavailableError("the key ring keeps changing; try again")
+
+    async def _end_roots(self, before: KeyStatus, after: KeyStatus) -> None:
+        """Bring every root version from *before* to *after* that nothing in the ring needs any more.
+
+        What is needed is read from the ring, which is authentic: a forged state must not cost a root.
+        """
+        ring = (await self.ring()).manifest
+        wraps = [ring.wrapped_mac_key]
+        for key in ring.keys:
+            is_needed = key.status.opens or (after is KeyStatus.DESTROYED and key.status is KeyStatus.RETIRED)
+            if is_needed and key.wrapped is not None:
+                wraps.append(key.wrapped)
+        needed = {self._root.version_of(wrapped) for wrapped in wraps}
+        for root in await self._root.versions():
+            if root.version not in needed and root.status is before:
+                await self._bring_root(root.version, after)
 
     async def _bring_root(self, version: int, status: KeyStatus) -> None:
         """Bring a root version to *status*, unless somebody else has done so meanwhile. Raises KeysetError."""
