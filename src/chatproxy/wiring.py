@@ -164,18 +164,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         is_draining = False
 
         def unready() -> list[str]:
-            reasons = []
-            if is_draining:
-                reasons.append("stopping: no new chats are taken")
-            if vault.health.problem is not None:
-                reasons.append(vault.health.problem)
-            elif archive.is_failing:
-                reasons.append("the store does not take turns; they wait in memory")
-            if ring_watch.problem is not None:
-                reasons.append(ring_watch.problem)
-            if journal.is_full:
-                reasons.append("the memory for turns that wait is full; new turns are lost")
-            return reasons
+            stopping = ["stopping: no new chats are taken"] if is_draining else []
+            return stopping + _problems(vault, archive, journal, ring_watch)
 
         admin = Listener(
             build_admin(metrics, unready=unready, api=admin_api.routes()),
@@ -277,6 +267,20 @@ def _subjects(
         versions=vault.terms.versions,
         consultations=consultations,
     )
+
+
+def _problems(vault: Vault, archive: Archive, journal: MemoryJournal, ring_watch: RingWatch) -> list[str]:
+    """Return why what is captured now would not be kept, in words."""
+    reasons = []
+    if vault.health.problem is not None:
+        reasons.append(vault.health.problem)
+    elif archive.is_failing:
+        reasons.append("the store does not take turns; they wait in memory")
+    if ring_watch.problem is not None:
+        reasons.append(ring_watch.problem)
+    if journal.is_full:
+        reasons.append("the memory for turns that wait is full; new turns are lost")
+    return reasons
 
 
 def _look_after_keys(vault: Vault, background: Background, metrics: Metrics) -> RingWatch:

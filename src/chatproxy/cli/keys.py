@@ -460,7 +460,7 @@ def _summary(report: KeyReport, *, now: int) -> dict[str, object]:
 @keys.command()
 def public() -> None:
     """Print the public keys that verify receipts, as a JWK Set; they may be given to anyone."""
-    click.echo(write_public_keys(_keyset_file({}).load().signing_publics()))
+    click.echo(write_public_keys(open_keyset(load_settings().settings).load().signing_publics()))
 
 
 def _keyset_file(overrides: Mapping[str, str]) -> KeysetFile:
