@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.service import ConsentService
-from chatproxy.errors import ConfigurationError, StoreUnavailableError
+from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
 from chatproxy.identities.claims import ClaimNames, Issuer
@@ -193,8 +193,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             await public.stop()
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
-            with contextlib.suppress(StoreUnavailableError):
-                await ring_watch.leave()
+            await ring_watch.leave()
 
 
 def _upstream_address(settings: Settings) -> UpstreamAddress:

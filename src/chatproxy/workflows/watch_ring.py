@@ -27,6 +27,8 @@ ROTATION_NAME = "rotation"
 _ABOUT_KEYS = frozenset({RING_NAME, ROTATION_NAME})
 _EVERY_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
+_LONGEST_LOOK_SECONDS = 10.0
+_LONGEST_LEAVE_SECONDS = 2.0
 _NO_WRAPS_AFTER_MS = 60_000
 _NOT_READY_AFTER_MS = 600_000
 LIVE_MS = 30_000
@@ -118,8 +120,9 @@ class RingWatch:
         while True:
             self._keys.news.clear()
             try:
-                await self.look()
-            except (ChatproxyError, UndecryptableError) as error:
+                async with asyncio.timeout(_LONGEST_LOOK_SECONDS):
+                    await self.look()
+            except (ChatproxyError, UndecryptableError, TimeoutError) as error:
                 _log.warning(
                     "the key ring cannot be read; this node goes on with what it has",
                     kind=type(error).__name__,
@@ -198,6 +201,8 @@ class RingWatch:
         self._beat_at = state.at
 
     async def leave(self) -> None:
-        """This node stops, with nothing left on it. Raises StoreUnavailableError."""
+        """This node stops, with nothing left on it. What cannot be said in time is not said: it counts as vanished."""
         self._has_left = True
-        await self._store.forget_node(self._node)
+        with contextlib.suppress(StoreUnavailableError, TimeoutError):
+            async with asyncio.timeout(_LONGEST_LEAVE_SECONDS):
+                await self._store.forget_node(self._node)
