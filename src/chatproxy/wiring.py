@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.receipts import write_public_keys
 from chatproxy.consent.service import ConsentService
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import UpstreamAddress
@@ -28,6 +29,7 @@ from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.own import Own
+from chatproxy.web.pages import PersonPages
 from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
@@ -46,6 +48,7 @@ from chatproxy.workflows.import_choices import ChoiceImport
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.publish_checkpoint import publish_checkpoints
 from chatproxy.workflows.record import Capture
+from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
@@ -119,10 +122,10 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         subjects = _subjects(vault, source, metrics, background)
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
-        archive = _archive(vault, journal, subjects, dialects, metrics)
         redecider = vault.redecider(metrics)
+        background.spawn(redecider.run(chats_run=lambda: not journal.is_idle), name="redecide")
+        archive = _archive(vault, journal, subjects, dialects, redecider, metrics)
         background.spawn(archive.run(), name="archive")
-        background.spawn(redecider.run(), name="redecide")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         background.spawn(vault.health.watch(), name="store-health")
         background.spawn(
@@ -323,7 +326,12 @@ def _gate(vault: Vault, subjects: Subjects, metrics: Metrics) -> Gate | None:
 
 
 def _archive(
-    vault: Vault, journal: MemoryJournal, subjects: Subjects, dialects: Dialects, metrics: Metrics
+    vault: Vault,
+    journal: MemoryJournal,
+    subjects: Subjects,
+    dialects: Dialects,
+    redecider: Redecider,
+    metrics: Metrics,
 ) -> Archive:
     settings = vault.settings
     places = Places(
@@ -353,6 +361,7 @@ def _archive(
         capture_limit=settings.capture_limit,
         media_room=settings.media_limit if settings.media == "sealed" else 0,
         may_put=lambda: vault.health.is_safe,
+        decide_again=redecider.mark,
     )
 
 
@@ -387,7 +396,19 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         tokens=settings.admin_token or (),
         new_request_id=_new_request_id,
     )
-    return Own(person_api.routes(), sessions=sessions, new_request_id=_new_request_id), admin_api
+    pages = PersonPages(
+        desk,
+        vault.terms,
+        sessions,
+        public_keys=write_public_keys(vault.keyset.signing_publics()),
+    )
+    own = Own(
+        [*pages.routes, *person_api.routes()],
+        sessions=sessions,
+        new_request_id=_new_request_id,
+        refused_link=pages.refused_link,
+    )
+    return own, admin_api
 
 
 def _new_request_id() -> str:

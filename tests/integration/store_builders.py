@@ -38,6 +38,7 @@ def a_turn(
     heads: tuple[bytes, ...] = (),
     after: TurnId | None = None,
     attempt: Attempt | None = None,
+    grant_since: int = 0,
 ) -> SealedTurn:
     return SealedTurn(
         subject=subject,
@@ -54,6 +55,7 @@ def a_turn(
         heads=heads,
         after=after,
         attempt=attempt,
+        grant_since=grant_since,
     )
 
 

@@ -231,8 +231,9 @@ async def test_an_import_is_taken_over_once(tmp_path: Path, store: str) -> None:
 async def test_a_dry_run_says_the_same_and_writes_nothing(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    async with a_company(tmp_path, store) as (_, client):
+    async with a_company(tmp_path, store) as (world, client):
         await take_over(client, line("0", subject="ben"))
+        await world.decided_again()
         before = await all_keys(connections)
         lines = [
             line("0", subject="ben"),

@@ -530,6 +530,7 @@ async def test_a_decision_that_was_made_otherwise_is_found(
     await world.choose(Choice.REFUSED)
     await world.chat("hello")
     await world.kept()
+    await world.decided_again()  # so that nobody sets right what is forged below
     vault = world.running.vault
     [stored] = [row async for row in vault.store.annotations()]
     named = {"keys": vault.annotation_keys, "subject": stored.subject, "turn": stored.turn}

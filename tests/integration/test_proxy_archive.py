@@ -68,6 +68,7 @@ def an_archive(
         metrics=metrics,
         capture_limit=1 << 20,
         may_put=lambda: True,
+        decide_again=vault.redecider(metrics).mark,
     )  # fmt: skip
 
 

@@ -292,8 +292,8 @@ async def test_the_base_path_of_the_upstream_is_put_before(tmp_path: Path, store
 async def test_paths_of_chatproxy_never_reach_the_upstream(tmp_path: Path, store: str) -> None:
     async with a_world(answering(), tmp_path, store) as world:
         for path in ("/_chatproxy/", "/_chatproxy", "/_chatproxy/x", "/%5Fchatproxy/x"):
-            assert (await world.client.get(path)).status_code == 404
-            assert (await world.client.post(path)).status_code in {404, 405}
+            assert (await world.client.get(path)).status_code in {401, 404}
+            assert (await world.client.post(path)).status_code in {401, 403, 404, 405}
         assert world.backend.connections == []
 
 

@@ -76,6 +76,7 @@ async def test_a_whole_rotation_leaves_everything_readable(
         await world.choose(Choice.GIVEN)
         await world.chat("before")
         [before] = await world.kept()
+        await world.decided_again()
         expiries = await all_keys(connections)
         rotation = a_rotation(vault)
         await advance(rotation, Step.REWRAPPED)

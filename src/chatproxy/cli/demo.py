@@ -1,6 +1,7 @@
 """Show the whole product on one machine."""
 
 import asyncio
+import secrets
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 from chatproxy.cli.printing import print_table
 from chatproxy.cli.serve import stop_signal
 from chatproxy.demo.people import CANARY
-from chatproxy.demo.tour import KeptRow, demonstration, let_people_chat, search_plaintext
+from chatproxy.demo.tour import KeptRow, demonstration, let_people_chat, link_to_pages, search_plaintext
 from chatproxy.settings import Address
 from chatproxy.telemetry import configure_logging
 from chatproxy.web.server import run_event_loop
@@ -37,12 +38,19 @@ async def _demo(directory: Path, *, once: bool) -> int:
     public, admin = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)
     if once or not await _both_free(public, admin):
         public = admin = Address("127.0.0.1", 0)
-    async with demonstration(directory, listen=public, admin_listen=admin) as running:
+    admin_token = secrets.token_urlsafe()
+    async with demonstration(
+        directory, listen=public, admin_listen=admin, admin_token=admin_token
+    ) as running:
         click.echo("People chat through it. What was kept, until when, for what and why:\n")
         _print_kept(await let_people_chat(running))
         search = await asyncio.to_thread(search_plaintext, directory / "data")
         _print_search(search.files, search.size, search.found, search.sample)
         _print_addresses(running.url, running.admin_url, directory)
+        click.echo("\nThe people's own pages, each by a link that is as good as their password:\n")
+        for name, subject, plan in (("Ana, agreed", "ana", "pro"), ("Chloé, to choose", "chloe", "max")):
+            link = await link_to_pages(running, admin_token=admin_token, subject=subject, plan=plan)
+            click.echo(f"{name}:  {link}")
         if not once:
             click.echo("\nIt stays up; Ctrl-C stops it and removes what it kept.")
             await stop_signal(running)

@@ -40,6 +40,8 @@ class ChoiceDue:
     state: DueState
     may_defer: bool = False
     """Whether "not now" is an answer: only before the deadline, and only where something is to be decided."""
+    until: int | None = None
+    """Until when (ms) it may be put off, or might have been; None: as long as the person likes."""
     version: PolicyVersion | None = None
     """What is to be shown, also to who is settled and wants to change their mind; None: nothing is published."""
 
@@ -58,13 +60,14 @@ def choice_due(person: PersonFacts, terms: Terms, *, now: int, deadline: int | N
         not changed.material or person.chosen_about(decision) >= changed.effective_at
     ):
         return ChoiceDue(state=DueState.SETTLED, version=version)
-    if deadline is not None and now >= max(deadline, changed.effective_at):
+    until = None if deadline is None else max(deadline, changed.effective_at)
+    if until is not None and now >= until:
         is_no = decision is not None and not _is_yes(decision)
-        return ChoiceDue(state=DueState.SETTLED if is_no else DueState.OVERDUE, version=version)
+        return ChoiceDue(state=DueState.SETTLED if is_no else DueState.OVERDUE, until=until, version=version)
     last = choices[-1] if choices else None
     is_deferred = last is not None and last.choice is Choice.DEFERRED and last.at >= changed.published_at
     return ChoiceDue(
-        state=DueState.DEFERRED if is_deferred else DueState.DUE, may_defer=True, version=version
+        state=DueState.DEFERRED if is_deferred else DueState.DUE, may_defer=True, until=until, version=version
     )
 
 

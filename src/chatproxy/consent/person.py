@@ -3,7 +3,8 @@
 1. A choice about the account goes to the engine as it is; one about a conversation is what the engine calls an
    override: a yes shares it, a no excludes it, a withdrawal of either leaves it to the account (R17).
 2. A share that is repeated is one share, from its first time on, unless a decision has ended it in between.
-3. Of several events of one kind the first that is not older than the turn counts: the first deletion (R22), the
+3. Deleting the account is a choice too: it ends every consent, for what is said before and after it (R23).
+4. Of several events of one kind the first that is not older than the turn counts: the first deletion (R22), the
    first feedback that keeps it (R14), the first hold that stands (R24). So what a later event says can never be what
    keeps a turn that would have gone before.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from chatproxy.consent.events import CAPABILITY, Choice, ConsentEvent, FactEvent, FactKind, LedgerEvent
 from chatproxy.model import ConversationTag, Surface, TurnId
+from chatproxy.policy.choices import Grant, read_choices
 from chatproxy.policy.facts import Override
 from chatproxy.policy.instants import parse_instant
 from chatproxy.policy.versions import DatedChoice, PolicyVersion, with_superseded
@@ -23,6 +25,7 @@ from chatproxy.policy.versions import DatedChoice, PolicyVersion, with_supersede
 _KEEPING_FEEDBACK = frozenset({"thumbs", "bug", "feedback", "share"})
 """These keep a conversation for their own purpose for long; ``session_share`` for short, ``rating_only`` not (R15)."""
 _UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
+_NOT_REVOKING = frozenset({None, *map(str, _UNDECIDED), str(Choice.GIVEN), str(Choice.RENEWED)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class PersonFacts:
         self.events = tuple(events)
         self._versions = tuple(versions)
         self._choices: dict[Surface, tuple[tuple[int, str], ...]] = {}
+        self._grants: dict[Surface, tuple[Grant, ...]] = {}
         self._conversations: defaultdict[ConversationTag, _Conversation] = defaultdict(_Conversation)
         self._flagged: dict[TurnId, int] = {}
         self._holds: dict[tuple[str, ConversationTag | None], Hold] = {}
@@ -151,15 +155,21 @@ class PersonFacts:
                 return version.effective_at
         return event.at if event.policy_effective_at is None else event.policy_effective_at
 
+    def grants(self, surface: Surface) -> tuple[Grant, ...]:
+        """Return what each yes for *surface* covers, oldest first, as far as is recorded."""
+        found = self._grants.get(surface)
+        if found is None:
+            found = self._grants[surface] = read_choices(self.choices(surface)).grants
+        return found
+
     def open_grant_since(self, surface: Surface) -> int | None:
         """Return since when a yes stands for *surface*; None if none does."""
-        since = None
-        for at, word in self.choices(surface):
-            if word in {Choice.GIVEN, Choice.RENEWED}:
-                since = at if since is None else since
-            elif word not in _UNDECIDED:
-                since = None
-        return since
+        last = next(reversed(self.grants(surface)), None)
+        return last.starts_at if last is not None and last.covers_until is None else None
+
+    def changes_after(self, now: int) -> int | None:
+        """Return when (ms) the first event dated after *now* will count: one of a node whose clock is ahead."""
+        return min((event.at for event in self.events if event.at > now), default=None)
 
     def about(
         self, conversation: ConversationTag | None, turn: TurnId | None, *, received_at: int
@@ -189,9 +199,22 @@ class PersonFacts:
         """Return the same without any choice, for a conversation of nobody: nobody can agree to anything."""
         return PersonFacts([event for event in self.events if isinstance(event, FactEvent)])
 
+    @cached_property
+    def without_permissions(self) -> "PersonFacts":
+        """The same person as if they had never said yes to anything."""
+        return PersonFacts(
+            [
+                event
+                for event in self.events
+                if isinstance(event, FactEvent) or event.choice is None or not event.choice.permits
+            ],
+            self._versions,
+        )
+
     def _learn_choice(self, event: ConsentEvent) -> None:
         if event.conversation is None:
-            if event.choice is None or not (event.choice.permits or event.choice in _UNDECIDED):
+            words = {_word(event, surface) for surface in (Surface.CHAT, Surface.CODE)}
+            if words.isdisjoint(_NOT_REVOKING):
                 self._end_shares()
             return
         own = self._conversations[event.conversation]

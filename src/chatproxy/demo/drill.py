@@ -5,6 +5,7 @@ must hold does. Nothing of the deployment is touched or read.
 """
 
 import asyncio
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -51,7 +52,9 @@ class Evidence:
 @asynccontextmanager
 async def _scratch(directory: Path) -> AsyncIterator[RunningProxy]:
     """Run a proxy on a store of its own, with a few conversations kept in it."""
-    async with demonstration(directory, listen=_ANYWHERE, admin_listen=_ANYWHERE) as running:
+    async with demonstration(
+        directory, listen=_ANYWHERE, admin_listen=_ANYWHERE, admin_token=secrets.token_urlsafe()
+    ) as running:
         await let_people_chat(running)
         yield running
 

@@ -47,9 +47,12 @@ class Search:
 
 @asynccontextmanager
 async def demonstration(
-    directory: Path, *, listen: Address, admin_listen: Address
+    directory: Path, *, listen: Address, admin_listen: Address, admin_token: str
 ) -> AsyncIterator[RunningProxy]:
-    """Run demo backend, embedded store and proxy, with data and keyset apart below *directory*."""
+    """Run demo backend, embedded store and proxy, with data and keyset apart below *directory*.
+
+    ``admin_token``: what whoever asks the admin API must show, 16 characters at least.
+    """
     data_dir, keyset = directory / "data", directory / "keys" / "keyset"
     if not keyset.exists():
         KeysetFile(keyset, data_dir=data_dir).create(make_keyset(created_at=wall_clock()))
@@ -63,6 +66,8 @@ async def demonstration(
                 "upstream": backend.url,
                 "listen": str(listen),
                 "admin_listen": str(admin_listen),
+                "admin_token": admin_token,
+                "link_lifetime": "12h",
                 "data_dir": str(data_dir),
                 "keyset": f"file:{keyset}",
                 "trusted_proxies": "127.0.0.1,::1",
@@ -128,6 +133,18 @@ def _said(answer: str, *, streamed: bool) -> str:
             deltas = [choice["delta"] for choice in event.get("choices", ())] or [event.get("delta", {})]
             said += [delta.get("content") or delta.get("text") or "" for delta in deltas]
     return "".join(said)
+
+
+async def link_to_pages(running: RunningProxy, *, admin_token: str, subject: str, plan: str) -> str:
+    """Return a link to a person's own pages, as a company's server gets it from the admin API."""
+    async with httpx.AsyncClient(base_url=running.admin_url, trust_env=False) as client:
+        answer = await client.post(
+            "/api/v1/links",
+            json={"subject": subject, "plan": plan},
+            headers={"authorization": f"Bearer {admin_token}"},
+        )
+        answer.raise_for_status()
+        return running.url + str(answer.json()["url"])
 
 
 def search_plaintext(directory: Path) -> Search:

@@ -3,6 +3,7 @@
 It does as it is told: keys, expiries and bytes come from the workflows, and what is read is not yet authenticated.
 """
 
+import random
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,8 +30,10 @@ from chatproxy.store.listening import listen
 
 _SCAN_COUNT = 1000
 """How many keys the server looks at in one step of a scan."""
-_BATCH = 250
-"""How many annotations are read in one round trip."""
+_BATCH = 50
+"""How many annotations are read in one round trip: about a millisecond of this process."""
+_TRIMMED = 20
+"""How many conversations' indexes are trimmed in one round trip."""
 _NO_TTL = -1
 _WRAP_FIELD = re.compile(rb"w[0-9]{1,5}")
 _TOKENS_A_MS = 1000
@@ -92,7 +95,10 @@ class RedisStore:
         [value] = await self._ask(["GET", keys.head(subject, head)])
         if value is None:
             return None
-        return KnownTurn(ConversationTag(value[:16]), TurnId(value[16:32]), value[32:] or None)
+        known = KnownTurn(ConversationTag(value[:16]), TurnId(value[16:32]), value[32:] or None)
+        # A turn may have gone before its pointer: a retry that took its place has other heads, and only those go with it.
+        [is_kept] = await self._ask(["EXISTS", keys.annotation(subject, known.turn)])
+        return known if is_kept else None
 
     async def find_attempt(self, subject: SubjectTag, asked: bytes) -> TurnId | None:
         """Find the attempt at a request that did not complete and waits to be tried again."""
@@ -118,7 +124,7 @@ class RedisStore:
     async def annotations(self, subject: SubjectTag | None = None) -> AsyncIterator[StoredTurn]:
         """Walk the live turns, of one subject or of all, in bounded batches.
 
-        A turn put meanwhile may be missing. Of all subjects, one may come twice while the store grows or shrinks.
+        A turn put meanwhile may be missing. One may come twice while the store grows or shrinks.
         """
         if subject is None:
             cursor = b"0"
@@ -132,11 +138,13 @@ class RedisStore:
                 if cursor == b"0":
                     return
         else:
-            [members] = await self._ask(["ZRANGE", keys.index(subject), 0, -1])
-            for start in range(0, len(members), _BATCH):
-                batch = members[start : start + _BATCH]
-                for turn in await self._stored([(subject, TurnId(member)) for member in batch]):
+            cursor = b"0"
+            while True:
+                [[cursor, members]] = await self._ask(["ZSCAN", keys.index(subject), cursor, "COUNT", _BATCH])
+                for turn in await self._stored([(subject, TurnId(member)) for member in members[::2]]):
                     yield turn
+                if cursor == b"0":
+                    return
 
     async def conversation(self, subject: SubjectTag, conversation: ConversationTag) -> list[StoredTurn]:
         """Return the live turns of a conversation by time received."""
@@ -150,9 +158,15 @@ class RedisStore:
 
     async def records(self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]) -> list[bytes | None]:
         """Return the sealed records of *groups*, None for each that is not held."""
-        if not groups:
+        return await self.records_of_turns(subject, [(turn, group) for group in groups])
+
+    async def records_of_turns(
+        self, subject: SubjectTag, wanted: Sequence[tuple[TurnId, int]]
+    ) -> list[bytes | None]:
+        """Return the sealed records of many turns, by turn and group number, None for each that is not held."""
+        if not wanted:
             return []
-        [blobs] = await self._ask(["MGET", *(keys.record(subject, turn, group) for group in groups)])
+        [blobs] = await self._ask(["MGET", *(keys.record(subject, turn, group) for turn, group in wanted)])
         return list(blobs)
 
     async def append_event(
@@ -168,24 +182,40 @@ class RedisStore:
     async def redecide(self, turns: Sequence[RedecidedTurn]) -> list[RedecideStatus | None]:
         """Change each turn atomically, in one pipeline; None where the server answered with an error."""
         replies = await self._run([scripts.redecide(turn) for turn in turns])
-        return [None if isinstance(reply, ResponseError) else RedecideStatus(reply) for reply in replies]
+        return [_redecide_status(reply) for reply in replies]
 
-    async def trim(self, subject: SubjectTag, conversations: Mapping[ConversationTag, int]) -> None:
-        """Let a person's key and indexes go with the last of what they are for."""
-        items = list(conversations.items())
-        for start in range(0, max(1, len(items)), _BATCH):
-            await self._run_one(scripts.trim(subject, dict(items[start : start + _BATCH])))
+    async def trim(self, subject: SubjectTag, conversations: Sequence[ConversationTag]) -> None:
+        """Let a person's key and indexes go with the last of what they are for.
+
+        The index of a conversation of more than 5,000 turns stays as long as it was to.
+        """
+        for start in range(0, len(conversations), _TRIMMED):
+            calls = [
+                scripts.trim(subject, conversation)
+                for conversation in conversations[start : start + _TRIMMED]
+            ]
+            for reply in await self._run(calls):
+                if isinstance(reply, ResponseError):
+                    raise self._error(reply)
 
     async def mark_due(self, subject: SubjectTag, at: int) -> None:
         """Have a person's turns decided again from *at* (ms) on."""
-        await self._ask(["ZADD", keys.due(keys.due_shard(subject)), _token(at), subject])
+        await self.mark_all_due([subject], at)
+
+    async def mark_all_due(self, subjects: Sequence[SubjectTag], at: int) -> None:
+        """Have people's turns decided again from *at* (ms) on."""
+        marks: list[Command] = [
+            ["ZADD", keys.due(keys.due_shard(subject)), _token(at), subject] for subject in subjects
+        ]
+        await self._ask(*marks)
 
     async def claim_due(self, *, now: int, until: int, most: int) -> list[Due]:
         """Take up to *most* people who are due at *now*; they are due again at *until* unless settled before."""
         first = _token(until)
+        shards = random.sample(range(keys.DUE_SHARDS), min(most, keys.DUE_SHARDS))
         calls = [
-            scripts.claim_due(shard, now=now * _TOKENS_A_MS, until=first, most=most)
-            for shard in range(keys.DUE_SHARDS)
+            scripts.claim_due(shard, now=now * _TOKENS_A_MS, until=first, most=most // len(shards))
+            for shard in shards
         ]
         claimed: list[Due] = []
         for reply in await self._run(calls):
@@ -378,6 +408,12 @@ def _put_status(reply: Reply) -> PutStatus | None:
 
 def _wraps(fields: Mapping[bytes, bytes]) -> dict[int, bytes]:
     return {int(name[1:]): value for name, value in fields.items() if _WRAP_FIELD.fullmatch(name)}
+
+
+def _redecide_status(reply: Reply) -> RedecideStatus | None:
+    if isinstance(reply, ResponseError):
+        return RedecideStatus.DAMAGED if _is_damage(reply) else None
+    return RedecideStatus(reply)
 
 
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

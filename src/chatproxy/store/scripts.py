@@ -5,14 +5,15 @@ is declared in KEYS and has one hash tag, so the scripts hold in a cluster too. 
 
 1. Checks come before the first write: a refusal changes nothing.
 2. No key of a person is ever without an expiry: each write is followed by its expiry before anything that could
-   fail, and an expiry is extended, never shortened and never set into the past (which would delete the key).
+   fail. None is set into the past, which would delete the key. A put extends an expiry and never shortens it; what
+   shortens is a later decision.
 3. The annotation is written last. It marks the turn as stored, so a put that broke off is done again in full. Only
    the mark of an attempt comes after it, for the same reason: until then a retry takes the attempt's place.
 4. The clock is the store's own. ``SET ... PXAT <past>`` answers OK and stores nothing, hence the check.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chatproxy.model import ConversationTag, SubjectTag
@@ -69,13 +70,13 @@ _PUT_TURN = Script.of(
 --       all records of the turn, heads..., records...
 -- ARGV: received_at, expires_at, generation, new wrap or '', ledger length, ledger_keep_until, turn, head value,
 --       number of heads, number of groups, completes or '' where there are no attempts, richness, announced turn,
---       waiting attempt or '', whether it is named, continued turn or '', number of record names,
+--       waiting attempt or '', whether it is named, continued turn or '', number of record names, grant_since or 0,
 --       (expires_at, blob)..., (annotation field, value)...
 local received, expires, turn = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[7]
 local heads, groups = tonumber(ARGV[9]), tonumber(ARGV[10])
 local completes, richness, announced, known = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
-local named, continued, names = ARGV[15], ARGV[16], tonumber(ARGV[17])
-local first_head, first_group, first_field = 8 + names, 16, 18 + 2 * groups
+local named, continued, names, granted = ARGV[15], ARGV[16], tonumber(ARGV[17]), tonumber(ARGV[18])
+local first_head, first_group, first_field = 8 + names, 17, 19 + 2 * groups
 
 local state = redis.call('HMGET', KEYS[1], 'erased_at', 'gen', 'gen_floor')
 local erased_at, generation, floor = state[1], state[2], state[3]
@@ -126,6 +127,14 @@ if same then
   return 2
 end
 
+-- Of a conversation with turns from before the grant, this is the first turn since, or one from before it.
+local resumes = false
+if granted > 0 then
+  local since = redis.call('ZCOUNT', KEYS[4], granted, '+inf')
+  if received < granted then resumes = since > 0
+  else resumes = since == 0 and redis.call('EXISTS', KEYS[4]) == 1 end
+end
+
 if replaces then
   for name = 1, names do redis.call('DEL', KEYS[8 + name]) end
 end
@@ -160,7 +169,7 @@ elseif completes == '1' then
   -- Ten minutes: what another node may take to put the attempt that this one was faster than.
   redis.call('SET', KEYS[6], turn .. 'd' .. ARGV[1], 'PXAT', string.format('%.0f', math.min(expires, now + 600000)))
 end
-return 1
+return resumes and 3 or 1
 """
 )
 
@@ -179,26 +188,31 @@ if not mac then return 2 end
 if mac ~= ARGV[1] then return -7 end
 if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return -4 end
 if set > 0 and redis.call('HGET', KEYS[1], 'gen') ~= ARGV[3] then return -2 end
-if expires > 0 and expires <= now then return -3 end
-for record = 1, set do
-  if tonumber(ARGV[9 + 2 * record]) <= now then return -3 end
-end
 
+-- What is over by this clock goes, whatever the clock of who decided says.
+if expires <= now then expires = 0 end
 for record = 1, gone do redis.call('DEL', KEYS[5 + heads + set + record]) end
 for head = 1, heads do
-  local value = redis.call('GET', KEYS[5 + head]) or ''
-  if string.sub(value, 1, 32) == ARGV[7] then redis.call('PEXPIREAT', KEYS[5 + head], expires) end
+  -- The pointer may be at another turn by now, which ended alike.
+  if string.sub(redis.call('GET', KEYS[5 + head]) or '', 1, 32) == ARGV[7] then
+    redis.call('PEXPIREAT', KEYS[5 + head], expires)
+  end
 end
 if expires == 0 then
+  for record = 1, set do redis.call('DEL', KEYS[5 + heads + record]) end
   redis.call('ZREM', KEYS[3], ARGV[6])
   redis.call('ZREM', KEYS[4], ARGV[6])
   redis.call('DEL', KEYS[5])
-  return 1
+  return 2
 end
 for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4]}) do keep(key, expires) end
 keep(KEYS[2], tonumber(ARGV[5]))
 for record = 1, set do
-  redis.call('SET', KEYS[5 + heads + record], ARGV[10 + 2 * record], 'PXAT', ARGV[9 + 2 * record])
+  if tonumber(ARGV[9 + 2 * record]) > now then
+    redis.call('SET', KEYS[5 + heads + record], ARGV[10 + 2 * record], 'PXAT', ARGV[9 + 2 * record])
+  else
+    redis.call('DEL', KEYS[5 + heads + record])
+  end
 end
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[6])
 redis.call('HSET', KEYS[5], unpack(ARGV, 11 + 2 * set))
@@ -210,16 +224,22 @@ return 1
 _TRIM = Script.of(
     _CLOCK
     + """
--- KEYS: subject, index, conversations... ARGV: expires_at of each conversation
+-- KEYS: subject, index, conversation. ARGV: most members of a conversation that are looked at
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-if last[2] then
-  redis.call('PEXPIREAT', KEYS[1], last[2])
-  redis.call('PEXPIREAT', KEYS[2], last[2])
+if last[2] then redis.call('PEXPIREAT', KEYS[2], last[2]) end
+-- The fence of an erasure outlives what is kept; a key does not.
+local fence = redis.call('HMGET', KEYS[1], 'erased_at', 'gen_floor')
+if not fence[1] and not fence[2] then
+  if last[2] then redis.call('PEXPIREAT', KEYS[1], last[2]) else redis.call('DEL', KEYS[1]) end
 end
-for number, at in ipairs(ARGV) do
-  if tonumber(at) > now then redis.call('PEXPIREAT', KEYS[2 + number], at) end
+if redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[1]) then return 1 end
+local latest = 0
+for _, turn in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  local at = redis.call('ZSCORE', KEYS[2], turn)
+  if at then latest = math.max(latest, tonumber(at)) else redis.call('ZREM', KEYS[3], turn) end
 end
+if latest > 0 then redis.call('PEXPIREAT', KEYS[3], string.format('%.0f', latest)) end
 return 1
 """
 )
@@ -327,6 +347,7 @@ def put_turn(turn: SealedTurn) -> Call:
         int(attempt is not None and attempt.is_named),
         b"" if parent is None or turn.after is None else turn.after,
         len(replaceable),
+        turn.grant_since,
     ]
     for group in turn.groups:
         arguments += [group.expires_at, group.blob]
@@ -386,16 +407,20 @@ def redecide(turn: RedecidedTurn) -> Call:
     )
 
 
-def trim(subject: SubjectTag, conversations: Mapping[ConversationTag, int]) -> Call:
-    """Let key and indexes of a person go with the last of what they are for."""
+_MOST_TRIMMED = 5_000
+"""Members of one index that are looked at in one step: a few milliseconds."""
+
+
+def trim(subject: SubjectTag, conversation: ConversationTag) -> Call:
+    """Let a person's key and indexes, and that of one conversation, go with the last of what they are for."""
     return Call(
         script=_TRIM,
         keys=[
             keys.subject(subject),
             keys.index(subject),
-            *(keys.conversation(subject, conversation) for conversation in conversations),
+            keys.conversation(subject, conversation),
         ],
-        arguments=list(conversations.values()),
+        arguments=[_MOST_TRIMMED],
     )
 
 

@@ -180,7 +180,7 @@ class PersonSessions:
             path=PREFIX,
             secure=(self._public_url or "").startswith("https:"),
             httponly=True,
-            samesite="strict",
+            samesite="lax",  # strict would keep it from who follows the link on a page of another site
         )
         return answer
 

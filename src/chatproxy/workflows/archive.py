@@ -7,14 +7,14 @@ ever waits for any of it.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chatproxy import capture
 from chatproxy.clock import Clock
 from chatproxy.errors import RingBehindError, StoreUnavailableError, UndecryptableError
 from chatproxy.journal import MemoryJournal
-from chatproxy.model import Exchange
+from chatproxy.model import Exchange, SubjectTag
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import PutStatus, SealedTurn, TranscriptStore
 from chatproxy.tasks import aside
@@ -86,12 +86,15 @@ class Archive:
         capture_limit: int,
         media_room: int = 0,
         may_put: Callable[[], bool],
+        decide_again: Callable[[SubjectTag], Awaitable[None]],
     ) -> None:
         """``capture_limit``: bytes that a compressed body may decode to. ``may_put``: whether the store is safe.
 
+        ``decide_again``: a turn bears on others that are kept of its person.
         ``media_room``: bytes of pictures, sounds and files that are kept of a turn.
         """
         self._may_put = may_put
+        self._decide_again = decide_again
         self._journal = journal
         self._store = store
         self._places = places
@@ -241,7 +244,13 @@ class Archive:
                 if attempt.person.state.generation is None or turn.new_wrap == pending.refused_wrap:
                     self._fault(pending, "subject_key_changed")
                 pending.refused_wrap = turn.new_wrap
-            case PutStatus.STORED | PutStatus.REPLAYED:
+            case PutStatus.STORED | PutStatus.RESUMED | PutStatus.REPLAYED:
+                # After a replay nobody knows what the first try found, nor whether that was acted on.
+                is_resumed = status is PutStatus.RESUMED or (
+                    status is PutStatus.REPLAYED and turn.grant_since > 0
+                )
+                if is_resumed or _is_to_be_seen_to(attempt, self._clock()):
+                    await self._decide_again(turn.subject)
                 if attempt.person.state.generation is None and turn.new_wrap is not None:
                     self._subjects.has_key(
                         turn.subject, attempt.person, generation=turn.generation, wrap=turn.new_wrap
@@ -279,6 +288,17 @@ class Archive:
         if pending.understood is not None:
             self._metrics.ends.labels(pending.understood.end).inc()
         self._journal.release(pending.exchange)
+
+
+def _is_to_be_seen_to(attempt: _Attempt, now: int) -> bool:
+    """Whether a turn is kept as it may not stay: held, and sealed to the review; or before an event of a clock ahead."""
+    facts, turn = attempt.person.facts, attempt.turn
+    if facts is None:
+        return False
+    if facts.changes_after(now) is not None:
+        return True
+    about = facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
+    return about.hold_at is not None
 
 
 def _portions(attempts: Sequence[_Attempt]) -> Iterator[list[_Attempt]]:

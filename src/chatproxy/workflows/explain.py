@@ -13,14 +13,17 @@ from typing import Any
 from chatproxy.consent.events import ConsentEvent
 from chatproxy.errors import NotFoundError
 from chatproxy.model import Age, Origin, SubjectTag, TurnId
+from chatproxy.policy.choices import read_choices
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Facts, Override
 from chatproxy.ports import AuditLog
 from chatproxy.workflows.annotate import GroupNote, shown_reason
 from chatproxy.workflows.happenings import NO_TURN
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.redecide import Outlook, Redecider, Verdict, is_unfounded_upgrade
+from chatproxy.workflows.redecide import Outlook, Redecider, Verdict
+from chatproxy.workflows.verdict import is_unfounded_upgrade
 
+_PERMITTING = frozenset({"given", "renewed", "superseded"})
 Suppose = Callable[[Facts], Facts | None]
 """Facts put differently; None: they are so already."""
 
@@ -194,10 +197,13 @@ def _supposed(name: str, words: str, decision: Decision, now: Decision, part: Or
 
 
 def _decided(facts: Facts, before: GroupNote, outlook: Outlook) -> Decision:
-    """Decide as deciding again does: what R31 gives no cause to bring in is decided without choices."""
+    """Decide as deciding again does: what R31 gives no cause to bring in is decided as if there were no yes."""
     again = outlook.turn.tried_again_at
     decision = outlook.policy.decide_on(facts, tried_again_at=again)
-    if is_unfounded_upgrade(before, decision):
-        facts = replace(facts, choices=(), override=Override.INHERIT, override_at=None)
+    grants = read_choices(facts.choices).grants
+    if is_unfounded_upgrade(before, decision, grants=grants, received_at=facts.turn_at, now=facts.now):
+        refusals = tuple(choice for choice in facts.choices if choice[1] not in _PERMITTING)
+        override = Override.INHERIT if facts.override is Override.SHARE else facts.override
+        facts = replace(facts, choices=refusals, override=override)
         return outlook.policy.decide_on(facts, tried_again_at=again)
     return decision

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, Keyring, MintedSecrets, parse_manifest
 from chatproxy.crypto.keys import DataKey
@@ -186,11 +186,20 @@ class RecordKeys:
 
     async def existing_epoch_key(self, day: int) -> DataKey:
         """Return the key of an expiry day if it still exists. Raises UndecryptableError, StoreUnavailableError."""
-        wraps = await self._store.epoch_wraps([day])
-        if day not in wraps:
+        keys = await self.existing_epoch_keys([day])
+        if day not in keys:
             raise UndecryptableError("no_epoch_key")
-        self._require_known(wraps[day])
-        return self._keyring.unwrap_epoch_key(wraps[day], day=day)
+        return keys[day]
+
+    async def existing_epoch_keys(self, days: Sequence[int]) -> dict[int, DataKey]:
+        """Return the keys of those *days* that have one, in one round trip.
+
+        Raises UndecryptableError, StoreUnavailableError.
+        """
+        wraps = await self._store.epoch_wraps(days)
+        for wrap in wraps.values():
+            self._require_known(wrap)
+        return {day: self._keyring.unwrap_epoch_key(wrap, day=day) for day, wrap in wraps.items()}
 
     def _require_fresh(self) -> None:
         if not self.may_wrap:

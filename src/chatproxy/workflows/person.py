@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from msgspec import structs
+
 from chatproxy.clock import Clock
 from chatproxy.consent.due import ChoiceDue, DueState, choice_due
 from chatproxy.consent.events import (
@@ -34,6 +36,7 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import ConflictError, NotFoundError
 from chatproxy.model import Age, Caller, ConversationTag, Origin, SubjectTag, Surface
 from chatproxy.policy.choices import read_choices
+from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Override
 from chatproxy.policy.grounds import ENDED_BY_DELETION
 from chatproxy.policy.reasons import Reason
@@ -41,13 +44,13 @@ from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.redecide import decide_as_read, first_in_each, is_unfounded_upgrade
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
+from chatproxy.workflows.verdict import decide_again, turn_to_decide
 
 DATA_SUBJECT = "data_subject"
 SURFACES = (Surface.CHAT, Surface.CODE)
 _UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
-_TOLD = frozenset(
+TOLD = frozenset(
     {
         FactKind.CONVERSATION_DELETED,
         FactKind.ACCOUNT_DELETED,
@@ -55,6 +58,7 @@ _TOLD = frozenset(
         FactKind.FEEDBACK_WITHDRAWN,
     }
 )
+"""What the history tells beside choices."""
 _STRIDE = 4
 """Turns that are decided on before running chats get their turn: about a millisecond."""
 
@@ -431,7 +435,33 @@ class PersonDesk:
             )
             turns = await self._kept(subject, tag)
             deleted_at.append(event.at)
-        return _deletion(deleted_at[-1], turns)
+        return _deletion(deleted_at[-1], [group for turn in turns for group in turn.groups])
+
+    async def deletion_preview(self, subject: SubjectTag, handle: str) -> Deletion:
+        """Return what deleting a conversation now would come to; nothing is written. Raises NotFoundError."""
+        tag, turns = await self._turns(subject, handle)
+        person = await self._facts(subject)
+        now = self._clock()
+        supposed = FactEvent(
+            at=max([now, *(event.at for event in person.events[-1:])]),
+            kind=FactKind.CONVERSATION_DELETED,
+            by=DATA_SUBJECT,
+            method="",
+            scope=Scope(tag),
+            details={},
+            digest="",
+        )
+        deleted = PersonFacts((*person.events, supposed), self._terms.versions)
+        groups = [
+            structs.replace(
+                group,
+                grounds={str(ground): end for ground, end in decision.grounds.items()},
+                also=tuple(map(str, decision.also)),
+            )
+            async for group, decision in self._decided(turns, deleted, now=supposed.at)
+            if decision.stored
+        ]
+        return _deletion(supposed.at, groups)
 
     async def delete_account(self, subject: SubjectTag, *, by: str = DATA_SUBJECT, method: str) -> Deletion:
         """Delete all conversations and withdraw what was agreed to (R23)."""
@@ -451,7 +481,7 @@ class PersonDesk:
             )
             before.append(event.at)
             turns = [turn async for turn in self._walk(subject)]
-        return _deletion(before[-1], turns)
+        return _deletion(before[-1], [group for turn in turns for group in turn.groups])
 
     async def give_feedback(
         self,
@@ -575,9 +605,11 @@ class PersonDesk:
             turns=len(shown),
             expires_at=max(map(_kept_until, groups)),
             eligible=eligible is not None,
-            reason=_public(eligible.reason if eligible else shown[-1].groups[0].reason),
+            reason=_public(eligible.reason if eligible else shown[-1].groups[0].reason)
+            if alive
+            else _end(person, shown[-1]),
             also=tuple(dict.fromkeys(also for group in groups for also in group.also)),
-            override=person.about(tag, None, received_at=0).override,
+            override=_override(person, tag, shown[-1].note.surface),
             is_deleted=not alive,
             model=shown[-1].facts.model,
             feedback=_feedback(person, tag, shown),
@@ -603,31 +635,26 @@ class PersonDesk:
         self, turns: Sequence[KeptTurn], person: PersonFacts, *, now: int, continued_at: int | None = None
     ) -> "_Outcome":
         """Return what deciding again on a conversation would come to, as of *now*."""
-        received = {turn.facts.received_at for turn in turns}
-        times = sorted(received if continued_at is None else received | {continued_at})
         expiries: list[int] = []
         eligible = False
+        async for group, decision in self._decided(turns, person, now=now, continued_at=continued_at):
+            if decision.stored:
+                expiries.append(decision.expires_at or group.expires_at)
+            eligible |= decision.eligible_capability
+        return _Outcome(max(expiries, default=None), eligible)
+
+    async def _decided(
+        self, turns: Sequence[KeptTurn], person: PersonFacts, *, now: int, continued_at: int | None = None
+    ) -> AsyncIterator[tuple[GroupNote, Decision]]:
+        """Decide again on each group of a conversation, as of *now*."""
+        received = {turn.facts.received_at for turn in turns}
+        times = sorted(received if continued_at is None else received | {continued_at})
         for turn in turns:
             policy = await self._policies.get(turn.note.policy)
-            grants = read_choices(person.choices(turn.note.surface)).grants
-            to_decide = TurnToDecide(
-                caller=turn.note.caller,
-                received_at=turn.facts.received_at,
-                conversation=turn.facts.conversation_tag,
-                turn=turn.turn,
-                activity=tuple(sorted({*turn.note.activity, *first_in_each(grants, times)})),
-            )
+            to_decide = turn_to_decide(turn.facts, turn.note, turn.turn, person=person, times=times)
             for group in turn.groups:
-                decision = decide_as_read(to_decide, group, person, policy, now=now)
-                if is_unfounded_upgrade(group, decision):
-                    decision = policy.decide_part(
-                        to_decide, part=group.part, now=now, person=person.without_choices()
-                    )
-                if decision.stored:
-                    expiries.append(decision.expires_at or group.expires_at)
-                eligible |= decision.eligible_capability
+                yield group, decide_again(group, to_decide, policy=policy, person=person, now=now)
             await asyncio.sleep(0)
-        return _Outcome(max(expiries, default=None), eligible)
 
     def circumstances(
         self,
@@ -711,7 +738,7 @@ class PersonDesk:
                 surfaces=event.surfaces,
                 receipt_id=event.receipt_id,
             )
-        if event.kind not in _TOLD:
+        if event.kind not in TOLD:
             return None
         return HistoryEntry(
             at=event.at,
@@ -771,6 +798,20 @@ def _is_in_force(
     return any(group.reason == Reason.ELIGIBLE_CONV_SHARE for turn in turns for group in turn.groups)
 
 
+def _override(person: PersonFacts, tag: ConversationTag, surface: Surface) -> Override:
+    """Return what is set for a conversation, as it stands: a share that a later decision has ended is none (R17)."""
+    own = person.about(tag, None, received_at=0)
+    if own.override is Override.SHARE and read_choices(person.choices(surface)).revoked_from(own.override_at):
+        return Override.INHERIT
+    return own.override
+
+
+def _end(person: PersonFacts, turn: KeptTurn) -> str:
+    """Return which deletion ended the conversation of *turn*, at once, whatever its annotation says yet."""
+    events = person.about(turn.facts.conversation_tag, turn.turn, received_at=turn.facts.received_at)
+    return str(Reason.DELETED if events.account_deleted_at is None else Reason.ACCOUNT_DELETED)
+
+
 def _kept_until(group: GroupNote) -> int:
     """Return until when a group is kept, also where it is not sealed to that day yet."""
     if str(Reason.LEGAL_HOLD) in group.also:
@@ -798,7 +839,6 @@ def _staying(groups: Iterable[GroupNote]) -> tuple[StayingCopy, ...]:
     return tuple(StayingCopy(ground, until) for ground, until in sorted(ends.items()))
 
 
-def _deletion(deleted_at: int, turns: Sequence[KeptTurn]) -> Deletion:
-    groups = [group for turn in turns for group in turn.groups]
+def _deletion(deleted_at: int, groups: Sequence[GroupNote]) -> Deletion:
     ended = (end for group in groups for ground, end in group.grounds.items() if ground in ENDED_BY_DELETION)
     return Deletion(deleted_at, max(ended, default=deleted_at), _staying(groups))

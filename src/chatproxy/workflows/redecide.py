@@ -1,90 +1,74 @@
 """Something about a person has changed: decide again on each of their turns that is kept (R20 to R24, R31).
 
 1. The ledger says what happened; every turn's annotation says what it was kept for. So a decision is made of what is
-   in the store alone, and making it again changes nothing: whoever is interrupted begins anew.
+   in the store alone (``chatproxy.workflows.verdict``), and making it again changes nothing: whoever is interrupted
+   begins anew.
 2. A turn is changed in one step, and only if its annotation and the ledger are those that were seen. Of two decisions
    the one that has seen more stands, whoever is the later to write.
 3. A turn stays under the policy that it was decided under (``chatproxy.workflows.policies``).
-4. Downgrades happen by themselves. An upgrade needs a cause of its own: the person shared, took up or un-excluded
-   the conversation, a flag was lifted, or the choice could not be read when the turn was kept (R31).
-5. What cannot be authenticated, the ledger or an annotation, is left as it is: nothing is granted, and nothing erased.
+4. What cannot be authenticated, the ledger or an annotation, is left as it is: nothing is granted, and nothing erased.
+   It is counted, and looked at again later: a newer chatproxy may be able to read it.
+5. Turns come in batches, people side by side: one with a million turns keeps nobody waiting, and of either only a few
+   turns are in memory. Chats come first: after each stride of work there is a rest.
 """
 
 import asyncio
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from msgspec.structs import replace
+from msgspec.structs import replace as msgspec_replace
 
 from chatproxy.clock import Clock
 from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
-from chatproxy.crypto.annotation import Annotation, AnnotationKeys, authenticate, verify
-from chatproxy.crypto.keys import DataKey
-from chatproxy.crypto.record import RecordHeader, epoch_day, open_record, parse_header, seal_record
+from chatproxy.crypto.annotation import Annotation, AnnotationKeys, authenticate
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
-from chatproxy.policy.choices import Grant, read_choices
 from chatproxy.policy.engine import Decision
-from chatproxy.policy.facts import Lookup
-from chatproxy.policy.grounds import Ground
-from chatproxy.policy.reasons import Reason
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import (
     Due,
     RedecidedTurn,
     RedecideStatus,
-    SealedGroup,
     StoredTurn,
     SubjectState,
     TranscriptStore,
 )
-from chatproxy.tasks import aside
 from chatproxy.telemetry import Log, Metrics, Redecided
-from chatproxy.workflows.annotate import (
-    GroupNote,
-    TurnFacts,
-    TurnNote,
-    grounds_in_record,
-    group_note,
-    read,
-)
+from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, group_note
 from chatproxy.workflows.decide import HOLD_ROLLED_BEFORE_MS, Policy, TurnToDecide, kept_until
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
 from chatproxy.workflows.policies import Policies
+from chatproxy.workflows.reseal import Move, Moved, PersonKeys, read_records, reseal
+from chatproxy.workflows.verdict import Activity, Kept, decide_again
 
 _log = Log("redecide")
 
-_BATCH = 100
-_STRIDE = 4
-"""Turns that are decided on before running chats get their turn: about a millisecond."""
+_BATCH = 50
+_PORTION, _PORTION_BYTES = 25, 4 << 20
+"""What is written in one round trip: putting it together takes about a millisecond."""
+_STRIDE_SECONDS = 0.001
+"""How long is worked before others get their turn."""
+_REST_SECONDS = 0.001
+"""How long running chats then have for themselves: one takes several turns, and would wait a stride at each."""
 _MOST_TRIES = 5
+_MOST_PEOPLE = 16
+"""Who are decided on side by side."""
 _CLAIM_MS = 20_000
 """After that, a person whom nobody has finished is taken up by another node."""
 _RENEW_MS = _CLAIM_MS // 4
-_MOST_CLAIMED = 4
-_POLL_SECONDS = 1.0
+_SOON_SECONDS, _POLL_SECONDS = 0.02, 1.0
+"""How long nobody looks who is due: soon after an event, whose mark comes a moment after its news; then less often."""
 _PAUSE_SECONDS = 1.0
 _AGAIN_MS = 60_000
 """When somebody is looked at again whose ledger cannot be read, or keeps changing."""
-
-_EXCUSES = frozenset(
-    {
-        Reason.CONSENT_LOOKUP_FAILED,
-        Reason.CONSENT_CACHE_STALE,
-        Reason.CONV_EXCLUDED,
-    }
-)
-"""Reasons of a turn that is not eligible, which may turn out otherwise under a consent that covers it (R31)."""
-_UNREAD: Mapping[str, Lookup] = {
-    Reason.CONSENT_LOOKUP_FAILED: Lookup.FAILED,
-    Reason.CONSENT_CACHE_STALE: Lookup.STALE,
-}
-_BROUGHT_IN = frozenset({Reason.ELIGIBLE_RESUMED, Reason.ELIGIBLE_CONV_SHARE})
+_FAULTY_AGAIN_MS = 3_600_000
+"""When somebody is looked at again of whom a turn cannot be read."""
+_MARKED_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -93,17 +77,14 @@ class Tally:
 
     turns: dict[Redecided, int] = field(default_factory=lambda: dict.fromkeys(Redecided, 0))
     next_at: int | None = None
-    """When a hold is to be rolled forward, ms."""
+    """When they are to be looked at again without anything having happened, ms."""
     is_settled: bool = False
     """If not, the ledger cannot be read, or keeps changing, so it is to be tried again."""
 
-    def count(self, outcome: Redecided) -> None:
-        """One more turn."""
-        self.turns[outcome] += 1
-
-
-class _OvertakenError(Exception):
-    """The person's ledger or keys have changed meanwhile: begin anew with what is there now."""
+    def again_at(self, at: int | None) -> None:
+        """Look at them again at *at* (ms) at the latest."""
+        if at is not None:
+            self.next_at = at if self.next_at is None else min(at, self.next_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +92,7 @@ class _Person:
     subject: SubjectTag
     state: SubjectState
     facts: PersonFacts
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A turn as its authentic annotation has it."""
-
-    stored: StoredTurn
-    annotation: Annotation
-    facts: TurnFacts
-    note: TurnNote
+    keys: PersonKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +104,20 @@ class Verdict:
     expires_at: int | None
     """Until when it is to be sealed, ms; None: it goes."""
 
-    @property
-    def after(self) -> GroupNote | None:
-        """Return how it is to be noted; None: it goes."""
-        if self.expires_at is None:
-            return None
+    def noted(self, expires_at: int) -> GroupNote:
+        """Return how it is to be noted, sealed until *expires_at* (ms)."""
         return group_note(
             self.decision,
             number=self.before.n,
             part=self.before.part,
-            expires_at=self.expires_at,
+            expires_at=expires_at,
             size=self.before.bytes,
         )
+
+    @property
+    def after(self) -> GroupNote | None:
+        """Return how it is to be noted; None: it goes."""
+        return None if self.expires_at is None else self.noted(self.expires_at)
 
     @property
     def is_unchanged(self) -> bool:
@@ -165,6 +139,63 @@ class Outlook:
     now: int
     under: Callable[[Policy], list[Verdict]] = field(repr=False)
     """Decide on each group, under any policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is decided otherwise about one turn."""
+
+    kept: Kept
+    turn: TurnToDecide
+    policy: str
+    verdicts: tuple[Verdict, ...]
+    now: int
+
+    @property
+    def moves(self) -> list[Move]:
+        return [
+            Move(
+                turn=self.kept.stored.turn,
+                facts=self.kept.facts,
+                number=verdict.before.n,
+                expires_before=verdict.before.expires_at,
+                expires_at=verdict.expires_at,
+                decision=verdict.decision,
+            )
+            for verdict in self.verdicts
+            if verdict.expires_at is not None and verdict.expires_at != verdict.before.expires_at
+        ]
+
+
+@dataclass(slots=True)
+class _Overtaken:
+    """What others have changed while a batch was decided on."""
+
+    turns: list[StoredTurn] = field(default_factory=list)
+    by_event: bool = False
+
+
+class _Pace:
+    """Lets one piece of work happen at a time, and gives running chats their turn in between."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._begun = 0.0
+        self.chats_run: Callable[[], bool] = bool
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        self._begun = asyncio.get_running_loop().time()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+
+    async def breathe(self) -> None:
+        """Rest, if it is time. Only within the context."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._begun > _STRIDE_SECONDS:
+            await asyncio.sleep(_REST_SECONDS if self.chats_run() else 0)
+            self._begun = loop.time()
 
 
 class Redecider:
@@ -189,44 +220,114 @@ class Redecider:
         self._clock = clock
         self._metrics = metrics
         self._versions = tuple(versions)
+        self._to_announce = sorted(
+            (version for version in versions if version.material), key=lambda version: version.effective_at
+        )
         self._woken = asyncio.Event()
+        self._pace = _Pace()
+        self._at_work: dict[SubjectTag, Due | None] = {}
+        """Who is being decided on; and the claim on them that has come meanwhile, if one has."""
 
     def wake(self) -> None:
         """Somebody is due: do not wait for the next look."""
         self._woken.set()
 
-    async def run(self) -> None:
-        """Decide on whoever is due, until cancelled."""
-        while True:
-            try:
-                self._woken.clear()
-                now = self._clock()
-                self._metrics.people_due.set(await self._store.people_due(now))
-                claimed = await self._store.claim_due(now=now, until=now + _CLAIM_MS, most=_MOST_CLAIMED)
-                for due in claimed:
-                    await self._take_up(due)
-            except StoreUnavailableError:
-                self._metrics.store_failures.labels("redecide").inc()
-                await asyncio.sleep(_PAUSE_SECONDS)
-            except Exception as error:  # noqa: BLE001 - the outer edge of this task: it must never end by itself
-                _log.error("people cannot be decided on again; it is tried again", failure=error)
-                await asyncio.sleep(_PAUSE_SECONDS)
-            else:
-                if not claimed:
-                    await self._rest()
+    async def mark(self, subject: SubjectTag) -> None:
+        """Have a person decided on again now. Raises StoreUnavailableError."""
+        await self._store.mark_due(subject, self._clock())
+        self.wake()
 
-    async def _rest(self) -> None:
+    async def run(self, *, chats_run: Callable[[], bool]) -> None:
+        """Decide on whoever is due, until cancelled; ``chats_run``: whether there are chats to give way to."""
+        self._pace.chats_run = chats_run
+        pause = _SOON_SECONDS
+        async with asyncio.TaskGroup() as people:
+            while True:
+                claimed: Sequence[Due] = ()
+                try:
+                    self._woken.clear()
+                    await self._announce_versions()
+                    claimed = await self._claim()
+                except StoreUnavailableError:
+                    self._metrics.store_failures.labels("redecide").inc()
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                except Exception as error:  # noqa: BLE001 - the outer edge of this task: it must never end by itself
+                    _log.error("people cannot be decided on again; it is tried again", failure=error)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                for due in claimed:
+                    if due.subject in self._at_work:
+                        self._at_work[due.subject] = due
+                    else:
+                        self._at_work[due.subject] = None
+                        people.create_task(self._work(due), name="redecide-person")
+                pause = _SOON_SECONDS if claimed or await self._rest(pause) else min(2 * pause, _POLL_SECONDS)
+
+    async def _claim(self) -> Sequence[Due]:
+        now = self._clock()
+        self._metrics.people_due.set(await self._store.people_due(now))
+        room = _MOST_PEOPLE - len(self._at_work)
+        if room <= 0:
+            return ()
+        return await self._store.claim_due(now=now, until=now + _CLAIM_MS, most=room)
+
+    async def _rest(self, seconds: float) -> bool:
+        """Wait until woken, but no longer than *seconds*; return whether that was it."""
         try:
-            async with asyncio.timeout(_POLL_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
-            pass
+            return False
+        return True
+
+    async def _announce_versions(self) -> None:
+        """A material version that has taken effect concerns everybody: mark them all, once in the deployment."""
+        while self._to_announce and self._to_announce[0].effective_at <= self._clock():
+            name = f"version:{self._to_announce[0].sha256}"
+            if await self._store.read_control(name) is None:
+                await self._mark_everybody()
+                await self._store.swap_control(name, None, b"announced")
+            self._to_announce.pop(0)
+
+    async def _mark_everybody(self) -> None:
+        batch: list[SubjectTag] = []
+        async for subject in self._store.subjects():
+            batch.append(subject)
+            if len(batch) == _MARKED_AT_ONCE:
+                await self._store.mark_all_due(batch, self._clock())
+                batch = []
+        await self._store.mark_all_due(batch, self._clock())
+
+    async def _work(self, claimed: Due) -> None:
+        """Decide on one person, and once more if they were claimed meanwhile."""
+        subject = claimed.subject
+        due: Due | None = claimed
+        try:
+            while due is not None:
+                self._at_work[subject] = None
+                await self._take_up(due)
+                due = self._at_work[subject]
+        except StoreUnavailableError:
+            # The claim lapses, and then they are due again.
+            self._metrics.store_failures.labels("redecide").inc()
+        finally:
+            del self._at_work[subject]
+            self._woken.set()
 
     async def _take_up(self, due: Due) -> None:
         claim = _Claim(self._store, due, self._clock)
-        tally = await self.person(due.subject, claim=claim)
-        next_at = tally.next_at if tally.is_settled else self._clock() + _AGAIN_MS
-        await claim.settle(next_at)
+        tally = Tally()
+        try:
+            tally = await self.person(due.subject, claim=claim)
+        except StoreUnavailableError:
+            raise
+        except asyncio.CancelledError:
+            # This process stops: whoever goes on need not wait for the claim to lapse.
+            with contextlib.suppress(StoreUnavailableError):
+                await claim.settle(self._clock())
+            raise
+        except Exception as error:  # noqa: BLE001 - the outer edge of one person: others must not suffer
+            _log.error("a person cannot be decided on again; it is tried again", failure=error)
+        await claim.settle(tally.next_at if tally.is_settled else self._clock() + _AGAIN_MS)
 
     async def person(
         self, subject: SubjectTag, *, claim: "_Claim | None" = None, apply: bool = False
@@ -236,57 +337,76 @@ class Redecider:
         ``apply``: as far as the present policy is stricter than a turn's own, under the present one.
         """
         tally = Tally()
-        for _ in range(_MOST_TRIES):
-            try:
-                await self._pass(subject, tally, claim=claim, apply=apply)
-            except _OvertakenError:
-                continue
-            except UndecryptableError as error:
-                _log.error("what is kept of a person cannot be decided on again", reason=error.reason)
-                break
-            else:
-                tally.is_settled = True
-                break
-        for outcome, number in tally.turns.items():
-            self._metrics.redecided.labels(outcome).inc(number)
+        try:
+            for _ in range(_MOST_TRIES):
+                tally.turns[Redecided.UNCHANGED] = tally.turns[Redecided.FAULTY] = 0
+                tally.next_at = None
+                if await self._pass(subject, tally, claim=claim, apply=apply):
+                    tally.is_settled = True
+                    break
+        except UndecryptableError as error:
+            _log.error("what is kept of a person cannot be decided on again", reason=error.reason)
         return tally
 
-    async def _pass(self, subject: SubjectTag, tally: Tally, *, claim: "_Claim | None", apply: bool) -> None:
-        person = await self._person(subject)
-        times = await self._times(subject)
-        last: dict[ConversationTag, int] = {}
+    async def _read(self, subject: SubjectTag) -> _Person:
+        """Read a person. Raises UndecryptableError where the ledger is not authentic, StoreUnavailableError."""
+        state = await self._store.subject_state(subject)
+        events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
+        return _Person(
+            subject, state, PersonFacts(events, self._versions), PersonKeys(self._keys, subject, state)
+        )
+
+    async def _pass(self, subject: SubjectTag, tally: Tally, *, claim: "_Claim | None", apply: bool) -> bool:
+        """Decide on every turn once; return whether nothing happened meanwhile that bears on those done before."""
+        person = await self._read(subject)
+        tally.again_at(person.facts.changes_after(self._clock()))
+        activity = await self._activity(person)
+        is_current = True
+        touched: set[ConversationTag] = set()
+        faults: Counter[str] = Counter()
         async for batch in self._batches(subject):
-            changes = []
-            for number, stored in enumerate(batch, 1):
-                kept = self._verified(stored)
-                if kept is None:
-                    tally.count(Redecided.FAULTY)
-                    continue
-                changed = await self._decide(kept, person, times, apply=apply, tally=tally, last=last)
-                if changed is not None:
-                    changes.append(changed)
-                if number % _STRIDE == 0:
-                    await asyncio.sleep(0)
-            await self._write(changes, tally)
+            overtaken = _Overtaken(batch)
+            for _ in range(_MOST_TRIES):
+                overtaken = await self._decide_batch(
+                    overtaken.turns,
+                    person,
+                    activity,
+                    apply=apply,
+                    tally=tally,
+                    touched=touched,
+                    faults=faults,
+                )
+                if overtaken.by_event:
+                    is_current = False
+                    person = await self._read(subject)
+                if not overtaken.turns:
+                    break
+            else:
+                is_current = False
             if claim is not None:
                 await claim.renew()
-        await self._store.trim(subject, last)
+        await self._store.trim(subject, list(touched))
+        if faults:
+            tally.again_at(self._clock() + _FAULTY_AGAIN_MS)
+            for reason, number in faults.items():
+                _log.error("turns are not as they were kept", reason=reason, turns=number)
+        return is_current
 
-    async def outlooks(self, subject: SubjectTag) -> AsyncIterator["Outlook | UndecryptableError"]:
+    async def outlooks(self, subject: SubjectTag) -> AsyncIterator[Outlook | UndecryptableError]:
         """Walk a person's turns with what deciding on them now depends on, and change nothing.
 
         An error stands for a turn that is not as it was kept. Raises StoreUnavailableError, and UndecryptableError
         for the ledger.
         """
-        person = await self._person(subject)
-        times = await self._times(subject)
+        person = await self._read(subject)
+        activity = await self._activity(person)
         async for stored in self._store.annotations(subject):
             try:
-                yield await self._outlook(stored, person, times)
+                yield await self._outlook(stored, person, activity)
             except UndecryptableError as error:
                 yield error
 
-    async def outlook(self, subject: SubjectTag, turn: TurnId) -> "Outlook | None":
+    async def outlook(self, subject: SubjectTag, turn: TurnId) -> Outlook | None:
         """Return one turn with what deciding on it now depends on; None if it is not held.
 
         Raises UndecryptableError where turn or ledger are not as they were kept, StoreUnavailableError.
@@ -294,20 +414,12 @@ class Redecider:
         stored = await self._store.turn(subject, turn)
         if stored is None:
             return None
-        return await self._outlook(stored, await self._person(subject), await self._times(subject))
+        person = await self._read(subject)
+        return await self._outlook(stored, person, await self._activity(person))
 
-    async def _person(self, subject: SubjectTag) -> _Person:
-        state = await self._store.subject_state(subject)
-        events = read_ledger(state.ledger, subject=subject, keys=self._annotation_keys)
-        return _Person(subject, state, PersonFacts(events, self._versions))
-
-    async def _outlook(
-        self, stored: StoredTurn, person: _Person, times: dict[ConversationTag, list[int]]
-    ) -> "Outlook":
-        kept = self._verified(stored)
-        if kept is None:
-            raise UndecryptableError("annotation")
-        turn = self._turn(kept, person, times.get(kept.facts.conversation_tag, []))
+    async def _outlook(self, stored: StoredTurn, person: _Person, activity: Activity) -> Outlook:
+        kept = Kept.of(stored, self._annotation_keys)
+        turn = kept.to_decide(person.facts, activity.times(kept.facts.conversation_tag))
         now = self._clock()
         return Outlook(
             stored=stored,
@@ -317,19 +429,24 @@ class Redecider:
             person=person.facts,
             policy=await self._policies.get(kept.note.policy),
             now=now,
-            under=partial(self._verdicts, turn, kept, person, now=now),
+            under=lambda policy: _verdicts(kept, turn, person.facts, policy, now=now),
         )
 
-    async def _times(self, subject: SubjectTag) -> dict[ConversationTag, list[int]]:
-        """Return when the turns of each conversation were received, ascending, by authentic annotations."""
-        times: defaultdict[ConversationTag, list[int]] = defaultdict(list)
-        async for stored in self._store.annotations(subject):
-            kept = self._verified(stored)
-            if kept is not None:
-                times[kept.facts.conversation_tag].append(kept.facts.received_at)
-        for found in times.values():
-            found.sort()
-        return times
+    async def _activity(self, person: _Person) -> Activity:
+        """Learn from authentic annotations when the person's conversations were taken up."""
+        activity = Activity(person.facts)
+        if not activity.matters:
+            return activity
+        async for batch in self._batches(person.subject):
+            async with self._pace:
+                for stored in batch:
+                    await self._pace.breathe()
+                    try:
+                        kept = Kept.of(stored, self._annotation_keys)
+                    except UndecryptableError:
+                        continue  # told when it is decided on
+                    activity.learn(kept.facts.conversation_tag, kept.facts.received_at)
+        return activity
 
     async def _batches(self, subject: SubjectTag) -> AsyncIterator[list[StoredTurn]]:
         batch: list[StoredTurn] = []
@@ -341,124 +458,117 @@ class Redecider:
         if batch:
             yield batch
 
-    def _verified(self, stored: StoredTurn) -> _Kept | None:
-        """Return the turn if its annotation is authentic."""
-        try:
-            annotation = verify(
-                stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
-            )
-            return _Kept(stored, annotation, *read(annotation))
-        except UndecryptableError:
-            return None
-
-    async def _decide(
+    async def _decide_batch(
         self,
-        kept: _Kept,
+        batch: Sequence[StoredTurn],
         person: _Person,
-        times: dict[ConversationTag, list[int]],
+        activity: Activity,
         *,
         apply: bool,
         tally: Tally,
-        last: dict[ConversationTag, int],
-    ) -> RedecidedTurn | None:
-        """Return how one turn is to be changed; None: it stays as it is."""
-        try:
-            policy = await self._policies.get(kept.note.policy)
-            if apply:
-                policy = await self._policies.stricter_than(policy)
-            conversation = kept.facts.conversation_tag
-            now = self._clock()
-            turn = self._turn(kept, person, times.get(conversation, []))
-            verdicts = self._verdicts(turn, kept, person, policy, now=now)
-            for verdict in verdicts:
-                if verdict.expires_at is not None:
-                    last[conversation] = max(verdict.expires_at, last.get(conversation, 0))
-                    if verdict.decision.held:
-                        rolled_at = verdict.expires_at - HOLD_ROLLED_BEFORE_MS
-                        tally.next_at = min(rolled_at, tally.next_at or rolled_at)
-            same_policy = policy.digest == kept.note.policy
-            if same_policy and all(verdict.is_unchanged for verdict in verdicts):
-                tally.count(Redecided.UNCHANGED)
-                return None
-            changed = await self._changed(kept, person, policy, turn, verdicts, now=now)
-        except UndecryptableError as error:
-            _log.error("a turn cannot be decided on again", reason=error.reason)
-            tally.count(Redecided.FAULTY)
+        touched: set[ConversationTag],
+        faults: Counter[str],
+    ) -> _Overtaken:
+        """Decide on some turns of one person and write what has changed."""
+        counted: Counter[Redecided] = Counter()
+        changes: list[_Change] = []
+        async with self._pace:
+            for stored in batch:
+                await self._pace.breathe()
+                try:
+                    change = await self._decide(stored, person, activity, apply=apply, tally=tally)
+                except UndecryptableError as error:
+                    faults[error.reason] += 1
+                    counted[Redecided.FAULTY] += 1
+                    continue
+                if change is None:
+                    counted[Redecided.UNCHANGED] += 1
+                else:
+                    changes.append(change)
+        overtaken = _Overtaken()
+        for portion in _portions(changes):
+            touched.update(change.kept.facts.conversation_tag for change in portion)
+            turns = await self._carried_out(portion, person, faults)
+            await self._write(turns, overtaken, counted, faults)
+        for outcome, number in counted.items():
+            tally.turns[outcome] += number
+            self._metrics.redecided.labels(outcome).inc(number)
+        return overtaken
+
+    async def _decide(
+        self, stored: StoredTurn, person: _Person, activity: Activity, *, apply: bool, tally: Tally
+    ) -> _Change | None:
+        """Return how one turn is to be changed; None: it stays as it is. Raises UndecryptableError."""
+        kept = Kept.of(stored, self._annotation_keys)
+        policy = await self._policies.get(kept.note.policy)
+        if apply:
+            policy = await self._policies.stricter_than(policy)
+        now = self._clock()
+        turn = kept.to_decide(person.facts, activity.times(kept.facts.conversation_tag))
+        verdicts = _verdicts(kept, turn, person.facts, policy, now=now)
+        for verdict in verdicts:
+            if verdict.decision.held and verdict.expires_at is not None:
+                tally.again_at(verdict.expires_at - HOLD_ROLLED_BEFORE_MS)
+        if (
+            policy.digest == kept.note.policy
+            and turn.activity == kept.note.activity
+            and all(verdict.is_unchanged for verdict in verdicts)
+        ):
             return None
-        return changed
+        return _Change(kept, turn, policy.digest, tuple(verdicts), now)
 
-    def _turn(self, kept: _Kept, person: _Person, times: Sequence[int]) -> TurnToDecide:
-        grants = read_choices(person.facts.choices(kept.note.surface)).grants
-        taken_up = set(kept.note.activity) | set(first_in_each(grants, times))
-        return TurnToDecide(
-            caller=kept.note.caller,
-            received_at=kept.facts.received_at,
-            conversation=kept.facts.conversation_tag,
-            turn=kept.stored.turn,
-            activity=tuple(sorted(at for at in taken_up if at > kept.facts.received_at)),
-            tried_again_at=kept.note.tried_again_at,
+    async def _carried_out(
+        self, changes: Sequence[_Change], person: _Person, faults: Counter[str]
+    ) -> list[RedecidedTurn]:
+        """Seal anew and note what has changed. Raises UndecryptableError, StoreUnavailableError."""
+        moves = [move for change in changes for move in change.moves]
+        blobs = await read_records(self._store, person.keys, moves)
+        moved: list[Moved] = []
+        turns = []
+        async with self._pace:
+            for move, blob in zip(moves, blobs, strict=True):
+                await self._pace.breathe()
+                moved.append(await reseal(person.keys, move, blob))
+            results = iter(moved)
+            for change in changes:
+                await self._pace.breathe()
+                turns.append(self._noted(change, person, list(islice(results, len(change.moves)))))
+        faults.update(done.fault for done in moved if done.fault is not None)
+        return turns
+
+    def _noted(self, change: _Change, person: _Person, moved: Sequence[Moved]) -> RedecidedTurn:
+        """Return the change of one turn as the store takes it."""
+        kept, stored = change.kept, change.kept.stored
+        kept_until = {
+            verdict.before.n: verdict.expires_at
+            for verdict in change.verdicts
+            if verdict.expires_at is not None
+        } | {move.number: done.expires_at for move, done in zip(change.moves, moved, strict=True)}
+        notes = tuple(
+            verdict.noted(until)
+            for verdict in change.verdicts
+            if (until := kept_until.get(verdict.before.n, 0)) > change.now
         )
-
-    def _verdicts(
-        self,
-        turn: TurnToDecide,
-        kept: _Kept,
-        person: _Person,
-        policy: Policy,
-        *,
-        now: int,
-    ) -> list[Verdict]:
-        events = person.facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
-        verdicts = []
-        for group in kept.note.groups:
-            decision = decide_as_read(turn, group, person.facts, policy, now=now)
-            if is_unfounded_upgrade(group, decision):
-                decision = policy.decide_part(
-                    turn, part=group.part, now=now, person=person.facts.without_choices()
-                )
-            until = kept_until(
-                decision, review_at=events.hold_review_at, now=now, sealed_until=group.expires_at
-            )
-            verdicts.append(Verdict(group, decision, until if until is not None and until > now else None))
-        return verdicts
-
-    async def _changed(
-        self,
-        kept: _Kept,
-        person: _Person,
-        policy: Policy,
-        turn: TurnToDecide,
-        verdicts: Sequence[Verdict],
-        *,
-        now: int,
-    ) -> RedecidedTurn:
-        notes = tuple(after for verdict in verdicts if (after := verdict.after) is not None)
-        dropped = tuple(verdict.before.n for verdict in verdicts if verdict.expires_at is None)
-        conversation = kept.facts.conversation_tag
-        heads = tuple(map(bytes.fromhex, kept.note.heads))
-        generation = person.state.generation or 0
+        left = {note.n for note in notes}
+        new = RedecidedTurn(
+            subject=person.subject,
+            turn=stored.turn,
+            conversation=kept.facts.conversation_tag,
+            expected_mac=stored.annotation[b"mac"],
+            ledger_length=len(person.state.ledger),
+            generation=person.state.generation or 0,
+            expires_at=None,
+            dropped=tuple(verdict.before.n for verdict in change.verdicts if verdict.before.n not in left),
+            heads=tuple(map(bytes.fromhex, kept.note.heads)),
+        )
         if not notes:
-            return RedecidedTurn(
-                subject=person.subject,
-                turn=kept.stored.turn,
-                conversation=conversation,
-                expected_mac=kept.stored.annotation[b"mac"],
-                ledger_length=len(person.state.ledger),
-                generation=generation,
-                expires_at=None,
-                dropped=dropped,
-                heads=heads,
-            )
-        moved = [
-            verdict for verdict in verdicts if verdict.expires_at not in {None, verdict.before.expires_at}
-        ]
-        groups = await self._resealed(kept, person, moved)
-        note = replace(
+            return new
+        note = msgspec_replace(
             kept.note,
-            policy=policy.digest,
-            decided_at=now,
+            policy=change.policy,
+            decided_at=change.now,
             consent=person.facts.last_digest,
-            activity=turn.activity,
+            activity=change.turn.activity,
             groups=notes,
         )
         annotation = Annotation(
@@ -466,73 +576,56 @@ class Redecider:
             expires_at=note.expires_at,
             metadata=kept.annotation.metadata,
             body=note.body(),
-            previous_mac=kept.stored.annotation[b"mac"],
+            previous_mac=stored.annotation[b"mac"],
         )
-        return RedecidedTurn(
-            subject=person.subject,
-            turn=kept.stored.turn,
-            conversation=conversation,
-            expected_mac=kept.stored.annotation[b"mac"],
-            ledger_length=len(person.state.ledger),
-            generation=generation,
+        return replace(
+            new,
             expires_at=note.expires_at,
-            groups=tuple(groups),
-            dropped=dropped,
-            annotation=authenticate(
-                annotation, keys=self._annotation_keys, subject=person.subject, turn=kept.stored.turn
+            groups=tuple(
+                done.group for done in moved if done.group is not None and done.group.number in left
             ),
-            heads=heads,
+            annotation=authenticate(
+                annotation, keys=self._annotation_keys, subject=person.subject, turn=stored.turn
+            ),
             ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
         )
 
-    async def _resealed(self, kept: _Kept, person: _Person, moved: Sequence[Verdict]) -> list[SealedGroup]:
-        """Seal anew, to another day, what expires at another time. Raises UndecryptableError."""
-        stored = kept.stored
-        blobs = await self._store.records(
-            stored.subject, stored.turn, [verdict.before.n for verdict in moved]
-        )
-        groups = []
-        for verdict, blob in zip(moved, blobs, strict=True):
-            if blob is None:
-                raise UndecryptableError("record_missing")
-            header = parse_header(blob)
-            assert verdict.expires_at is not None  # noqa: S101 - moved, not gone
-            work = partial(
-                _sealed_anew,
-                blob,
-                header,
-                verdict,
-                person=person,
-                old_keys=(
-                    self._keys.unwrap_subject_key(person.subject, person.state, header.generation),
-                    await self._keys.existing_epoch_key(header.epoch),
-                ),
-                new_keys=(
-                    self._keys.unwrap_subject_key(person.subject, person.state, person.state.generation or 0),
-                    await self._keys.epoch_key(epoch_day(verdict.expires_at)),
-                ),
-                metadata=kept.facts.record_metadata(verdict.before.n),
-            )
-            sealed = await aside(work, size=len(blob))
-            groups.append(SealedGroup(verdict.before.n, sealed, verdict.expires_at))
-        return groups
-
-    async def _write(self, changes: Sequence[RedecidedTurn], tally: Tally) -> None:
-        """Write a batch. Raises _OvertakenError where the decisions were made on what is no longer so."""
-        is_overtaken = False
-        statuses = await self._store.redecide(changes)
-        for change, status in zip(changes, statuses, strict=True):
+    async def _write(
+        self,
+        turns: Sequence[RedecidedTurn],
+        overtaken: _Overtaken,
+        counted: Counter[Redecided],
+        faults: Counter[str],
+    ) -> None:
+        """Write some decisions; those that were made on what is no longer so are to be made again."""
+        statuses = await self._store.redecide(turns)
+        for turn, status in zip(turns, statuses, strict=True):
             match status:
                 case RedecideStatus.CHANGED:
-                    tally.count(Redecided.CHANGED if change.expires_at is not None else Redecided.ERASED)
-                case RedecideStatus.GONE | RedecideStatus.EXPIRED:
-                    tally.count(Redecided.ERASED)
+                    counted[Redecided.CHANGED] += 1
+                case RedecideStatus.GONE:
+                    counted[Redecided.ERASED] += 1
+                case RedecideStatus.DAMAGED:
+                    counted[Redecided.FAULTY] += 1
+                    faults["store_damaged"] += 1
                 case None:
                     raise StoreUnavailableError("the store did not take a decision")
-                case _:
-                    is_overtaken = True
-        if is_overtaken:
-            raise _OvertakenError
+                case RedecideStatus.OVERTAKEN | RedecideStatus.LEDGER_CHANGED | RedecideStatus.KEY_CHANGED:
+                    overtaken.by_event |= status is not RedecideStatus.OVERTAKEN
+                    if (found := await self._store.turn(turn.subject, turn.turn)) is not None:
+                        overtaken.turns.append(found)
+
+
+def _verdicts(
+    kept: Kept, turn: TurnToDecide, person: PersonFacts, policy: Policy, *, now: int
+) -> list[Verdict]:
+    events = person.about(turn.conversation, turn.turn, received_at=turn.received_at)
+    verdicts = []
+    for group in kept.note.groups:
+        decision = decide_again(group, turn, policy=policy, person=person, now=now)
+        until = kept_until(decision, review_at=events.hold_review_at, now=now, sealed_until=group.expires_at)
+        verdicts.append(Verdict(group, decision, until if until is not None and until > now else None))
+    return verdicts
 
 
 class _Claim:
@@ -561,66 +654,15 @@ class _Claim:
             await self._store.put_off_due(self._due, until=next_at)
 
 
-def first_in_each(grants: Iterable[Grant], times: Sequence[int]) -> list[int]:
-    """Return the first of *times* (ascending) in the coverage of each grant: what a resumption depends on (R12)."""
-    found = []
-    for grant in grants:
-        place = bisect_left(times, grant.starts_at)
-        if place < len(times) and grant.covers(times[place]):
-            found.append(times[place])
-    return found
-
-
-def decide_as_read(
-    turn: TurnToDecide, before: GroupNote, person: PersonFacts, policy: Policy, *, now: int
-) -> Decision:
-    """Decide on one group. While the consent service has not answered again, nothing becomes eligible (R31).
-
-    What was kept without a good answer stays so, under its own reason, until there is one.
-    """
-    lookup = _UNREAD.get(before.reason, Lookup.OK) if person.are_choices_unread else Lookup.OK
-    decision = policy.decide_part(turn, part=before.part, now=now, person=person, lookup=lookup)
-    gains = Ground.TRAIN in decision.grounds and Ground.TRAIN not in before.grounds
-    if gains and person.are_choices_unread:
-        return policy.decide_part(turn, part=before.part, now=now, person=person, lookup=Lookup.STALE)
-    return decision
-
-
-def is_unfounded_upgrade(before: GroupNote, decision: Decision) -> bool:
-    """Whether a turn that was not covered by a consent would be now, with nothing of R31 to bring it in.
-
-    Such is a choice that was recorded with an earlier time than the turn it would cover.
-    """
-    if not decision.eligible_capability or Ground.TRAIN in before.grounds:
-        return False
-    return decision.reason not in _BROUGHT_IN and before.reason not in _EXCUSES
-
-
-def _sealed_anew(
-    blob: bytes,
-    header: RecordHeader,
-    verdict: Verdict,
-    *,
-    person: _Person,
-    old_keys: tuple[DataKey, DataKey],
-    new_keys: tuple[DataKey, DataKey],
-    metadata: bytes,
-) -> bytes:
-    payload = open_record(
-        blob, subject_key=old_keys[0], epoch_key=old_keys[1], subject=person.subject, metadata=metadata
-    )
-    assert verdict.expires_at is not None  # noqa: S101 - moved, not gone
-    return seal_record(
-        RecordHeader(
-            flags=header.flags,
-            grounds=grounds_in_record(verdict.decision),
-            generation=person.state.generation or 0,
-            expires_at=verdict.expires_at,
-            turn=header.turn,
-        ),
-        subject_key=new_keys[0],
-        epoch_key=new_keys[1],
-        subject=person.subject,
-        metadata=metadata,
-        payload=payload,
-    )
+def _portions(changes: Sequence[_Change]) -> Iterator[list[_Change]]:
+    """Cut a batch so that its records fit into memory and into one round trip."""
+    portion: list[_Change] = []
+    size = 0
+    for change in changes:
+        portion.append(change)
+        size += sum(verdict.before.bytes for verdict in change.verdicts)
+        if size > _PORTION_BYTES or len(portion) == _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -30,7 +30,7 @@ from chatproxy.ports import StoredTurn, TranscriptStore
 from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, group_note, read
 from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.redecide import is_unfounded_upgrade
+from chatproxy.workflows.verdict import is_unfounded_upgrade
 
 _UNREAD = frozenset({Reason.CONSENT_LOOKUP_FAILED, Reason.CONSENT_CACHE_STALE})
 
@@ -170,9 +170,17 @@ def _decisions(
     if person is not None and (noted.reason in _UNREAD or person.are_choices_unread):
         for lookup in (Lookup.FAILED, Lookup.STALE):
             yield policy.decide_part(turn, part=noted.part, now=note.decided_at, person=person, lookup=lookup)
-    if was_redecided and person is not None and is_unfounded_upgrade(noted, decision):
-        without = person.without_choices()
-        yield policy.decide_part(turn, part=noted.part, now=note.decided_at, person=without)
+    if was_redecided and person is not None:
+        is_unfounded = is_unfounded_upgrade(
+            noted,
+            decision,
+            grants=person.grants(note.surface),
+            received_at=turn.received_at,
+            now=note.decided_at,
+        )
+        if is_unfounded:
+            without = person.without_permissions
+            yield policy.decide_part(turn, part=noted.part, now=note.decided_at, person=without)
 
 
 def _explains(decision: Decision, noted: GroupNote, note: TurnNote) -> bool:

@@ -158,6 +158,7 @@ class Sealer:
             after=place.after,
             heads=place.heads,
             attempt=_attempt(exchange, understood, place),
+            grant_since=_grant_since(facts, exchange),
             ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
         )
 
@@ -222,6 +223,12 @@ class Sealer:
             unmatched=place.unmatched,
             groups=tuple(notes),
         )
+
+
+def _grant_since(person: PersonFacts | None, exchange: Exchange) -> int:
+    """Return since when there is a yes that this turn may bring older ones of its conversation under, or 0 (R12)."""
+    grants = () if person is None else person.grants(exchange.caller.surface)
+    return next((grant.starts_at for grant in reversed(grants) if grant.revoked_at is None), 0)
 
 
 @dataclass(frozen=True, slots=True)

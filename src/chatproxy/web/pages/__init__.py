@@ -1,0 +1,37 @@
+"""The pages on which a person sees what is kept of them, and chooses. They work without a script."""
+
+from starlette.routing import Route
+
+from chatproxy.consent.notices import Terms
+from chatproxy.web.pages.assets import asset_routes
+from chatproxy.web.pages.choice import ChoicePage
+from chatproxy.web.pages.conversations import ConversationPages
+from chatproxy.web.pages.history import HistoryPages
+from chatproxy.web.pages.render import Templates
+from chatproxy.web.pages.visit import Frame
+from chatproxy.web.pages.words import load_words
+from chatproxy.web.person_session import PREFIX, PersonSessions
+from chatproxy.workflows.person import PersonDesk
+
+
+class PersonPages:
+    """Every page, and the answer to a link that does not count."""
+
+    def __init__(
+        self,
+        desk: PersonDesk,
+        terms: Terms,
+        sessions: PersonSessions,
+        *,
+        public_keys: str,
+    ) -> None:
+        """``public_keys``: those that verify receipts, as a JWK Set."""
+        words = load_words()
+        frame = Frame(Templates(words, base=PREFIX), words, sessions)
+        self.refused_link = frame.who
+        self.routes: list[Route] = [
+            *asset_routes(PREFIX),
+            *ChoicePage(desk, terms, frame).routes(),
+            *ConversationPages(desk, frame).routes(),
+            *HistoryPages(desk, frame, public_keys=public_keys).routes(),
+        ]
