@@ -32,6 +32,10 @@ class ConsentSourceError(ChatproxyError):
         self.reason = reason
 
 
+class RingBehindError(StoreUnavailableError):
+    """This node's key ring is older than what it met, or too old to wrap with. That passes once it is read again."""
+
+
 class UndecryptableError(ChatproxyError):
     """A sealed record or wrapped key cannot be opened. ``reason`` is a code for operators, never for clients."""
 

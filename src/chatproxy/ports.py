@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
 
+from chatproxy.crypto.keys import KeyStatus
 from chatproxy.model import ConversationTag, Exchange, SubjectTag, TurnId
 
 
@@ -277,11 +278,41 @@ class TranscriptStore(Protocol):
     def subjects(self) -> AsyncIterator[SubjectTag]:
         """Every person of whom something is kept, in no order; one may come twice."""
 
+    async def swap_subject_wraps(self, swaps: Sequence[tuple[SubjectTag, int, bytes, bytes]]) -> list[bool]:
+        """Replace each (subject, generation, old, new) that is still *old*, in one round trip; expiries stay."""
+
+    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes] | None]:
+        """Return the wrapped keys of each of *subjects*, by generation, in one round trip.
+
+        None stands for a person whose entry is not of the type it must be.
+        """
+
+    async def all_epoch_wraps(self) -> dict[int, bytes]:
+        """Return every wrapped epoch key, by day."""
+
+    async def swap_epoch_wraps(self, swaps: Sequence[tuple[int, bytes, bytes]]) -> list[bool]:
+        """Replace each (day, old, new) that is still *old*, in one round trip."""
+
+    async def beat(self, node: str, state: bytes) -> None:
+        """Say how a node is."""
+
+    async def nodes(self) -> dict[str, bytes]:
+        """Return what each node said last."""
+
+    async def forget_node(self, node: str) -> None:
+        """A node has stopped, with nothing left on it."""
+
     async def read_control(self, name: str) -> bytes | None:
         """A small value of the whole deployment (the key ring, the keyset's check value)."""
 
     async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """Replace a control value if it is still *old* (compare-and-set). Control values have no TTL."""
+        """Replace a control value if it is still *old* (compare-and-set), and tell every node its name.
+
+        Control values have no TTL.
+        """
+
+    def control_changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Hear the name of each control value that is replaced; otherwise as ``changes``."""
 
     async def is_empty(self) -> bool:
         """Whether no key of chatproxy exists, so that a new key ring may be made."""
@@ -483,14 +514,41 @@ class ReapStore(Protocol):
         """Destroy the key of an expiry day."""
 
 
+@dataclass(frozen=True, slots=True)
+class RootVersion:
+    """One version of the root, as its provider has it. ``created_at`` in ms."""
+
+    version: int
+    status: KeyStatus
+    created_at: int
+    check: str = ""
+    """Tells whether two nodes have the same key under this number, where each has a copy of its own."""
+
+
 class RootKey(Protocol):
-    """The provider that holds the root: a keyset file, OpenBao/Vault transit, a cloud KMS."""
+    """The provider that holds the root: a keyset file, OpenBao/Vault transit, a cloud KMS.
+
+    It is asked at the start and for rotation, never for a chat. Raises KeysetError where the operator must act, and
+    StoreUnavailableError where it does not answer.
+    """
 
     async def wrap(self, purpose: str, keys: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
         """Wrap (ident, key) pairs under the primary root version. Ident and purpose are authenticated."""
 
     async def unwrap(self, purpose: str, wraps: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-        """Unwrap (ident, wrapped) pairs. Raises UndecryptableError or StoreUnavailableError."""
+        """Unwrap (ident, wrapped) pairs. Raises UndecryptableError too."""
+
+    def version_of(self, wrapped: bytes) -> int:
+        """Return the root version that a wrap names. Raises UndecryptableError."""
+
+    async def versions(self) -> list[RootVersion]:
+        """Return every version, the oldest first."""
+
+    async def add_version(self, *, now: int) -> int:
+        """Make a version that opens and does not wrap yet; return its number. *now* in ms."""
+
+    async def set_status(self, version: int, status: KeyStatus) -> None:
+        """Promote, retire, bring back or destroy a version, in the order of ``KeyStatus``."""
 
 
 class Journal(Protocol):

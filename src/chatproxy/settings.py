@@ -152,9 +152,12 @@ def _store(value: str) -> str:
     raise ValueError("must be embedded, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
 
 
+_KEYSET = re.compile(r"file:[^\0]+|env:(?!CHATPROXY_)[A-Z_][A-Z0-9_]{0,99}")
+
+
 def _keyset(value: str) -> str:
-    if not value.startswith("file:") or value == "file:":
-        raise ValueError("must be file:PATH")
+    if not _KEYSET.fullmatch(value):
+        raise ValueError("must be file:PATH, or env:NAME with a name that does not begin with CHATPROXY_")
     return value
 
 
@@ -471,6 +474,15 @@ class Settings:
         _not_yet({"http://": "file:PATH", "https://": "file:PATH", "vault": "file:PATH"}, _keyset),
         "where the keyset is; never inside the data directory",
     )
+    key_rotation: float = _setting(
+        "0s", _seconds(zero=True), "how often the running proxy rotates its keys by itself; 0: never"
+    )
+    key_soak: float = _setting(
+        "24h", _seconds(zero=True), "how long an old key version still opens after a rotation"
+    )
+    key_grace: float = _setting(
+        "7d", _seconds(zero=True), "how long a retired key version can be brought back before it is destroyed"
+    )
     erasure_horizon: Period = _setting(
         "30d", _period(), "within it, after an erasure or expiry, no backup can be read"
     )
@@ -669,6 +681,11 @@ def load_settings(
     return Loaded(settings, sources)
 
 
+def read_variable(name: str) -> str | None:
+    """Return the value of an environment variable that a setting names, None if it is not set."""
+    return os.environ.get(name)
+
+
 def _read_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
     named = environ.get(PREFIX + "CONFIG")
     path = Path(named) if named else DEFAULT_FILE
@@ -761,8 +778,27 @@ def _contradictions(settings: Settings) -> list[str]:
             "there could say yes for everybody"
         )
     problems += _identity_contradictions(settings)
+    problems += _key_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:
         problems.append("CHATPROXY_LISTEN and CHATPROXY_ADMIN_LISTEN must be two different addresses")
+    return problems
+
+
+def _key_contradictions(settings: Settings) -> list[str]:
+    """A rotation takes soak and grace; what its keys could read is out of reach only after that (security B3)."""
+    horizon = settings.erasure_horizon.length / 1000
+    waiting = settings.key_soak + settings.key_grace
+    problems = []
+    if waiting >= horizon:
+        problems.append(
+            "CHATPROXY_KEY_SOAK and CHATPROXY_KEY_GRACE together must be shorter than CHATPROXY_ERASURE_HORIZON, "
+            "which cannot hold otherwise"
+        )
+    elif settings.key_rotation and settings.key_rotation + waiting > horizon:
+        problems.append(
+            "CHATPROXY_KEY_ROTATION, CHATPROXY_KEY_SOAK and CHATPROXY_KEY_GRACE together must not be longer than "
+            "CHATPROXY_ERASURE_HORIZON, which cannot hold otherwise"
+        )
     return problems
 
 

@@ -150,6 +150,16 @@ class Metrics:
         self.gate = Counter(
             "chatproxy_gate", "Chats whose person may have to choose first", ["answer"], registry=on
         )
+        self.backups_reach = Gauge(
+            "chatproxy_backups_reach_seconds",
+            "How long ago what was erased may still be read from an old backup",
+            registry=on,
+        )
+        self.rotation_overdue = Gauge(
+            "chatproxy_key_rotation_overdue",
+            "1 while old backups reach further back than the erasure horizon",
+            registry=on,
+        )
         for outcome in TurnOutcome:
             self.turns.labels(outcome)
         for redecided in Redecided:

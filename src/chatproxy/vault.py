@@ -18,7 +18,9 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner, read_checkpoint
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.kms.file import FileRoot, KeysetFile
-from chatproxy.settings import DEFAULT_NOTICES, Settings
+from chatproxy.kms.variable import KeysetVariable, keyset_place
+from chatproxy.ports import RootKey
+from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable
 from chatproxy.store.backup import require_up_to_date
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
@@ -31,7 +33,8 @@ from chatproxy.workflows.erase import Eraser, Erasure
 from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
 from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
-from chatproxy.workflows.keys import RecordKeys, load_keyring
+from chatproxy.workflows.key_report import KeyReport, report_keys
+from chatproxy.workflows.keys import RecordKeys, RingUnopenedError, load_keyring
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS, Ledger
 from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
 from chatproxy.workflows.policies import Policies
@@ -40,9 +43,12 @@ from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
+from chatproxy.workflows.rotate import Rotation
+from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
 from chatproxy.workflows.tombstones import Tombstones
 from chatproxy.workflows.transcripts import Transcripts
 from chatproxy.workflows.verify_kept import KeptVerifier
+from chatproxy.workflows.watch_ring import RingWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Vault:
     store: RedisStore
     health: StoreHealth
     keyset: Keyset
+    root: RootKey
     record_keys: RecordKeys
     annotation_keys: AnnotationKeys
     pseudonyms: Pseudonymizer
@@ -157,6 +164,55 @@ class Vault:
         )
         return sign_certificate(certificate, seed=self.keyset.signing_key())
 
+    def ring_watch(self, metrics: Metrics) -> RingWatch:
+        """Return what keeps this node's key ring new."""
+        return RingWatch(
+            self.store,
+            self.root,
+            self.record_keys,
+            node=self.settings.node,
+            instance=uuid.uuid4().hex,
+            policy=self.policy.digest,
+            clock=self.clock,
+            metrics=metrics,
+            horizon_ms=self.settings.erasure_horizon.length,
+        )
+
+    def rotation(self, *, by: str, progress: Callable[[int], None] = lambda _: None) -> Rotation:
+        """Return the rotation of this store's keys; *by*: who does it."""
+        return Rotation(
+            self.store,
+            self.root,
+            audit=self.audit,
+            clock=self.clock,
+            by=by,
+            soak_ms=int(self.settings.key_soak * 1000),
+            grace_ms=int(self.settings.key_grace * 1000),
+            progress=progress,
+        )
+
+    def scheduled_rotation(self) -> ScheduledRotation:
+        """Return what rotates the keys by itself, as often as the settings say."""
+        return ScheduledRotation(
+            self.store,
+            self.rotation(by=f"node {self.settings.node}"),
+            node=self.settings.node,
+            period_ms=int(self.settings.key_rotation * 1000),
+            clock=self.clock,
+        )
+
+    async def key_report(self, *, by: str) -> KeyReport:
+        """Look at every key. Raises KeysetError, UndecryptableError, StoreUnavailableError."""
+        return await report_keys(
+            self.store,
+            self.root,
+            self.keyset,
+            self.rotation(by=by),
+            clock=self.clock,
+            horizon_ms=self.settings.erasure_horizon.length,
+            waiting_ms=int((self.settings.key_soak + self.settings.key_grace) * 1000),
+        )
+
     def redecider(self, metrics: Metrics) -> Redecider:
         """Return what decides again on what is kept."""
         return Redecider(
@@ -238,6 +294,11 @@ class Vault:
         )
 
 
+def open_keyset(settings: Settings) -> KeysetFile | KeysetVariable:
+    """Return where the keyset of the settings lies. Raises KeysetError."""
+    return keyset_place(settings.keyset, data_dir=Path(settings.data_dir), variable=read_variable)
+
+
 def audit_directory(settings: Settings) -> Path:
     """Return where the audit log of this node lies."""
     return Path(settings.data_dir) / "audit"
@@ -286,7 +347,8 @@ async def open_vault(
     if settings.store == EMBEDDED and not is_being_restored:
         require_up_to_date(data_dir / "store")
     terms, controller = open_terms(settings), open_controller(settings)
-    keyset = KeysetFile.from_url(settings.keyset, data_dir=data_dir).load()
+    place = open_keyset(settings)
+    keyset, root = place.load(), FileRoot(place)
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     async with open_store(
         settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout
@@ -295,9 +357,15 @@ async def open_vault(
         policies = Policies(store, Policy(settings.profile, settings.periods))
 
         async def prepare() -> None:
-            record_keys.use(
-                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=clock())
-            )
+            try:
+                ring = await load_keyring(store, root, keyset, source=settings.keyset, now=clock())
+            except RingUnopenedError:
+                # Once it has a ring, a node goes on with that; ``RingWatch`` says when that has gone on for too long.
+                if record_keys.ring is None:
+                    raise
+            else:
+                if record_keys.ring is None:
+                    record_keys.use(ring)
             await policies.register()
 
         health = StoreHealth(
@@ -314,6 +382,7 @@ async def open_vault(
             store=store,
             health=health,
             keyset=keyset,
+            root=root,
             record_keys=record_keys,
             annotation_keys=keyset.annotation_keys(),
             pseudonyms=Pseudonymizer(keyset.pseudonyms.key),

@@ -53,6 +53,7 @@ from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
+from chatproxy.workflows.watch_ring import RingWatch
 
 _log = Log("serve")
 _LAST_KEEPING_SECONDS = 5.0
@@ -128,6 +129,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         _keep_house(vault, metrics, background)
+        ring_watch = _look_after_keys(vault, background, metrics)
         upstream = await closing.enter_async_context(contextlib.aclosing(_upstream(settings, address)))
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
@@ -162,16 +164,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         is_draining = False
 
         def unready() -> list[str]:
-            reasons = []
-            if is_draining:
-                reasons.append("stopping: no new chats are taken")
-            if vault.health.problem is not None:
-                reasons.append(vault.health.problem)
-            elif archive.is_failing:
-                reasons.append("the store does not take turns; they wait in memory")
-            if journal.is_full:
-                reasons.append("the memory for turns that wait is full; new turns are lost")
-            return reasons
+            stopping = ["stopping: no new chats are taken"] if is_draining else []
+            return stopping + _problems(vault, archive, journal, ring_watch)
 
         admin = Listener(
             build_admin(metrics, unready=unready, api=admin_api.routes()),
@@ -199,6 +193,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             await public.stop()
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
+            await ring_watch.leave()
 
 
 def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
@@ -282,6 +277,30 @@ def _subjects(
         versions=vault.terms.versions,
         consultations=consultations,
     )
+
+
+def _problems(vault: Vault, archive: Archive, journal: MemoryJournal, ring_watch: RingWatch) -> list[str]:
+    """Return why what is captured now would not be kept, in words."""
+    reasons = []
+    if vault.health.problem is not None:
+        reasons.append(vault.health.problem)
+    elif archive.is_failing:
+        reasons.append("the store does not take turns; they wait in memory")
+    if ring_watch.problem is not None:
+        reasons.append(ring_watch.problem)
+    if journal.is_full:
+        reasons.append("the memory for turns that wait is full; new turns are lost")
+    return reasons
+
+
+def _look_after_keys(vault: Vault, background: Background, metrics: Metrics) -> RingWatch:
+    """Keep the key ring new and, if that is set, rotate it."""
+    watch = vault.ring_watch(metrics)
+    background.spawn(watch.run(), name="key-ring")
+    background.spawn(watch.hear(), name="key-ring-changes")
+    if vault.settings.key_rotation:
+        background.spawn(vault.scheduled_rotation().run(), name="key-rotation")
+    return watch
 
 
 def _capture(vault: Vault, journal: MemoryJournal, metrics: Metrics) -> Capture:

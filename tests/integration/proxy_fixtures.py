@@ -87,7 +87,7 @@ class World:
 
     async def decided_again(self) -> None:
         """Wait until nobody's turns are to be decided on again, now or by who has taken that up."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(2 * PATIENCE):
             while await self.running.vault.store.people_due(wall_clock() + 60_000):
                 await asyncio.sleep(0.01)
 

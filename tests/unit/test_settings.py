@@ -136,6 +136,11 @@ ACCEPTED = [
     ("consent_service_timeout", "5s", 5.0),
     ("consent_max_staleness", "0", 0.0),
     ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
+    ("keyset", "env:CHAT_KEYSET", "env:CHAT_KEYSET"),
+    ("key_rotation", "21d", 1_814_400.0),
+    ("key_rotation", "0", 0.0),
+    ("key_soak", "0s", 0.0),
+    ("key_grace", "3d", 259_200.0),
     ("erasure_horizon", "30d", Period(ms=30 * DAY_MS)),
     ("epoch_grace", "48h", 172_800.0),
     ("epoch_grace", "0", 0.0),
@@ -201,6 +206,25 @@ def test_every_setting_has_an_accepted_form_in_the_table_above() -> None:
     periods = {field.name for field in dataclasses.fields(Settings) if field.name.startswith("retention_")}
 
     assert tested | periods == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"erasure_horizon": "8d"}, "CHATPROXY_KEY_GRACE together must be shorter"),
+        ({"key_rotation": "23d"}, "CHATPROXY_KEY_GRACE together must not be longer"),
+    ],
+    ids=["soak and grace alone", "with the period of rotation"],
+)
+def test_a_horizon_that_cannot_hold_is_refused(settings: dict[str, str], named: str) -> None:
+    [problem] = problems(**settings)
+
+    assert named in problem
+    assert "CHATPROXY_ERASURE_HORIZON" in problem
+
+
+def test_a_rotation_that_just_fits_the_horizon_is_accepted() -> None:
+    assert load(key_rotation="22d").key_rotation == 22 * 86_400
 
 
 def test_networks_are_read_as_addresses_or_networks() -> None:

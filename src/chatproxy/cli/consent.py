@@ -14,11 +14,10 @@ from chatproxy.cli.vault import in_vault
 from chatproxy.consent.events import PURPOSES, Choice, ConsentEvent
 from chatproxy.consent.receipts import read_public_keys, verify_receipt
 from chatproxy.errors import UndecryptableError
-from chatproxy.kms.file import KeysetFile
 from chatproxy.model import Surface
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
-from chatproxy.vault import Vault
+from chatproxy.vault import Vault, open_keyset
 from chatproxy.workflows.person import Receipt
 
 _SURFACES = (Surface.CHAT, Surface.CODE)
@@ -156,7 +155,7 @@ def _public_keys(key_file: Path | None) -> tuple[bytes, ...]:
     if key_file is not None:
         return read_public_keys(key_file.read_text(encoding="utf-8", errors="replace"), source=str(key_file))
     settings = load_settings().settings
-    keyset = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir)).load()
+    keyset = open_keyset(settings).load()
     return keyset.signing_publics()
 
 

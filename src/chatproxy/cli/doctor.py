@@ -14,15 +14,17 @@ from chatproxy.consent.notices import Terms
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
-from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.kms.file import FileRoot
+from chatproxy.kms.variable import SCHEME as VARIABLE
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import open_store
 from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import open_terms
+from chatproxy.vault import open_keyset, open_terms
 from chatproxy.workflows.decide import Policy
+from chatproxy.workflows.horizon import Horizon, erasure_horizon
 from chatproxy.workflows.keys import load_keyring
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.survey import SAMPLE, survey
@@ -80,10 +82,11 @@ async def _examine(*, deep: bool) -> list[Finding]:
 
 async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     findings = []
-    keyset = None
+    keyset = file = None
     try:
-        keyset = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir)).load()
-        findings.append(Finding("keyset", "ok", f"{keyset.id} can be read"))
+        file = open_keyset(settings)
+        keyset = file.load()
+        findings.append(_examine_keyset(keyset, settings))
     except ChatproxyError as error:
         findings.append(Finding("keyset", "fatal", str(error)))
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
@@ -106,10 +109,13 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
                 findings.append(
                     Finding("clock", "ok", f"{abs(facts.clock_offset_ms)} ms apart from the store's")
                 )
-            if keyset is not None and is_safe:
-                await load_keyring(store, FileRoot(keyset), keyset, source=settings.keyset, now=wall_clock())
+            if keyset is not None and file is not None and is_safe:
+                root, now = FileRoot(file), wall_clock()
+                ring = await load_keyring(store, root, keyset, source=settings.keyset, now=now)
                 findings.append(Finding("key ring", "ok", "the keyset fits the store"))
                 findings.append(await _examine_policies(store, keyset, settings, deep=deep))
+                horizon = erasure_horizon(ring.manifest, await root.versions(), version_of=root.version_of)
+                findings.append(_examine_horizon(horizon, settings, now=now))
     except ChatproxyError as error:
         findings.append(Finding("store", "fatal", str(error)))
     return findings
@@ -137,6 +143,31 @@ async def _examine_policies(store: RedisStore, keyset: Keyset, settings: Setting
     return Finding(
         "policy", "ok", f"none of {looked_at} is kept under a looser policy than {policies.current.digest}"
     )
+
+
+def _examine_keyset(keyset: Keyset, settings: Settings) -> Finding:
+    if settings.keyset.startswith(VARIABLE):
+        return Finding(
+            "keyset",
+            "warning",
+            f"{keyset.id} lies in the environment: whoever has this account reads it in /proc, and programs that are "
+            "started inherit it",
+            "use file:PATH where the platform has files",
+        )
+    return Finding("keyset", "ok", f"{keyset.id} can be read")
+
+
+def _examine_horizon(horizon: Horizon, settings: Settings, *, now: int) -> Finding:
+    promised = settings.erasure_horizon.length
+    if horizon.is_overdue(now, within=promised):
+        return Finding(
+            "erasure horizon",
+            "warning",
+            f"a rotation is overdue: what was erased since {format_instant(horizon.since)} can be read from old "
+            "backups, which is longer than CHATPROXY_ERASURE_HORIZON",
+            "run `chatproxy keys rotate`, or set CHATPROXY_KEY_ROTATION",
+        )
+    return Finding("erasure horizon", "ok", f"holds until {format_instant(horizon.since + promised)}")
 
 
 def _subject_of(finding: StoreFinding) -> str:

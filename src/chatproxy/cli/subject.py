@@ -14,9 +14,8 @@ from chatproxy.cli.vault import in_vault
 from chatproxy.consent.events import FactEvent
 from chatproxy.consent.receipts import read_public_keys
 from chatproxy.errors import UndecryptableError
-from chatproxy.kms.file import KeysetFile
 from chatproxy.settings import load_settings
-from chatproxy.vault import Vault
+from chatproxy.vault import Vault, open_keyset
 from chatproxy.workflows.erasure_certificate import verify_certificate as read_certificate
 
 _FOUND_FAULTS = 3
@@ -149,9 +148,7 @@ def verified(file: bytes, keys_file: Path | None) -> dict[str, Any]:
         publics = read_public_keys(keys_file.read_text(encoding="utf-8"), source=str(keys_file))
     else:
         settings = load_settings().settings
-        publics = (
-            KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir)).load().signing_publics()
-        )
+        publics = open_keyset(settings).load().signing_publics()
     return read_certificate(file, publics=publics)
 
 

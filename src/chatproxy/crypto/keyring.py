@@ -34,15 +34,20 @@ _DAMAGED = (
     "the key ring in the store (control value 'ring') {}. Nothing was changed. Restore this value from a backup of "
     "the store, or find out who wrote it"
 )
+_Instant = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class RingKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One KEK version. ``created_at`` in ms; ``wrapped`` by the root, absent once destroyed."""
+class RingKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One KEK version. Instants in ms; ``wrapped`` by the root, absent once destroyed."""
 
     version: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
     status: KeyStatus
-    created_at: Annotated[int, msgspec.Meta(ge=0)]
+    created_at: _Instant
     wrapped: bytes | None
+    promoted_at: _Instant | None = None
+    """When it became PRIMARY; the first one was from the start."""
+    changed_at: _Instant | None = None
+    """When it came to its present status, if that is not since it was created."""
 
     @property
     def ident(self) -> bytes:
@@ -63,6 +68,18 @@ class RingManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             (_MAC_IDENT, self.wrapped_mac_key),
             *((key.ident, key.wrapped) for key in self.keys if key.status.opens and key.wrapped),
         ]
+
+    @property
+    def primary(self) -> RingKey:
+        """Return the version that new wraps are made with."""
+        return next(key for key in self.keys if key.status is KeyStatus.PRIMARY)
+
+    def key(self, version: int) -> RingKey:
+        """Return a version. Raises KeysetError if there is none of that number."""
+        found = next((key for key in self.keys if key.version == version), None)
+        if found is None:
+            raise KeysetError(f"the key ring has no version {version}; see `chatproxy keys status`")
+        return found
 
 
 class _SignedRing(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,24 +135,30 @@ class Keyring:
     Raises KeysetError if the manifest is damaged or not authentic.
     """
 
-    __slots__ = ("_keks", "_statuses", "counter", "primary_version")
+    __slots__ = ("_keks", "_mac_key", "_statuses", "counter", "data", "manifest", "primary_version")
 
     def __init__(self, data: bytes, secrets: Sequence[bytes]) -> None:
         signed, ring = _parse(data)
-        mac_key = MacKey(secrets[0])
-        if not are_equal(signed.mac, _manifest_mac(bytes(signed.ring), mac_key=mac_key)):
+        self._mac_key = MacKey(secrets[0])
+        self.manifest = ring
+        self.data = data
+        if not are_equal(signed.mac, _manifest_mac(bytes(signed.ring), mac_key=self._mac_key)):
             raise KeysetError(_DAMAGED.format("is not authentic: its check value does not fit"))
         in_use = [key for key in ring.keys if key.status.opens]
         self._keks: Mapping[int, KeyEncryptionKey] = {
             key.version: KeyEncryptionKey(secret) for key, secret in zip(in_use, secrets[1:], strict=True)
         }
         self._statuses: Mapping[int, KeyStatus] = {key.version: key.status for key in ring.keys}
-        self.primary_version = next(key.version for key in ring.keys if key.status is KeyStatus.PRIMARY)
+        self.primary_version = ring.primary.version
         self.counter = ring.counter
 
     def __repr__(self) -> str:
         versions = ", ".join(f"{version} {status}" for version, status in self._statuses.items())
         return f"Keyring(counter={self.counter}, {versions})"
+
+    def signed(self, ring: RingManifest) -> bytes:
+        """Return the bytes of *ring*, which comes after this one, for the store."""
+        return sign_manifest(ring, mac_key=self._mac_key)
 
     def wrap_subject_key(self, key: DataKey, *, subject: SubjectTag, generation: int) -> WrappedKey:
         """Wrap the key of a subject's generation under the primary KEK."""

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keys import KeyStatus, MacKey, PseudonymKey, RootSecret, Secret, SigningSeed
@@ -39,6 +40,16 @@ _CHECK_SIZE = 16
 _CHECK_VALUE = re.compile(rb"chatproxy/keyset-check/v1 ([0-9a-f]{32}) [0-9a-f]{32}")
 _LEAST_DISTINCT_BYTES = 16
 _RESTORE = "Restore the keyset from its backup; without it nothing that is stored can be read"
+
+_ROOT_STEPS = frozenset(
+    {
+        (KeyStatus.PENDING, KeyStatus.PRIMARY),
+        (KeyStatus.PENDING, KeyStatus.DESTROYED),
+        (KeyStatus.DECRYPT, KeyStatus.RETIRED),
+        (KeyStatus.RETIRED, KeyStatus.DECRYPT),
+        (KeyStatus.RETIRED, KeyStatus.DESTROYED),
+    }
+)
 
 _Version = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 _Instant = Annotated[int, msgspec.Meta(ge=0)]
@@ -92,6 +103,39 @@ class Keyset(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, 
     def versioned(self) -> dict[str, Sequence[KeyVersion[Any]]]:
         """Return the versions of each purpose that has versions."""
         return {"root": self.root, "annotations": self.annotations, "signing": self.signing}
+
+    def with_new_root(self, *, created_at: int, random: RandomSource = random_bytes) -> "Keyset":
+        """Return the keyset with one more root version, PENDING. *created_at* in ms. Raises KeysetError."""
+        if any(entry.status is KeyStatus.PENDING for entry in self.root):
+            raise KeysetError("a root version is PENDING already: promote or destroy it first")
+        new = KeyVersion(
+            version=max(entry.version for entry in self.root) + 1,
+            status=KeyStatus.PENDING,
+            created_at=created_at,
+            key=RootSecret.generate(random),
+        )
+        return replace(self, root=(*self.root, new))
+
+    def with_root_status(self, version: int, status: KeyStatus) -> "Keyset":
+        """Return the keyset with a root version in another status, in the order of ``KeyStatus``.
+
+        Raises KeysetError where that cannot be.
+        """
+        found = next((entry for entry in self.root if entry.version == version), None)
+        if found is None:
+            raise KeysetError(f"the keyset has no root version {version}; see `chatproxy keys status`")
+        if (found.status, status) not in _ROOT_STEPS:
+            raise KeysetError(f"root version {version} is {found.status}, and cannot become {status}")
+        root = []
+        for entry in self.root:
+            if entry is found:
+                key = None if status is KeyStatus.DESTROYED else entry.key
+                root.append(replace(entry, status=status, key=key))
+            elif status is KeyStatus.PRIMARY and entry.status is KeyStatus.PRIMARY:
+                root.append(replace(entry, status=KeyStatus.DECRYPT))
+            else:
+                root.append(entry)
+        return replace(self, root=tuple(root))
 
     @property
     def check_value(self) -> bytes:

@@ -15,6 +15,7 @@ from chatproxy.crypto.primitives import (
     RandomSource,
     aes_gcm_decrypt,
     aes_gcm_encrypt,
+    hkdf_sha256,
     random_bytes,
 )
 from chatproxy.errors import UndecryptableError
@@ -22,7 +23,14 @@ from chatproxy.errors import UndecryptableError
 _VERSION = 1
 _HEAD = struct.Struct(">BH")
 _LABEL = b"chatproxy/root/v1"
+_CHECK_LABEL = b"chatproxy/root-check/v1"
+_CHECK_SIZE = 8
 ROOT_WRAPPED_SIZE = _HEAD.size + NONCE_SIZE + KEY_SIZE + TAG_SIZE
+
+
+def root_check(root: RootSecret) -> str:
+    """Return what tells whether two have the same root version, and nothing about it."""
+    return hkdf_sha256(root.reveal(), salt=b"", info=_CHECK_LABEL, size=_CHECK_SIZE).hex()
 
 
 def wrap_under_root(

@@ -3,23 +3,25 @@
 1. The file is regular, ours, mode 0600 or stricter, and not a symbolic link; it lies outside the data directory,
    since a backup of one must not carry the other (security list 6, BI-126). Anything else is refused, with the
    command that mends it.
-2. A keyset is never overwritten: it is written beside its name, flushed to the disk, and linked to it, which fails
-   if the name exists. A crash leaves no half keyset.
+2. The first keyset never overwrites: it is written beside its name, flushed to the disk, and linked to it, which fails
+   if the name exists. Rotation replaces the file as a whole. A crash leaves no half keyset.
 3. All is checked on the opened file, not on its name, so that nobody can exchange it in between.
 """
 
 import contextlib
+import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from chatproxy.crypto.keys import KeyStatus, RootSecret
 from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, KeyVersion, parse_keyset, write_keyset
 from chatproxy.crypto.primitives import random_bytes
-from chatproxy.crypto.root import root_version_of, unwrap_under_root, wrap_under_root
+from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
 from chatproxy.errors import KeysetError, UndecryptableError
-from chatproxy.ports import RootKey
+from chatproxy.ports import RootKey, RootVersion
 
 _SCHEME = "file:"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -61,6 +63,28 @@ class KeysetFile:
                 f"{self.path}: the keyset cannot be written: {error.strerror}. Nothing was made; "
                 "choose a directory that this account may write to"
             ) from error
+
+    def change(self, step: Callable[[Keyset], Keyset]) -> Keyset:
+        """Replace the file by what *step* makes of it, whole or not at all; return that. Raises KeysetError.
+
+        One process at a time: a lock on the directory holds meanwhile.
+        """
+        try:
+            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX)
+                changed = step(self.load())
+                with _draft(self.path, write_keyset(changed)) as draft:
+                    draft.replace(self.path)
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise KeysetError(
+                f"{self.path}: the keyset cannot be changed: {error.strerror}. It is as it was; "
+                "this account must be able to write to its directory"
+            ) from error
+        return changed
 
     def load(self) -> Keyset:
         """Read the file. Raises KeysetError."""
@@ -106,20 +130,30 @@ class KeysetFile:
             raise KeysetError(f"{self.path}: it is too long for a keyset. Name the keyset file itself")
 
 
+class KeysetPlace(Protocol):
+    """Where a keyset lies that holds its root itself."""
+
+    def load(self) -> Keyset:
+        """Read it. Raises KeysetError."""
+
+    def change(self, step: Callable[[Keyset], Keyset]) -> Keyset:
+        """Replace it by what *step* makes of it; return that. Raises KeysetError."""
+
+
 class FileRoot:
-    """The root of a keyset file, as a ``RootKey``."""
+    """The root in a keyset, as a ``RootKey``. The keyset is read anew each time, since it changes by rotation."""
 
-    __slots__ = ("_primary", "_versions")
+    __slots__ = ("_file",)
 
-    def __init__(self, keyset: Keyset) -> None:
-        self._versions = {entry.version: entry for entry in keyset.root}
-        self._primary = next(entry for entry in keyset.root if entry.status is KeyStatus.PRIMARY)
+    def __init__(self, file: KeysetPlace) -> None:
+        self._file = file
 
     async def wrap(self, purpose: str, keys: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-        """Wrap (ident, key) pairs, keys of 32 bytes, under the primary root version."""
-        root, version = _usable(self._primary), self._primary.version
+        """Wrap (ident, key) pairs, keys of 32 bytes, under the primary root version. Raises KeysetError."""
+        primary = next(entry for entry in self._file.load().root if entry.status is KeyStatus.PRIMARY)
+        root = _usable(primary)
         return [
-            wrap_under_root(root, version=version, purpose=purpose, ident=ident, secret=key)
+            wrap_under_root(root, version=primary.version, purpose=purpose, ident=ident, secret=key)
             for ident, key in keys
         ]
 
@@ -127,18 +161,46 @@ class FileRoot:
         """Unwrap (ident, wrapped) pairs, each under exactly the root version that it names.
 
         Raises UndecryptableError: unknown_root_version, retired_root_version, destroyed_root_version, or as
-        ``unwrap_under_root``.
+        ``unwrap_under_root``; KeysetError.
         """
+        versions = {entry.version: entry for entry in self._file.load().root}
         return [
-            unwrap_under_root(self._named_by(wrapped), purpose=purpose, ident=ident, wrapped=wrapped)
+            unwrap_under_root(_named_by(wrapped, versions), purpose=purpose, ident=ident, wrapped=wrapped)
             for ident, wrapped in wraps
         ]
 
-    def _named_by(self, wrapped: bytes) -> RootSecret:
-        entry = self._versions.get(root_version_of(wrapped))
-        if entry is None:
-            raise UndecryptableError("unknown_root_version")
-        return _usable(entry)
+    def version_of(self, wrapped: bytes) -> int:
+        """Return the root version that a wrap names. Raises UndecryptableError."""
+        return root_version_of(wrapped)
+
+    async def versions(self) -> list[RootVersion]:
+        """Return every version, the oldest first. Raises KeysetError."""
+        entries = sorted(self._file.load().root, key=lambda entry: entry.version)
+        return [
+            RootVersion(
+                entry.version,
+                entry.status,
+                entry.created_at,
+                check=root_check(entry.key) if entry.key is not None else "",
+            )
+            for entry in entries
+        ]
+
+    async def add_version(self, *, now: int) -> int:
+        """Add a version to the file, PENDING. Every node needs the new file. Raises KeysetError."""
+        changed = self._file.change(lambda keyset: keyset.with_new_root(created_at=now))
+        return changed.root[-1].version
+
+    async def set_status(self, version: int, status: KeyStatus) -> None:
+        """Change a version's status in the file; DESTROYED takes its key away. Raises KeysetError."""
+        self._file.change(lambda keyset: keyset.with_root_status(version, status))
+
+
+def _named_by(wrapped: bytes, versions: Mapping[int, KeyVersion[RootSecret]]) -> RootSecret:
+    entry = versions.get(root_version_of(wrapped))
+    if entry is None:
+        raise UndecryptableError("unknown_root_version")
+    return _usable(entry)
 
 
 def _usable(entry: KeyVersion[RootSecret]) -> RootSecret:
@@ -157,6 +219,14 @@ def _make_directory(directory: Path) -> None:
 
 def _write_new(path: Path, data: bytes) -> None:
     """Write *data* durably to a file that must not exist yet. Raises FileExistsError, OSError."""
+    with _draft(path, data) as draft:
+        os.link(draft, path)
+    _flush_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _draft(path: Path, data: bytes) -> Iterator[Path]:
+    """Write *data* durably beside *path*; what is still there afterwards goes. Raises OSError."""
     draft = path.with_name(f".{path.name}.{random_bytes(8).hex()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -164,11 +234,10 @@ def _write_new(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)
+        yield draft
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
-    _flush_directory(path.parent)
 
 
 def _flush_directory(directory: Path) -> None:

@@ -22,6 +22,7 @@ key                         type    expires                                conte
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
 ``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
 ``cp:{ctl}:<name>``         string  never                                  control value
+``cp:{ctl}:nodes``          hash    never; who stops takes its own out     what each node said last
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
 ``cp:{due:<n>}``            zset    never; members go when settled         subject tags by when they are due
 ``cp:{chore:<name>}``       zset    never; members go when settled         subject tags by when they are due
@@ -33,6 +34,7 @@ import re
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 
 EPOCH_WRAPS = b"cp:{epoch}:k"
+NODES = b"cp:{ctl}:nodes"
 ANY_KEY = b"cp:*"
 ANY_ANNOTATION = b"cp:{*}:a:*"
 """A pattern for SCAN; what it finds goes through :func:`parse_annotation`."""
@@ -41,6 +43,8 @@ ANY_SUBJECT = b"cp:{*}:s"
 """A pattern for SCAN; what it finds goes through :func:`parse_subject`."""
 CHANGED = b"cp:changed"
 """The channel on which each node says whose ledger has grown."""
+CONTROL_CHANGED = b"cp:control"
+"""The channel on which the name of each control value is told that is replaced."""
 DUE_SHARDS = 16
 
 ANY_PERSON = b"cp:{????????????????????????????????}:*"

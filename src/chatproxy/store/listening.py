@@ -1,4 +1,4 @@
-"""How does a node hear that somebody's ledger has grown on another one?
+"""How does a node hear that something has changed on another one: somebody's ledger, or a control value?
 
 By a channel of the store. It promises nothing: what is said while nobody listens is lost. So who listens must know
 when hearing began and when it ended:
@@ -10,35 +10,39 @@ when hearing began and when it ended:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from chatproxy.model import SubjectTag
-from chatproxy.store import keys
 from chatproxy.store.connections import Connections, Reply
 
+T = TypeVar("T")
 _SILENCE_SECONDS = 0.4
 """Without a word for so long the server is asked for one; without one for as long again it has gone."""
 _MESSAGE_LENGTH = 3
 
 
 @asynccontextmanager
-async def listen(connections: Connections) -> AsyncIterator[AsyncIterator[SubjectTag]]:
-    """Yield what is told from now on. Raises StoreUnavailableError, from the iterator too."""
+async def listen(
+    connections: Connections, channel: bytes, read: Callable[[bytes], T]
+) -> AsyncIterator[AsyncIterator[T]]:
+    """Yield what is told on *channel* from now on. Raises StoreUnavailableError, from the iterator too."""
     connection = await connections.dedicated()
     try:
-        await _say(connections, connection, b"SUBSCRIBE", keys.CHANGED)
+        await _say(connections, connection, b"SUBSCRIBE", channel)
         if _word(await _hear(connections, connection)) != b"subscribe":
             raise connections.unavailable("did not confirm its channel")
-        yield _told(connections, connection)
+        yield _told(connections, connection, read)
     finally:
         await connection.disconnect(nowait=True)
 
 
-async def _told(connections: Connections, connection: AbstractConnection) -> AsyncIterator[SubjectTag]:
+async def _told(
+    connections: Connections, connection: AbstractConnection, read: Callable[[bytes], T]
+) -> AsyncIterator[T]:
     while True:
         reply = await _hear(connections, connection)
         if reply is None:
@@ -46,7 +50,7 @@ async def _told(connections: Connections, connection: AbstractConnection) -> Asy
             reply = await _hear(connections, connection)
         match _word(reply):
             case b"message":
-                yield SubjectTag(reply[2])
+                yield read(reply[2])
             case b"pong":
                 pass
             case None:

@@ -4,8 +4,9 @@ It does as it is told: keys, expiries and bytes come from the workflows, and wha
 """
 
 import random
+import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from redis.exceptions import ResponseError
@@ -35,6 +36,7 @@ _BATCH = 50
 _TRIMMED = 20
 """How many conversations' indexes are trimmed in one round trip."""
 _NO_TTL = -1
+_WRAP_FIELD = re.compile(rb"w[0-9]{1,5}")
 TOKENS_A_MS = 1000
 """Marks of one millisecond are told apart by chance, so that none is taken for another that was set later."""
 
@@ -66,7 +68,7 @@ class RedisStore:
         generation, erased_at = fields.get(b"gen"), fields.get(b"erased_at")
         return SubjectState(
             generation=None if generation is None else int(generation),
-            wraps={int(name[1:]): value for name, value in fields.items() if name[:1] == b"w"},
+            wraps=_wraps(fields),
             erased_at=None if erased_at is None else int(erased_at),
             ledger=tuple(ledger),
             generation_floor=int(fields.get(b"gen_floor", 0)),
@@ -242,7 +244,11 @@ class RedisStore:
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[SubjectTag]]:
         """Hear of each person whose ledger grows; see ``chatproxy.store.listening``."""
-        return listen(self.connections)
+        return listen(self.connections, keys.CHANGED, SubjectTag)
+
+    def control_changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Hear of each control value that is replaced; see ``chatproxy.store.listening``."""
+        return listen(self.connections, keys.CONTROL_CHANGED, lambda name: name.decode("utf-8", "replace"))
 
     async def subjects(self) -> AsyncIterator[SubjectTag]:
         """Walk the people of whom something is kept; one may come twice while the store grows or shrinks."""
@@ -257,6 +263,52 @@ class RedisStore:
             if cursor == b"0":
                 return
 
+    async def swap_subject_wraps(self, swaps: Sequence[tuple[SubjectTag, int, bytes, bytes]]) -> list[bool]:
+        """Replace each (subject, generation, old, new) that is still *old*, in one round trip."""
+        calls = [
+            scripts.swap_subject_wrap(subject, generation, old=old, new=new)
+            for subject, generation, old, new in swaps
+        ]
+        return [self._is_done(reply) for reply in await self._run(calls)]
+
+    async def subject_wraps(self, subjects: Sequence[SubjectTag]) -> list[dict[int, bytes] | None]:
+        """Return the wrapped keys of each of *subjects*, by generation, in one round trip; None: damaged."""
+        if not subjects:
+            return []
+        replies = await self.connections.ask([["HGETALL", keys.subject(subject)] for subject in subjects])
+        found: list[dict[int, bytes] | None] = []
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                if not is_damage(reply):
+                    raise self._error(reply) from reply
+                found.append(None)
+            else:
+                found.append(_wraps(_mapping(reply)))
+        return found
+
+    async def all_epoch_wraps(self) -> dict[int, bytes]:
+        """Return every wrapped epoch key, by day."""
+        [pairs] = await self._ask(["HGETALL", keys.EPOCH_WRAPS])
+        return {int(day): wrap for day, wrap in _mapping(pairs).items()}
+
+    async def swap_epoch_wraps(self, swaps: Sequence[tuple[int, bytes, bytes]]) -> list[bool]:
+        """Replace each (day, old, new) that is still *old*, in one round trip."""
+        calls = [scripts.swap_epoch_wrap(day, old=old, new=new) for day, old, new in swaps]
+        return [self._is_done(reply) for reply in await self._run(calls)]
+
+    async def beat(self, node: str, state: bytes) -> None:
+        """Keep what a node says of itself."""
+        await self._ask(["HSET", keys.NODES, node, state])
+
+    async def nodes(self) -> dict[str, bytes]:
+        """Return what each node said last."""
+        [pairs] = await self._ask(["HGETALL", keys.NODES])
+        return {name.decode("utf-8", "replace"): state for name, state in _mapping(pairs).items()}
+
+    async def forget_node(self, node: str) -> None:
+        """Forget what a node has said."""
+        await self._ask(["HDEL", keys.NODES, node])
+
     async def read_control(self, name: str) -> bytes | None:
         """Return a control value, or None."""
         value: bytes | None
@@ -265,7 +317,7 @@ class RedisStore:
 
     async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
         """Replace a control value if it is still *old*, where None stands for none."""
-        return bool(await self._run_one(scripts.swap_control(keys.control(name), old=old, new=new)))
+        return bool(await self._run_one(scripts.swap_control(name, old=old, new=new)))
 
     async def is_empty(self) -> bool:
         """Whether no key of chatproxy exists. Walks the keys of others on a shared server."""
@@ -317,6 +369,11 @@ class RedisStore:
     async def _run(self, calls: Sequence[scripts.Call]) -> list[Reply]:
         return await run_calls(self.connections, calls)
 
+    def _is_done(self, reply: Reply) -> bool:
+        if isinstance(reply, ResponseError):
+            raise self._error(reply) from reply
+        return bool(reply)
+
     async def _run_one(self, call: scripts.Call) -> Reply:
         [reply] = await self._run([call])
         if isinstance(reply, ResponseError):
@@ -342,6 +399,10 @@ def _put_status(reply: Reply) -> PutStatus | None:
     if isinstance(reply, ResponseError):
         return PutStatus.DAMAGED if is_damage(reply) else None
     return PutStatus(reply)
+
+
+def _wraps(fields: Mapping[bytes, bytes]) -> dict[int, bytes]:
+    return {int(name[1:]): value for name, value in fields.items() if _WRAP_FIELD.fullmatch(name)}
 
 
 def _redecide_status(reply: Reply) -> RedecideStatus | None:

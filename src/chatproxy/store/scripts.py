@@ -287,7 +287,7 @@ return 1
 
 _SWAP_CONTROL = Script.of(
     """
--- KEYS: control value. ARGV: whether there must be an old one, the old one, the new one
+-- KEYS: control value. ARGV: whether there must be an old one, the old one, the new one, channel, name
 local found = redis.call('GET', KEYS[1])
 if ARGV[1] == '1' then
   if found ~= ARGV[2] then return 0 end
@@ -295,6 +295,16 @@ elseif found then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 1
+"""
+)
+
+_SWAP_FIELD = Script.of(
+    """
+-- KEYS: hash. ARGV: field, the old value, the new one. The expiry of the hash stays as it is
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 )
@@ -438,11 +448,25 @@ def append_event(subject: SubjectTag, event: bytes, *, expected_length: int, exp
     )
 
 
-def swap_control(key: bytes, *, old: bytes | None, new: bytes) -> Call:
-    """Set the value if it is still *old* (None: if there is none): answers 1, else 0."""
-    return Call(script=_SWAP_CONTROL, keys=[key], arguments=[int(old is not None), old or b"", new])
+def swap_control(name: str, *, old: bytes | None, new: bytes) -> Call:
+    """Set the value if it is still *old* (None: if there is none), and tell who listens: answers 1, else 0."""
+    return Call(
+        script=_SWAP_CONTROL,
+        keys=[keys.control(name)],
+        arguments=[int(old is not None), old or b"", new, keys.CONTROL_CHANGED, name.encode()],
+    )
 
 
 def add_epoch_wrap(day: int, wrap: bytes) -> Call:
     """Keep *wrap* for *day* unless there is one; answers with the one that is kept."""
     return Call(script=_ADD_EPOCH_WRAP, keys=[keys.EPOCH_WRAPS], arguments=[day, wrap])
+
+
+def swap_subject_wrap(subject: SubjectTag, generation: int, *, old: bytes, new: bytes) -> Call:
+    """Replace a wrapped subject key if it is still *old*: answers 1, else 0."""
+    return Call(script=_SWAP_FIELD, keys=[keys.subject(subject)], arguments=[b"w%d" % generation, old, new])
+
+
+def swap_epoch_wrap(day: int, *, old: bytes, new: bytes) -> Call:
+    """Replace a wrapped epoch key if it is still *old*: answers 1, else 0."""
+    return Call(script=_SWAP_FIELD, keys=[keys.EPOCH_WRAPS], arguments=[b"%d" % day, old, new])

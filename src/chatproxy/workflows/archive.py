@@ -6,12 +6,13 @@ ever waits for any of it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chatproxy import capture
 from chatproxy.clock import Clock
-from chatproxy.errors import StoreUnavailableError, UndecryptableError
+from chatproxy.errors import RingBehindError, StoreUnavailableError, UndecryptableError
 from chatproxy.journal import MemoryJournal
 from chatproxy.model import Exchange, SubjectTag
 from chatproxy.policy.reasons import Reason
@@ -32,6 +33,7 @@ _BATCH = 256
 _STRIDE = 4
 """Turns that are sealed before running chats get their turn: about a millisecond."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_RING_PAUSE = 0.5
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
 _PUT_BYTES = 4 << 20
 _MOST_FAULTS = 5
@@ -48,8 +50,10 @@ class _Pending:
     is_disputed: bool = False
     """The store has another attempt at this request than was known."""
     faults: int = 0
-    refused_generation: int | None = None
-    """Of the key that the store did not take last."""
+    refused_wrap: bytes | None = None
+    """The subject key's wrap that the store did not take for the present one, when it was last put."""
+    waits_for_ring: bool = False
+    """This node's key ring is too old for it; the others do not wait for that."""
     is_concluded: bool = False
 
 
@@ -109,16 +113,26 @@ class Archive:
 
     async def run(self) -> None:
         """Keep turns until cancelled."""
+        behind: list[_Pending] = []
         while True:
-            batch = await self._journal.take(_BATCH)
-            await self._keep([_Pending(exchange) for exchange in batch])
+            batch: list[Exchange] = []
+            # Those that wait for a newer key ring are tried again beside what comes.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RING_PAUSE if behind else None):
+                    batch = await self._journal.take(_BATCH)
+            behind = await self._keep([*behind, *map(_Pending, batch)])
 
-    async def _keep(self, waiting: list[_Pending]) -> None:
-        """Bring every exchange to its outcome, trying again as long as the store does not answer."""
+    async def _keep(self, waiting: list[_Pending]) -> list[_Pending]:
+        """Bring every exchange to its outcome, trying again as long as the store does not answer.
+
+        Return those that wait for a newer key ring.
+        """
         pause = _FIRST_PAUSE
-        while waiting:
+        while True:
+            faults = sum(pending.faults for pending in waiting)
             try:
-                self.is_failing = not await self._try(waiting)
+                with self._keys.wrapping():
+                    self.is_failing = not await self._try(waiting)
             except StoreUnavailableError:
                 self.is_failing = True
                 self._metrics.store_failures.labels("keep").inc()
@@ -126,7 +140,9 @@ class Archive:
                 self.is_failing = True
                 _log.error("turns cannot be kept; they are tried again", failure=error)
             waiting = [pending for pending in waiting if not pending.is_concluded]
-            if self.is_failing and waiting:
+            if all(pending.waits_for_ring for pending in waiting):
+                return waiting
+            if self.is_failing or sum(pending.faults for pending in waiting) > faults:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -157,6 +173,7 @@ class Archive:
 
         A fault of one turn, whatever it is, must not stand in the way of the others.
         """
+        pending.waits_for_ring = False
         try:
             exchange = pending.exchange
             if pending.understood is None:
@@ -181,9 +198,15 @@ class Archive:
                 now=self._clock(),
                 lookup=lookup,
             )
+        except RingBehindError:
+            self._forget(pending)
+            pending.waits_for_ring = True
+            return None
         except StoreUnavailableError:
             raise
         except UndecryptableError as error:
+            # What is cached may lie under a KEK that was taken out of use since.
+            self._forget(pending)
             self._fault(pending, error.reason)
             return None
         except Exception as error:  # noqa: BLE001 - the outer edge of keeping one turn
@@ -215,12 +238,12 @@ class Archive:
             case PutStatus.ATTEMPTED:
                 pending.is_disputed = True
             case PutStatus.KEY_CHANGED:
-                # Somebody else has made the person's key, or rolled it: read it and seal again. What is refused
-                # under the same generation once more is a key that has vanished, and stays a fault.
+                # Usually somebody else made the person's first key, or has rewrapped it: a rotation costs no turn,
+                # however many there are. A key that has vanished, or the same wrap refused again, is a fault.
                 self._subjects.forget(turn.subject)
-                if pending.refused_generation == turn.generation:
+                if attempt.person.state.generation is None or turn.new_wrap == pending.refused_wrap:
                     self._fault(pending, "subject_key_changed")
-                pending.refused_generation = turn.generation
+                pending.refused_wrap = turn.new_wrap
             case PutStatus.STORED | PutStatus.RESUMED | PutStatus.REPLAYED:
                 # After a replay nobody knows what the first try found, nor whether that was acted on.
                 is_resumed = status is PutStatus.RESUMED or (
@@ -241,6 +264,11 @@ class Archive:
                 self._conclude(pending, TurnOutcome.ERASED)
             case PutStatus.DAMAGED:
                 self._fault(pending, "store_damaged")
+
+    def _forget(self, pending: _Pending) -> None:
+        """What is known of the person of a turn is not to be relied on."""
+        if pending.place is not None:
+            self._subjects.forget(pending.place.subject)
 
     def _fault(self, pending: _Pending, reason: str) -> None:
         """A turn could not be kept though the store answers: try again, and in the end give it up, loudly."""

@@ -60,56 +60,57 @@ async def drill_erase(
         received_at=now,
         node="drill",
     )
-    key, wrap = keys.new_subject_key(subject, generation=1)
-    day_key = await keys.epoch_key(epoch_day(expires_at))
-    blob = seal_record(
-        RecordHeader(
-            flags=RecordFlags.PADDED,
-            grounds=Grounds.SERVICE,
-            generation=1,
-            expires_at=expires_at,
-            turn=turn,
-        ),
-        subject_key=key,
-        epoch_key=day_key,
-        subject=subject,
-        metadata=facts.record_metadata(0),
-        payload=_PAYLOAD,
-    )
-    note = TurnNote(
-        v=VERSION,
-        end=StreamEnd.COMPLETE,
-        policy=policy.digest,
-        decided_at=now,
-        groups=(
-            GroupNote(
-                n=0,
-                part=Origin.TYPED,
-                grounds={"SERVICE": expires_at},
-                expires_at=expires_at,
-                eligible=Eligible(),
-                reason="CONSENT_UNKNOWN",
-                bytes=len(_PAYLOAD),
-            ),
-        ),
-    )
-    annotation = Annotation(seq=1, expires_at=expires_at, metadata=facts.metadata(), body=note.body())
-    [status] = await store.put(
-        [
-            SealedTurn(
-                subject=subject,
-                turn=turn,
-                conversation=facts.conversation_tag,
-                received_at=now,
-                expires_at=expires_at,
+    with keys.wrapping():
+        key, wrap = keys.new_subject_key(subject, generation=1)
+        day_key = await keys.epoch_key(epoch_day(expires_at))
+        blob = seal_record(
+            RecordHeader(
+                flags=RecordFlags.PADDED,
+                grounds=Grounds.SERVICE,
                 generation=1,
-                new_wrap=wrap,
-                ledger_length=0,
-                groups=(SealedGroup(0, blob, expires_at),),
-                annotation=authenticate(annotation, keys=annotation_keys, subject=subject, turn=turn),
-            )
-        ]
-    )
+                expires_at=expires_at,
+                turn=turn,
+            ),
+            subject_key=key,
+            epoch_key=day_key,
+            subject=subject,
+            metadata=facts.record_metadata(0),
+            payload=_PAYLOAD,
+        )
+        note = TurnNote(
+            v=VERSION,
+            end=StreamEnd.COMPLETE,
+            policy=policy.digest,
+            decided_at=now,
+            groups=(
+                GroupNote(
+                    n=0,
+                    part=Origin.TYPED,
+                    grounds={"SERVICE": expires_at},
+                    expires_at=expires_at,
+                    eligible=Eligible(),
+                    reason="CONSENT_UNKNOWN",
+                    bytes=len(_PAYLOAD),
+                ),
+            ),
+        )
+        annotation = Annotation(seq=1, expires_at=expires_at, metadata=facts.metadata(), body=note.body())
+        [status] = await store.put(
+            [
+                SealedTurn(
+                    subject=subject,
+                    turn=turn,
+                    conversation=facts.conversation_tag,
+                    received_at=now,
+                    expires_at=expires_at,
+                    generation=1,
+                    new_wrap=wrap,
+                    ledger_length=0,
+                    groups=(SealedGroup(0, blob, expires_at),),
+                    annotation=authenticate(annotation, keys=annotation_keys, subject=subject, turn=turn),
+                )
+            ]
+        )
     state = await store.subject_state(subject)
     try:
         opened = (

@@ -153,10 +153,11 @@ class Roller:
         if state.generation is None:
             return None
         new = state.generation + 1
-        _, wrap = self._keys.new_subject_key(subject, generation=new)
-        is_done = await self._erasure.renew_key(
-            subject, before=state.generation, key=NewKey(new, wrap), at=self._clock(), erasing=erasing
-        )
+        with self._keys.wrapping():
+            _, wrap = self._keys.new_subject_key(subject, generation=new)
+            is_done = await self._erasure.renew_key(
+                subject, before=state.generation, key=NewKey(new, wrap), at=self._clock(), erasing=erasing
+            )
         return new if is_done else None
 
     async def move(self, subject: SubjectTag, generation: int, *, wanted: Wanted) -> Rolled:

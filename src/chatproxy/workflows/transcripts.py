@@ -219,6 +219,8 @@ class Transcripts:
             if annotation.expires_at <= now or owner.state.is_fenced(facts.received_at):
                 return None
             policy = await self._policies.get(note.policy)
+            wrap = owner.state.wraps.get(owner.state.generation or 0)
+            generation_kek = wrapped_under(wrap) if wrap else None
         except UndecryptableError as error:
             return Spurious(stored.subject, stored.turn, error.reason)
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TTL_TOLERANCE_MS:
@@ -238,14 +240,12 @@ class Transcripts:
         )
         if not groups:
             return None
-        state = owner.state
-        wrap = state.wraps.get(state.generation) if state.generation is not None else None
         return KeptTurn(
             stored.subject,
             stored.turn,
             facts,
             replace(note, groups=groups),
-            wrapped_under(wrap) if wrap else None,
+            generation_kek,
             is_deleted=_is_deleted(turn, owner.facts),
         )
 

@@ -59,7 +59,7 @@ def test_init_refuses_the_data_directory(tmp_path: Path, arguments: tuple[str, .
 def test_status_shows_purposes_versions_and_states(tmp_path: Path) -> None:
     run(tmp_path, "init")
 
-    result = run(tmp_path, "status")
+    result = run(tmp_path, "status", "--offline")
 
     assert result.exit_code == 0
     rows = [line.split() for line in result.output.splitlines()[2:]]
@@ -74,11 +74,11 @@ def test_status_shows_purposes_versions_and_states(tmp_path: Path) -> None:
 def test_status_as_json_is_an_object_a_line(tmp_path: Path) -> None:
     made = run(tmp_path, "init").output
 
-    rows = [json.loads(line) for line in run(tmp_path, "status", "--json").output.splitlines()]
+    rows = [json.loads(line) for line in run(tmp_path, "status", "--offline", "--json").output.splitlines()]
 
     assert [row["purpose"] for row in rows] == ["root", "annotations", "signing", "pseudonyms"]
     assert {frozenset(row) for row in rows} == {
-        frozenset({"keyset", "purpose", "version", "status", "created_at"})
+        frozenset({"keyset", "purpose", "version", "status", "created_at", "since", "ends_at", "wraps"})
     }
     assert rows[0]["created_at"].endswith("Z")
     assert rows[0]["keyset"] in made
@@ -86,7 +86,8 @@ def test_status_as_json_is_an_object_a_line(tmp_path: Path) -> None:
 
 def test_no_output_holds_a_byte_of_a_key(tmp_path: Path) -> None:
     outputs = [
-        run(tmp_path, *arguments).output for arguments in (("init",), ("status",), ("status", "--json"))
+        run(tmp_path, *arguments).output
+        for arguments in (("init",), ("status", "--offline"), ("status", "--offline", "--json"))
     ]
     stored = json.loads((tmp_path / "keys" / "keyset").read_text())["keyset"]
     entries = [*stored["root"], *stored["annotations"], *stored["signing"], stored["pseudonyms"]]

@@ -226,3 +226,12 @@ def test_a_failure_shows_neither_content_nor_keys() -> None:
 
     assert str(caught.value) == "cannot be opened: record_tag"
     assert caught.value.__cause__ is None
+
+
+def test_a_bit_of_the_header_has_the_meaning_that_the_format_gives_it() -> None:
+    assert {flag.name: flag.value for flag in RecordFlags} == {
+        "ZSTD": 1, "PADDED": 2, "INTERRUPTED": 4, "IMPORTED": 8,
+    }  # fmt: skip
+    assert {ground.name: ground.value for ground in Grounds} == {
+        "SERVICE": 1, "TRAIN": 2, "SAFETY_IO": 4, "FEEDBACK": 8, "SESSION_SHARE": 16, "TRAIN_RESIDUE": 32,
+    }  # fmt: skip

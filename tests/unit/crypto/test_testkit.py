@@ -12,7 +12,7 @@ from chatproxy.crypto.keys import DataKey, KeyEncryptionKey, MacKey, PseudonymKe
 from chatproxy.crypto.keyset import parse_keyset, write_keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.record import open_record, parse_header, seal_record
-from chatproxy.crypto.root import root_version_of, unwrap_under_root, wrap_under_root
+from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
 from chatproxy.crypto.wrap import Purpose, unwrap_key, wrap_key, wrapped_under
 from chatproxy.errors import KeysetError, UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
@@ -81,6 +81,7 @@ def test_wraps(case: dict[str, Any]) -> None:
 @cases("testkit/root_wraps.json")
 def test_root_wraps(case: dict[str, Any]) -> None:
     root = RootSecret(unhex(case, "root"))
+    assert root_check(root) == case["check"]
     names: dict[str, Any] = {"purpose": case["purpose"], "ident": unhex(case, "ident")}
     wrapped = unhex(case, "wrapped")
     if case["expect"] != "opens":

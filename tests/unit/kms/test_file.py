@@ -1,5 +1,6 @@
 """The keyset file: made once and whole, and read only when nobody else could have."""
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, make_keyset, write_keyset
 from chatproxy.crypto.root import ROOT_WRAPPED_SIZE, wrap_under_root
 from chatproxy.errors import KeysetError, UndecryptableError
@@ -24,6 +26,13 @@ def a_made_file(directory: Path) -> KeysetFile:
     file = a_file(directory / "keyset")
     file.create(make_keyset(created_at=AT))
     return file
+
+
+def a_root(directory: Path, keyset: Keyset | None = None) -> FileRoot:
+    """Return the root of a file made below *directory*."""
+    file = KeysetFile(directory / "keys" / "keyset", data_dir=NO_DATA)
+    file.create(keyset or make_keyset(created_at=AT))
+    return FileRoot(file)
 
 
 def refusal(load: Callable[[], object]) -> str:
@@ -205,8 +214,8 @@ def test_other_settings_are_refused_without_repeating_them(url: str) -> None:
     assert "secret" not in message
 
 
-async def test_the_root_wraps_and_unwraps_in_order() -> None:
-    root = FileRoot(make_keyset(created_at=AT))
+async def test_the_root_wraps_and_unwraps_in_order(tmp_path: Path) -> None:
+    root = a_root(tmp_path)
     pairs = [(b"kek/%d" % number, bytes([number]) * 32) for number in range(5)]
 
     wraps = await root.wrap("ring", pairs)
@@ -218,25 +227,25 @@ async def test_the_root_wraps_and_unwraps_in_order() -> None:
     assert {len(wrap) for wrap in wraps} == {ROOT_WRAPPED_SIZE} == {63}
 
 
-async def test_the_root_wraps_only_keys() -> None:
+async def test_the_root_wraps_only_keys(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        await FileRoot(make_keyset(created_at=AT)).wrap("ring", [(b"kek/1", bytes(16))])
+        await a_root(tmp_path).wrap("ring", [(b"kek/1", bytes(16))])
 
 
 @pytest.mark.parametrize("names", [("ring", b"kek/2"), ("other", b"kek/1")])
-async def test_a_root_wrap_opens_only_as_what_it_was_made(names: tuple[str, bytes]) -> None:
-    root = FileRoot(make_keyset(created_at=AT))
+async def test_a_root_wrap_opens_only_as_what_it_was_made(tmp_path: Path, names: tuple[str, bytes]) -> None:
+    root = a_root(tmp_path)
     (wrapped,) = await root.wrap("ring", [(b"kek/1", bytes(32))])
 
     with pytest.raises(UndecryptableError, match="root_wrap_tag"):
         await root.unwrap(names[0], [(names[1], wrapped)])
 
 
-async def test_the_root_of_another_keyset_does_not_open() -> None:
-    (wrapped,) = await FileRoot(make_keyset(created_at=AT)).wrap("ring", [(b"kek/1", bytes(32))])
+async def test_the_root_of_another_keyset_does_not_open(tmp_path: Path) -> None:
+    (wrapped,) = await a_root(tmp_path / "one").wrap("ring", [(b"kek/1", bytes(32))])
 
     with pytest.raises(UndecryptableError, match="root_wrap_tag"):
-        await FileRoot(make_keyset(created_at=AT)).unwrap("ring", [(b"kek/1", wrapped)])
+        await a_root(tmp_path / "other").unwrap("ring", [(b"kek/1", wrapped)])
 
 
 @pytest.mark.parametrize(
@@ -250,12 +259,14 @@ async def test_the_root_of_another_keyset_does_not_open() -> None:
         (6, "unknown_root_version"),
     ],
 )
-async def test_what_each_root_version_opens(testkit_keyset: Keyset, version: int, outcome: str) -> None:
+async def test_what_each_root_version_opens(
+    tmp_path: Path, testkit_keyset: Keyset, version: int, outcome: str
+) -> None:
     entry = next((entry for entry in testkit_keyset.root if entry.version == version), testkit_keyset.root[3])
     secret = entry.key or testkit_keyset.root[3].key
     assert secret is not None
     wrapped = wrap_under_root(secret, version=version, purpose="ring", ident=b"mac", secret=bytes(32))
-    root = FileRoot(testkit_keyset)
+    root = a_root(tmp_path, testkit_keyset)
 
     if outcome == "opens":
         assert await root.unwrap("ring", [(b"mac", wrapped)]) == [bytes(32)]
@@ -265,7 +276,60 @@ async def test_what_each_root_version_opens(testkit_keyset: Keyset, version: int
         assert caught.value.reason == outcome
 
 
-async def test_the_root_wraps_under_its_primary_version(testkit_keyset: Keyset) -> None:
-    (wrapped,) = await FileRoot(testkit_keyset).wrap("ring", [(b"mac", bytes(32))])
+async def test_the_root_wraps_under_its_primary_version(tmp_path: Path, testkit_keyset: Keyset) -> None:
+    (wrapped,) = await a_root(tmp_path, testkit_keyset).wrap("ring", [(b"mac", bytes(32))])
 
     assert wrapped[1:3] == b"\0\4"
+
+
+async def test_a_new_root_version_opens_and_does_not_wrap_before_it_is_promoted(tmp_path: Path) -> None:
+    root = a_root(tmp_path)
+    assert await root.add_version(now=AT) == 2
+    [old] = await root.wrap("ring", [(b"mac", bytes(32))])
+    await root.set_status(2, KeyStatus.PRIMARY)
+    [new] = await root.wrap("ring", [(b"mac", bytes(32))])
+    assert (root.version_of(old), root.version_of(new)) == (1, 2)
+    assert await root.unwrap("ring", [(b"mac", old), (b"mac", new)]) == [bytes(32)] * 2
+
+
+async def test_a_destroyed_root_version_opens_nothing_and_leaves_no_byte(tmp_path: Path) -> None:
+    root = a_root(tmp_path)
+    path = tmp_path / "keys" / "keyset"
+    before = path.read_bytes()
+    await root.add_version(now=AT)
+    [wrapped] = await root.wrap("ring", [(b"mac", bytes(32))])
+    for version, status in [(2, KeyStatus.PRIMARY), (1, KeyStatus.RETIRED), (1, KeyStatus.DESTROYED)]:
+        await root.set_status(version, status)
+    with pytest.raises(UndecryptableError, match="destroyed_root_version"):
+        await root.unwrap("ring", [(b"mac", wrapped)])
+    key = json.loads(before)["keyset"]["root"][0]["key"]
+    assert key.encode() not in path.read_bytes()
+    assert [each.name for each in path.parent.iterdir()] == ["keyset"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "version, status",
+    [
+        (1, KeyStatus.DESTROYED),
+        (1, KeyStatus.RETIRED),
+        (1, KeyStatus.PENDING),
+        (2, KeyStatus.RETIRED),
+        (2, KeyStatus.DECRYPT),
+        (7, KeyStatus.PRIMARY),
+    ],
+)
+async def test_a_root_version_changes_only_in_order(tmp_path: Path, version: int, status: KeyStatus) -> None:
+    root = a_root(tmp_path)
+    await root.add_version(now=AT)
+    before = (tmp_path / "keys" / "keyset").read_bytes()
+    with pytest.raises(KeysetError):
+        await root.set_status(version, status)
+    assert (tmp_path / "keys" / "keyset").read_bytes() == before
+
+
+async def test_two_new_root_versions_at_once_are_refused(tmp_path: Path) -> None:
+    root = a_root(tmp_path)
+    await root.add_version(now=AT)
+    with pytest.raises(KeysetError, match="PENDING already"):
+        await root.add_version(now=AT)

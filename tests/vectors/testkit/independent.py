@@ -169,6 +169,10 @@ def check_value(pseudonym_key: bytes, keyset_id: str) -> str:
     return f"{label} {keyset_id} {hkdf(pseudonym_key, b'', (label + keyset_id).encode(), 16).hex()}"
 
 
+def root_check(root: bytes) -> str:
+    return hkdf(root, b"", b"chatproxy/root-check/v1", 8).hex()
+
+
 def keyset_file(keyset: Any, *, name: str = "chatproxy/keyset/v1", checksum: str | None = None) -> str:
     body = json.dumps(keyset, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(body.encode()).hexdigest() if checksum is None else checksum

@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,12 @@ def root_wraps() -> Iterator[Case]:
     root, secret, nonce = drawn("root"), drawn("kek"), drawn("root nonce", 12)
 
     def case(name: str, wrapped: bytes, expect: str, **changed: Any) -> Case:
-        found: Case = {"root": root.hex(), "purpose": "ring", "ident": b"kek/1".hex()} | changed
+        found: Case = {
+            "root": root.hex(),
+            "purpose": "ring",
+            "ident": b"kek/1".hex(),
+        } | changed
+        found["check"] = second.root_check(bytes.fromhex(found["root"]))
         return {"name": name, **found, "wrapped": wrapped.hex(), "expect": expect, "secret": secret.hex()}
 
     good = second.root_wrap(root, 3, b"ring", b"kek/1", secret, nonce)
@@ -372,23 +378,28 @@ def keysets() -> Iterator[Case]:  # noqa: PLR0915 - a table
     )
 
 
+def _set(name: str, value: object, body: Any) -> None:
+    body["keys"][3][name] = value
+
+
 def rings() -> Iterator[Case]:
     mac_key = drawn("ring mac key")
     wrapped = {version: drawn(f"wrapped {version}", 63) for version in range(6)}
 
-    def entry(version: int, status: str) -> Any:
+    def entry(version: int, status: str, **instants: int) -> Any:
         gone = status == "DESTROYED"
         wrap = None if gone else b64(wrapped[version])
-        return {"version": version, "status": status, "created_at": 1_790_000_000_000, "wrapped": wrap}
+        made = 1_790_000_000_000
+        return {"version": version, "status": status, "created_at": made, "wrapped": wrap, **instants}
 
     good = {
         "counter": 9,
         "wrapped_mac_key": b64(wrapped[0]),
         "keys": [
-            entry(1, "DESTROYED"),
-            entry(2, "RETIRED"),
-            entry(3, "DECRYPT"),
-            entry(4, "PRIMARY"),
+            entry(1, "DESTROYED", changed_at=1_790_000_000_004),
+            entry(2, "RETIRED", promoted_at=1_790_000_000_002, changed_at=1_790_000_000_003),
+            entry(3, "DECRYPT", promoted_at=1_790_000_000_003, changed_at=1_790_000_000_005),
+            entry(4, "PRIMARY", promoted_at=1_790_000_000_005, changed_at=1_790_000_000_005),
             entry(5, "PENDING"),
         ],
     }
@@ -433,6 +444,11 @@ def rings() -> Iterator[Case]:
     yield edited("version 65536", lambda body: body["keys"][0].update(version=65_536), "cannot be read")
     yield edited("counter 0", lambda body: body.update(counter=0), "cannot be read")
     yield edited("unknown status", lambda body: body["keys"][0].update(status="GONE"), "cannot be read")
+    for name in ("promoted_at", "changed_at"):
+        for what, value in (("before 1970", -1), ("a text", "1790000000000"), ("a fraction", 1.5)):
+            yield edited(f"{name} {what}", partial(_set, name, value), "cannot be read")
+    yield case("promoted at another time", whole.replace("000005", "000006"), "not authentic")
+    yield edited("a field of a key more", lambda body: body["keys"][3].update(retired_at=1), "cannot be read")
     yield edited("a field more", lambda body: body.update(extra=1), "cannot be read")
     yield edited("a field less", lambda body: body.pop("counter"), "cannot be read")
 

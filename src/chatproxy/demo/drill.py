@@ -1,0 +1,156 @@
+"""Drills: what an operator does when it counts, on a scratch store of its own, through the real code; with evidence.
+
+A drill makes a keyset and an embedded store in a temporary directory, keeps some turns, does the thing, and looks whether what
+must hold does. Nothing of the deployment is touched or read.
+"""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, parse_manifest
+from chatproxy.demo.tour import demonstration, let_people_chat
+from chatproxy.errors import UndecryptableError
+from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.settings import Address
+from chatproxy.vault import Vault
+from chatproxy.wiring import RunningProxy
+from chatproxy.workflows.horizon import erasure_horizon
+from chatproxy.workflows.keys import open_ring
+from chatproxy.workflows.rotate import NotYetError, Rotation, Step
+from chatproxy.workflows.transcripts import KeptTurn
+
+_PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.05
+_ANYWHERE = Address("127.0.0.1", 0)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What a drill has seen: each claim, and whether it held."""
+
+    claims: list[tuple[str, bool]] = field(default_factory=list)
+    say: Callable[[str, bool], None] = lambda _claim, _held: None
+
+    def claim(self, what: str, *, held: bool) -> None:
+        """Note one more."""
+        self.claims.append((what, held))
+        self.say(what, held)
+
+    @property
+    def all_held(self) -> bool:
+        """Whether the drill has passed."""
+        return bool(self.claims) and all(held for _, held in self.claims)
+
+
+@asynccontextmanager
+async def _scratch(directory: Path) -> AsyncIterator[RunningProxy]:
+    """Run a proxy on a store of its own, with a few conversations kept in it."""
+    async with demonstration(
+        directory, listen=_ANYWHERE, admin_listen=_ANYWHERE, admin_token=secrets.token_urlsafe()
+    ) as running:
+        await let_people_chat(running)
+        yield running
+
+
+async def drill_rotate(directory: Path, evidence: Evidence) -> None:
+    """Rotate root and key-encryption key, and see that everything opens and the old keys open nothing."""
+    async with _scratch(directory) as running:
+        vault = running.vault
+        before = await _opened(vault)
+        evidence.claim(f"{before} turns are kept and open", held=before > 0)
+        old_ring = await vault.store.read_control(RING_NAME) or b""
+        await _rotate(vault, evidence)
+        after = await _opened(vault)
+        evidence.claim(f"{after} turns open after the rotation", held=after == before)
+        opened, faulty = await _rotation(vault).verify()
+        evidence.claim(f"{opened} wrapped keys open, {faulty} do not", held=faulty == 0)
+        await _see_that_it_is_gone(vault, old_ring, evidence)
+
+
+async def drill_compromise(directory: Path, evidence: Evidence) -> None:
+    """Take a copy of the keyset and the store's ring, as a thief would; rotate; see what the copy is still good for."""
+    async with _scratch(directory) as running:
+        vault = running.vault
+        stolen = directory / "stolen"
+        shutil.copy2(Path(vault.settings.keyset.removeprefix("file:")), stolen)
+        old_ring = await vault.store.read_control(RING_NAME) or b""
+        before = await _opened(vault)
+        evidence.claim("a thief has a copy of the keyset and of the ring", held=stolen.stat().st_size > 0)
+        await _rotate(vault, evidence)
+        evidence.claim("everything opens with the new keys", held=await _opened(vault) == before)
+        await _see_that_it_is_gone(vault, old_ring, evidence)
+        new_ring = await vault.store.read_control(RING_NAME) or b""
+        evidence.claim(
+            "the ring of now does not open with the stolen keyset",
+            held=not await _opens(new_ring, vault, stolen),
+        )
+
+
+async def _see_that_it_is_gone(vault: Vault, old_ring: bytes, evidence: Evidence) -> None:
+    old_kek = parse_manifest(old_ring).primary
+    try:
+        await vault.root.unwrap(RING_PURPOSE, [(old_kek.ident, old_kek.wrapped or b"")])
+        is_gone = False
+    except UndecryptableError as error:
+        is_gone = error.reason == "destroyed_root_version"
+    evidence.claim(
+        "the old key-encryption key, from a backup of the ring, opens with no root of now", held=is_gone
+    )
+    ring = (await _rotation(vault).ring()).manifest
+    horizon = erasure_horizon(ring, await vault.root.versions(), version_of=vault.root.version_of)
+    evidence.claim(
+        "the erasure horizon is the promotion of the new version", held=horizon.at == ring.primary.promoted_at
+    )
+
+
+async def _opened(vault: Vault) -> int:
+    """Return how many of the turns that are kept open."""
+    conversations: set[tuple[SubjectTag, ConversationTag]] = set()
+    async for row in vault.transcripts.walk():
+        if isinstance(row, KeptTurn):
+            conversations.add((row.subject, row.facts.conversation_tag))
+    opened = 0
+    for subject, conversation in conversations:
+        opened += len(await vault.transcripts.show(subject, conversation, purpose="service"))
+    return opened
+
+
+def _rotation(vault: Vault) -> Rotation:
+    """Return a rotation that waits for nodes and not for time."""
+    return Rotation(
+        vault.store, vault.root, audit=vault.audit, clock=vault.clock, by="drill", soak_ms=0, grace_ms=0
+    )
+
+
+async def _rotate(vault: Vault, evidence: Evidence) -> None:
+    rotation = _rotation(vault)
+    step = None
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while step is not Step.DESTROYED:
+            try:
+                step = (await rotation.advance()).step
+            except NotYetError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                evidence.claim(f"step: {step}", held=step is not Step.ABORTED)
+
+
+async def _opens(ring: bytes, vault: Vault, keyset: Path) -> bool:
+    file = KeysetFile(keyset, data_dir=Path(vault.settings.data_dir))
+    try:
+        await open_ring(ring, FileRoot(file))
+    except UndecryptableError:
+        return False
+    return True
+
+
+DRILLS: Mapping[str, Callable[[Path, Evidence], Awaitable[None]]] = MappingProxyType(
+    {"rotate": drill_rotate, "compromise": drill_compromise}
+)

@@ -1,0 +1,55 @@
+"""``python -m integration.rotating_process WRITES KILLS``: rotate the keys once, as the environment says.
+
+The process that does it dies by SIGKILL after every so many writes, at most KILLS times, and another one goes on. Prints how
+often that was. The processes are forked, so that each is there at once.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+
+from chatproxy.settings import load_settings
+from chatproxy.vault import open_vault
+from chatproxy.workflows.rotate import NotYetError
+from integration.rotation_fixtures import Killed, Writes, a_rotation
+
+
+async def started_at() -> int:
+    """Return when the rotation before this one was begun; 0: there was none."""
+    async with open_vault(load_settings().settings) as vault:
+        state = await a_rotation(vault).state()
+        return state.started_at if state is not None else 0
+
+
+async def rotate(kill_at: int, *, before: int) -> None:
+    async with open_vault(load_settings().settings) as vault:
+        rotation = a_rotation(vault, Writes(kill_at, is_done_first=True), by=f"process {os.getpid()}")
+        state = await rotation.state()
+        while state is None or state.started_at == before or not state.is_over:
+            try:
+                state = await rotation.advance()
+            except NotYetError:
+                await asyncio.sleep(0.02)
+            except Killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(writes: int, kills: int) -> None:
+    killed = 0
+    before = asyncio.run(started_at())
+    while True:
+        child = os.fork()
+        if child == 0:
+            asyncio.run(rotate(writes if killed < kills else 0, before=before))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            killed += 1
+        else:
+            sys.stdout.write(str(killed))
+            sys.exit(os.WEXITSTATUS(status))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

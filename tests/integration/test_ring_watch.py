@@ -1,0 +1,134 @@
+"""A node that lags behind the key ring goes on with what it has, says so, and catches up by itself (security B9)."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chatproxy.clock import wall_clock
+from chatproxy.errors import RingBehindError, UndecryptableError
+from chatproxy.model import SubjectTag
+from chatproxy.ports import SubjectState
+from chatproxy.store.connections import Connections
+from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.telemetry import Metrics
+from chatproxy.vault import Vault, open_vault
+from chatproxy.workflows.rotate import Step
+from chatproxy.workflows.watch_ring import list_nodes
+from integration.proxy_fixtures import a_proxy
+from integration.rotation_fixtures import a_rotation, advance
+
+ANA, BEN = SubjectTag(b"ana             "), SubjectTag(b"ben             ")
+
+
+@pytest.fixture
+def store(server: EmbeddedServer, connections: Connections) -> str:
+    return server.url
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def state_of(wrap: bytes) -> SubjectState:
+    return SubjectState(generation=1, wraps={1: wrap}, erased_at=None, ledger=())
+
+
+async def test_a_node_with_an_old_keyset_goes_on_makes_no_new_wraps_and_catches_up(
+    tmp_path: Path, store: str
+) -> None:
+    now = wall_clock()
+    here = a_proxy(tmp_path / "here", upstream="http://127.0.0.1:9", store=store)
+    (tmp_path / "there" / "keys").mkdir(parents=True, mode=0o700)
+    shutil.copy2(tmp_path / "here" / "keys" / "keyset", tmp_path / "there" / "keys" / "keyset")
+    there = a_proxy(tmp_path / "there", upstream="http://127.0.0.1:9", store=store, node="there")
+    async with open_vault(here) as operator, open_vault(there, clock=lambda: now) as lagging:
+        keys = lagging.record_keys
+        _, wrap = keys.new_subject_key(ANA, generation=1)
+        await advance(a_rotation(operator), Step.PROMOTED)
+        watch = lagging.ring_watch(Metrics())
+
+        with pytest.raises(UndecryptableError, match="unknown_root_version"):
+            await watch.look()
+
+        [node] = await list_nodes(lagging.store)
+        assert node.state is not None
+        assert (node.state.ring, set(node.state.roots)) == (1, {1})
+        _, newer = (await new_keys(operator)).record_keys.new_subject_key(BEN, generation=1)
+        task = asyncio.get_running_loop().create_task(watch.run())
+        try:
+            keys.new_subject_key(BEN, generation=1)
+            now += 61_000
+            keys.news.set()
+            await until(lambda: not keys.may_wrap)
+            assert str(watch.problem) == "None"
+            with pytest.raises(RingBehindError):
+                keys.new_subject_key(BEN, generation=1)
+            with pytest.raises(RingBehindError):
+                await keys.epoch_key(30_000)
+            keys.unwrap_subject_key(ANA, state_of(wrap), 1)
+            with pytest.raises(RingBehindError):
+                keys.unwrap_subject_key(BEN, state_of(newer), 1)
+            now += 600_000
+            assert "could not be read for 10 minutes" in str(watch.problem)
+
+            shutil.copy2(tmp_path / "here" / "keys" / "keyset", tmp_path / "there" / "keys" / "keyset")
+            keys.news.set()
+            await until(lambda: keys.may_wrap)
+
+            assert str(watch.problem) == "None"
+            keys.unwrap_subject_key(BEN, state_of(newer), 1)
+            keys.unwrap_subject_key(ANA, state_of(wrap), 1)
+            keys.new_subject_key(BEN, generation=1)
+        finally:
+            task.cancel()
+
+
+async def new_keys(vault: Vault) -> Vault:
+    """Have a vault read the ring as it is in the store now."""
+    vault.record_keys.use(await a_rotation(vault).ring())
+    return vault
+
+
+async def test_a_version_that_never_was_is_damage_once_the_ring_was_read_again(
+    tmp_path: Path, store: str
+) -> None:
+    async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
+        keys = vault.record_keys
+        wrap = b"\1\1\xff\xff" + bytes(60)
+        for _ in range(2):
+            with pytest.raises(RingBehindError):
+                keys.unwrap_subject_key(ANA, state_of(wrap), 1)
+            assert keys.news.is_set()
+            keys.looked()
+
+        with pytest.raises(UndecryptableError, match="unknown_kek_version"):
+            keys.unwrap_subject_key(ANA, state_of(wrap), 1)
+
+
+async def test_two_processes_of_one_name_are_noticed(tmp_path: Path, store: str) -> None:
+    async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
+        one, two = vault.ring_watch(Metrics()), vault.ring_watch(Metrics())
+        await one.look()
+        await two.look()
+        [first] = await list_nodes(vault.store)
+        await one.look()
+        [second] = await list_nodes(vault.store)
+
+        assert first.state is not None
+        assert second.state is not None
+        assert (first.state.is_contested, second.state.is_contested) == (False, True)
+
+
+async def test_a_node_that_has_left_is_not_heard_of_again(tmp_path: Path, store: str) -> None:
+    async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
+        watch = vault.ring_watch(Metrics())
+        await watch.look()
+        await watch.leave()
+        await watch.look()
+
+        assert await list_nodes(vault.store) == []
