@@ -3,7 +3,8 @@
 1. Who asks is the subject of every query: a handle of somebody else's finds nothing in one's own place in the store,
    so unknown and foreign handles look alike.
 2. What a choice would do is computed by the policy itself, as if it had been made, and nothing is written.
-3. What is told about safety review is only what keeps a copy (R22); a flag, a hold or a finding about the age is no
+3. What is done to conversations and accounts is written by ``chatproxy.workflows.happenings``, as by every other way.
+4. What is told about safety review is only what keeps a copy (R22); a flag, a hold or a finding about the age is no
    entry of the history.
 """
 
@@ -11,7 +12,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from msgspec import structs
@@ -26,7 +26,6 @@ from chatproxy.consent.events import (
     FactEvent,
     FactKind,
     LedgerEvent,
-    Scope,
 )
 from chatproxy.consent.notices import Terms
 from chatproxy.consent.person import PersonFacts
@@ -42,6 +41,7 @@ from chatproxy.policy.grounds import ENDED_BY_DELETION
 from chatproxy.policy.reasons import Reason
 from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
+from chatproxy.workflows.happenings import Actor, FeedbackKind, Happenings
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
@@ -61,17 +61,6 @@ TOLD = frozenset(
 """What the history tells beside choices."""
 _STRIDE = 4
 """Turns that are decided on before running chats get their turn: about a millisecond."""
-
-
-class FeedbackKind(StrEnum):
-    """What a person may send about a conversation (R14, R15)."""
-
-    THUMBS = "thumbs"
-    BUG = "bug"
-    FEEDBACK = "feedback"
-    SHARE = "share"
-    SESSION_SHARE = "session_share"
-    RATING_ONLY = "rating_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +217,7 @@ class PersonDesk:
     def __init__(
         self,
         ledger: Ledger,
+        happenings: Happenings,
         transcripts: Transcripts,
         pseudonyms: Pseudonymizer,
         policies: Policies,
@@ -245,6 +235,7 @@ class PersonDesk:
         ``record_terms``: what every consent record says alike (``chatproxy.consent.controller``).
         """
         self._ledger = ledger
+        self._happenings = happenings
         self._transcripts = transcripts
         self._pseudonyms = pseudonyms
         self._policies = policies
@@ -425,14 +416,7 @@ class PersonDesk:
         if not turns and not deleted_at:
             raise _no_conversation()
         if any(not turn.is_deleted for turn in turns):
-            event = await self._ledger.note(
-                subject,
-                FactKind.CONVERSATION_DELETED,
-                at=self._clock(),
-                by=by,
-                method=method,
-                scope=Scope(tag),
-            )
+            event = await self._happenings.delete_conversation(subject, tag, actor=_actor(by, method))
             turns = await self._kept(subject, tag)
             deleted_at.append(event.at)
         return _deletion(deleted_at[-1], [group for turn in turns for group in turn.groups])
@@ -467,17 +451,14 @@ class PersonDesk:
         """Delete all conversations and withdraw what was agreed to (R23)."""
         person = await self._facts(subject)
         turns = [turn async for turn in self._walk(subject)]
-        if _no_after(person) is Choice.WITHDRAWN:
-            about = self.circumstances()
-            await self._record(subject, Choice.WITHDRAWN, by=by, method=method, circumstances=about)
         before = [
             event.at
             for event in person.events
             if isinstance(event, FactEvent) and event.kind is FactKind.ACCOUNT_DELETED
         ]
         if not before or any(turn.facts.received_at > before[-1] for turn in turns):
-            event = await self._ledger.note(
-                subject, FactKind.ACCOUNT_DELETED, at=self._clock(), by=by, method=method
+            event = await self._happenings.delete_account(
+                subject, actor=_actor(by, method), circumstances=self.circumstances()
             )
             before.append(event.at)
             turns = [turn async for turn in self._walk(subject)]
@@ -495,21 +476,11 @@ class PersonDesk:
     ) -> ConversationView:
         """Send feedback on a conversation, which keeps it for that purpose (R14, R15).
 
-        Raises NotFoundError, and ConflictError where the conversation is incognito and it was not confirmed.
+        Raises NotFoundError, and ConfirmationNeededError where it is incognito and the person did not confirm it.
         """
-        tag, turns = await self._turns(subject, handle)
-        if not is_confirmed and any(turn.note.incognito for turn in turns):
-            raise ConflictError(
-                "this conversation is incognito, and feedback would keep it; ask again, with a confirmation"
-            )
-        await self._ledger.note(
-            subject,
-            FactKind.FEEDBACK_GIVEN,
-            at=self._clock(),
-            by=by,
-            method=method,
-            scope=Scope(tag),
-            details={"kind": str(kind)},
+        tag, _ = await self._turns(subject, handle)
+        await self._happenings.give_feedback(
+            subject, tag, kind, actor=_actor(by, method), is_incognito_confirmed=is_confirmed
         )
         return await self.conversation(subject, handle)
 
@@ -523,14 +494,7 @@ class PersonDesk:
         if owner != subject or not turns:
             raise _no_conversation()
         if _feedback(person, tag, turns) is not None:
-            await self._ledger.note(
-                subject,
-                FactKind.FEEDBACK_WITHDRAWN,
-                at=self._clock(),
-                by=by,
-                method=method,
-                scope=Scope(tag),
-            )
+            await self._happenings.withdraw_feedback(subject, tag, actor=_actor(by, method))
             turns, person = await self._kept(subject, tag), await self._facts(subject)
         return self._view(subject, tag, turns, person) if turns else None
 
@@ -692,7 +656,6 @@ class PersonDesk:
         circumstances: Circumstances,
         surfaces: Sequence[Surface] = SURFACES,
         purposes: Sequence[str] = PURPOSES,
-        conversation: ConversationTag | None = None,
     ) -> ConsentEvent:
         return await self._ledger.record(
             subject,
@@ -702,7 +665,6 @@ class PersonDesk:
             method=method,
             purposes=purposes,
             surfaces=surfaces,
-            conversation=conversation,
             circumstances=circumstances,
         )
 
@@ -721,7 +683,7 @@ class PersonDesk:
         if not _is_in_force(override, person, tag, turns):
             newest = max(turns, key=lambda turn: turn.facts.received_at).note
             about = self.circumstances(plan=newest.plan, age=newest.age, gpc=newest.gpc)
-            await self._record(subject, choice, by=by, method=method, circumstances=about, conversation=tag)
+            await self._happenings.choose(subject, tag, choice, actor=_actor(by, method), circumstances=about)
         return await self.conversation(subject, handle)
 
     def _entry(self, subject: SubjectTag, event: LedgerEvent) -> HistoryEntry | None:
@@ -760,6 +722,10 @@ class PersonDesk:
 class _Outcome:
     expires_at: int | None
     eligible: bool
+
+
+def _actor(by: str, method: str) -> Actor:
+    return Actor(by=by, method=method, is_the_person=by == DATA_SUBJECT)
 
 
 def _no_conversation() -> NotFoundError:
