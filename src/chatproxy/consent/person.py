@@ -195,8 +195,9 @@ class PersonFacts:
             is_minor=self._is_minor,
         )
 
+    @cached_property
     def without_choices(self) -> "PersonFacts":
-        """Return the same without any choice, for a conversation of nobody: nobody can agree to anything."""
+        """The same without any choice, for a conversation of nobody: nobody can agree to anything."""
         return PersonFacts([event for event in self.events if isinstance(event, FactEvent)])
 
     @cached_property

@@ -34,6 +34,7 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import (
     AuditUnavailableError,
     ConfirmationNeededError,
+    ConflictError,
     NotFoundError,
     UndecryptableError,
 )
@@ -126,9 +127,12 @@ class Happenings:
     ) -> ConsentEvent:
         """The person decides about one conversation (R17).
 
-        ``given`` shares it, ``refused`` excludes it, ``withdrawn`` leaves it to the choice about the account.
+        ``given`` shares it, ``refused`` excludes it, ``withdrawn`` leaves it to the choice about the account. Raises
+        ConflictError for a share where nobody was named.
         """
-        await self._conversation(subject, conversation)
+        turns = await self._conversation(subject, conversation)
+        if choice.permits and all(note.nobody for _, note in turns):
+            raise ConflictError("nobody was named in this conversation, and nobody can agree to its use")
         await self._told(f"conversation.{choice}", actor, subject, conversation=conversation)
         return await self._ledger.record(
             subject,

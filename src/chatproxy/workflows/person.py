@@ -26,6 +26,7 @@ from chatproxy.consent.events import (
     FactEvent,
     FactKind,
     LedgerEvent,
+    Scope,
 )
 from chatproxy.consent.notices import Terms
 from chatproxy.consent.person import PersonFacts
