@@ -330,8 +330,8 @@ class PersonDesk:
         """Record a choice about the account, made now: GIVEN for yes, REFUSED for no, DEFERRED for not now.
 
         It is recorded as what it is beside the choice that stands: a yes over a yes renews it, a no over a yes
-        withdraws it. A yes that leaves out surfaces of the yes that stands ends that one first, so that a narrower
-        yes never leaves a wider one in force. Raises ConflictError where the choice cannot be put off any more, and
+        withdraws it. A yes that leaves out surfaces of the yes that stands ends that one there
+        (``PersonFacts.choices``). Raises ConflictError where the choice cannot be put off any more, and
         where choices are made elsewhere: what was recorded here would not last.
         """
         if self._is_chosen_elsewhere:
@@ -343,9 +343,6 @@ class PersonDesk:
         stands = _standing(person)
         has_yes = stands.choice is not None and stands.choice.permits
         if choice.permits:
-            if has_yes and not _open_surfaces(person) <= set(surfaces):
-                await self._record(subject, Choice.WITHDRAWN, by=by, method=method, circumstances=about)
-                has_yes = False
             choice = Choice.RENEWED if has_yes else Choice.GIVEN
         elif choice is Choice.DEFERRED:
             if not self._due(person).may_defer:
@@ -748,10 +745,6 @@ def _no_after(person: PersonFacts) -> Choice:
     """Return what a no is beside the choice that stands."""
     stands = _standing(person).choice
     return Choice.WITHDRAWN if stands is not None and stands.permits else Choice.REFUSED
-
-
-def _open_surfaces(person: PersonFacts) -> set[Surface]:
-    return {surface for surface in SURFACES if person.open_grant_since(surface) is not None}
 
 
 def _is_in_force(
