@@ -44,7 +44,7 @@ class Company:
     directory: Path
 
     async def asks(self, method: str, path: str, **body: Any) -> httpx.Response:
-        more = {"json": body} if body else {}
+        more: dict[str, Any] = {"json": body} if body else {}
         return await self.client.request(method, f"/subjects/{self.ana}{path}", **more)
 
     async def does(self, method: str, path: str, **body: Any) -> dict[str, Any]:
