@@ -259,3 +259,14 @@ def test_a_share_that_a_narrower_yes_has_ended_begins_anew(narrower: tuple[Surfa
         chose(20, GIVEN, about=ONE),
     )
     assert facts.about(ONE, None, received_at=0).override_at == at
+
+
+def test_a_share_after_the_account_was_deleted_is_not_ended_by_the_first_yes_after_it() -> None:
+    facts = person(
+        chose(1, GIVEN),
+        happened(3, FactKind.ACCOUNT_DELETED),
+        chose(5, GIVEN, about=ONE),
+        chose(10, GIVEN, surfaces=(CHAT,)),
+        chose(20, GIVEN, about=ONE),
+    )
+    assert facts.about(ONE, None, received_at=0).override_at == 5
