@@ -265,6 +265,7 @@ class Vault:
         """Return what a person may see and do about what is kept of them."""
         return PersonDesk(
             self.ledger,
+            self.happenings,
             self._transcripts_for(lambda: DATA_SUBJECT),
             self.pseudonyms,
             self.policies,

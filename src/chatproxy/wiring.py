@@ -27,6 +27,7 @@ from chatproxy.telemetry import Log, Metrics
 from chatproxy.vault import Vault, open_vault
 from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
+from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.own import Own
 from chatproxy.web.pages import PersonPages
@@ -403,6 +404,7 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         ),
         tokens=settings.admin_token or (),
         new_request_id=_new_request_id,
+        more=HappenedOperations(vault.happenings, desk, vault.pseudonyms, clock=vault.clock).operations(),
     )
     pages = PersonPages(
         desk,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatproxy.consent.events import Choice, FactKind, Scope
-from chatproxy.workflows.person import FeedbackKind
+from chatproxy.workflows.happenings import FeedbackKind
 from integration.proxy_fixtures import ANA, World, a_world, answer_to
 from simulators.backend import Peer
 

@@ -80,10 +80,10 @@ class World:
         assert await self.running.all_kept(within=PATIENCE)
         rows = [turn async for turn in self.running.vault.transcripts.walk()]
         assert not [row for row in rows if isinstance(row, Spurious)]
-        summaries = [
-            dict(summary(row, self.running.vault.pseudonyms)) for row in rows if isinstance(row, KeptTurn)
-        ]
-        return sorted(summaries, key=lambda row: str(row["received_at"]))
+        kept = sorted(
+            (row for row in rows if isinstance(row, KeptTurn)), key=lambda row: row.facts.received_at
+        )
+        return [dict(summary(row, self.running.vault.pseudonyms)) for row in kept]
 
     async def decided_again(self) -> None:
         """Wait until nobody's turns are to be decided on again, now or by who has taken that up."""

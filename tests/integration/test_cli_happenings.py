@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from chatproxy.clock import wall_clock
-from chatproxy.consent.events import Choice, FactKind
+from chatproxy.consent.events import Choice, ConsentEvent, FactKind
+from chatproxy.consent.receipts import receipt_of
 from chatproxy.policy.instants import format_instant, parse_instant
 from chatproxy.store import keys
 from chatproxy.store.connections import Connections
@@ -99,6 +100,22 @@ async def test_a_conversation_is_shared_excluded_and_follows_again(desk: Desk) -
     await desk.does("conversation", "follow", *MINE)
     assert (await desk.row())["reason"] == "CONSENT_UNKNOWN"
     assert desk.audited() == ["conversation.given", "conversation.refused", "conversation.withdrawn"]
+
+
+async def test_what_is_chosen_by_command_has_a_whole_receipt(desk: Desk) -> None:
+    await desk.does("consent", "give", "ana")
+    await desk.does("conversation", "exclude", *MINE)
+    await desk.does("subject", "delete-account", "ana", "--yes")
+    events = await desk.world.running.vault.ledger.history(desk.world.tag())
+    choices = [event for event in events if isinstance(event, ConsentEvent)]
+    assert [event.choice for event in choices] == [Choice.GIVEN, Choice.REFUSED, Choice.WITHDRAWN]
+    for event in choices:
+        receipt = receipt_of(event, conversation=None)
+        assert event.policy_version == receipt["pii_processing"]["policy"]["version"] == "2025-08-28"
+        assert receipt["party_identification"]["party_name"] == "Example Ltd"
+        assert receipt["pii_processing"]["retention_period"] == {"if_yes": "P5Y", "if_no": "P30D"}
+        assert receipt["event"]["collection_method"] == "cli"
+        assert receipt["pii_processing"]["privacy_notice"] is None
 
 
 async def test_only_a_person_who_is_named_can_share(desk: Desk) -> None:

@@ -151,6 +151,15 @@ async def test_what_stands_in_the_way_can_be_taken_away(world: World, env: dict[
     assert not {"flagged", "feedback", "held", "excluded"} & set(reasons)
 
 
+async def test_what_nobody_said_no_choice_would_change(world: World, env: dict[str, str]) -> None:
+    await world.chat("hello", who={"x-chat-plan": "pro"})
+    [row] = await world.kept()
+    [found] = (await call(env, "policy", "explain", row["turn"], "--json")).rows()
+    [part] = found["parts"]
+    supposed = {each["if"] for each in part["would_change"]} | set(part["would_not_change"])
+    assert supposed == {"resumed", "deleted", "account_deleted", "flagged", "feedback", "held", "minor"}
+
+
 async def test_a_turn_that_is_not_held_and_one_that_was_altered_are_told_apart(
     world: World, env: dict[str, str], connections: Connections
 ) -> None:

@@ -168,7 +168,7 @@ async def test_feedback_on_an_incognito_conversation_needs_a_confirmation(tmp_pa
         await world.kept()
         [found] = (await ask(world, "GET", "/conversations")).json()["conversations"]
         path = f"/conversations/{found['handle']}/feedback"
-        assert_problem(await ask(world, "POST", path, json={"kind": "bug"}), 409, "conflict")
+        assert_problem(await ask(world, "POST", path, json={"kind": "bug"}), 409, "confirmation_needed")
         confirmed = await ask(world, "POST", path, json={"kind": "bug", "confirmed": True})
         assert confirmed.status_code == 200
 

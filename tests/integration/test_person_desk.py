@@ -7,12 +7,13 @@ import pytest
 
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind, Scope
-from chatproxy.errors import ConflictError, NotFoundError
+from chatproxy.errors import AuditUnavailableError, ConfirmationNeededError, ConflictError, NotFoundError
 from chatproxy.model import Age, Surface
 from chatproxy.policy.facts import Override
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.workflows.person import DATA_SUBJECT, FeedbackKind, PersonDesk
+from chatproxy.workflows.happenings import FeedbackKind
+from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
 from chatproxy.workflows.transcripts import KeptTurn
 from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
 
@@ -373,7 +374,7 @@ async def test_feedback_on_an_incognito_conversation_is_confirmed_first(tmp_path
         desk = desk_of(world)
         await world.chat("hello", who=ANA | {"x-chat-incognito": "?1"})
         handle = await one_handle(world)
-        with pytest.raises(ConflictError, match="incognito"):
+        with pytest.raises(ConfirmationNeededError, match="incognito"):
             await desk.give_feedback(world.tag(), handle, FeedbackKind.BUG, method="test")
         given = await desk.give_feedback(
             world.tag(), handle, FeedbackKind.BUG, method="test", is_confirmed=True
@@ -428,3 +429,57 @@ async def test_an_exempt_plan_has_nothing_to_gain_or_lose(tmp_path: Path, store:
     async with a_world(chatting(), tmp_path, store) as world:
         previews = await desk_of(world).preview(world.tag(), plan="enterprise", age=Age.ADULT)
         assert (previews.next_turn.if_yes_expires_at, previews.next_turn.if_yes_eligible) == (None, False)
+
+
+# --- the audit log ---
+
+
+def audited(directory: Path) -> list[tuple[str, str]]:
+    lines = (directory / "data" / "audit" / "audit.jsonl").read_text().splitlines()
+    return [(entry["action"], entry["for"]) for entry in map(json.loads, lines) if "for" in entry]
+
+
+async def test_what_a_person_does_is_in_the_audit_log(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        desk = desk_of(world)
+        await world.chat("hello")
+        handle = await one_handle(world)
+        await desk.share(world.tag(), handle, method="test")
+        await desk.give_feedback(world.tag(), handle, FeedbackKind.BUG, method="test")
+        await desk.withdraw_feedback(world.tag(), handle, method="test")
+        await desk.delete_conversation(world.tag(), handle, method="test")
+        await desk.delete_account(world.tag(), method="test")
+        assert audited(tmp_path) == [
+            ("conversation.given", DATA_SUBJECT),
+            ("feedback.given", DATA_SUBJECT),
+            ("feedback.withdrawn", DATA_SUBJECT),
+            ("conversation.deleted", DATA_SUBJECT),
+            ("subject.account_deleted", DATA_SUBJECT),
+        ]
+
+
+async def test_a_person_deletes_also_while_the_audit_log_cannot_be_written(
+    tmp_path: Path, store: str
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        desk = desk_of(world)
+        await world.chat("hello")
+        handle = await one_handle(world)
+        log = tmp_path / "data" / "audit"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("no directory")
+        with pytest.raises(AuditUnavailableError):
+            await desk.delete_conversation(world.tag(), handle, by="company", method="test")
+        assert await desk.history(world.tag()) == []
+        await desk.delete_conversation(world.tag(), handle, method="test")
+        assert [entry.kind for entry in await desk.history(world.tag())] == ["conversation_deleted"]
+
+
+async def test_a_rating_alone_is_no_event(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        desk = desk_of(world)
+        await world.chat("hello", who=ANA | {"x-chat-incognito": "?1"})
+        handle = await one_handle(world)
+        rated = await desk.give_feedback(world.tag(), handle, FeedbackKind.RATING_ONLY, method="test")
+        assert rated.feedback is None
+        assert await world.running.vault.ledger.history(world.tag()) == ()

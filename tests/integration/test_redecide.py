@@ -406,6 +406,16 @@ async def test_a_yes_that_is_recorded_with_an_earlier_time_covers_nothing_that_i
     assert days_left(turn) == 20
 
 
+async def test_a_flag_brings_no_turn_under_a_yes_that_does_not_cover_it(scene: Scene) -> None:
+    await scene.chat(days_ago=10)
+    await scene.choose(Choice.GIVEN, days_ago=20)
+    turn = await scene.only()
+    await scene.note(FactKind.FLAGGED, turn=turn.stored.turn, days_ago=5)
+    assert said_of(await scene.only()) == ("CONSENT_UNKNOWN", False, {"SERVICE", "SAFETY_IO"})
+    await scene.note(FactKind.FLAG_LIFTED, turn=turn.stored.turn)
+    assert said_of(await scene.only()) == ("CONSENT_UNKNOWN", False, {"SERVICE"})
+
+
 async def test_what_only_a_flag_keeps_does_not_come_back_with_its_conversation(scene: Scene) -> None:
     await scene.choose(Choice.GIVEN, days_ago=29)
     await scene.chat(days_ago=28)

@@ -340,35 +340,66 @@ async def test_a_record_that_cannot_be_opened_is_not_kept_longer_than_was_decide
     assert ttl.get(name) == (None if damage == "missing" else found.note.expires_at)
 
 
+def a_version(name: str, *, effective_at: int, material: bool = True) -> PolicyVersion:
+    return PolicyVersion(
+        version=name, published_at=0, effective_at=effective_at, sha256=name * 64, material=material
+    )
+
+
+async def announced(vault: Vault, *versions: PolicyVersion) -> bytes | None:
+    """Have a node with these versions at work until what it has to do is done; return what it announced."""
+    before = await vault.store.read_control("versions-announced")
+    metrics = Metrics()
+    async with at_work(a_redecider(vault, metrics=metrics, versions=versions)):
+        await vault.store.mark_due(tag(vault), wall_clock())
+        async with asyncio.timeout(PATIENCE):
+            while not any(metrics.redecided.labels(outcome)._value.get() for outcome in Redecided):
+                await asyncio.sleep(0.01)
+        await nobody_due(vault)
+    after = await vault.store.read_control("versions-announced")
+    return after if after != before else None
+
+
+async def told(vault: Vault, connections: Connections, *versions: PolicyVersion) -> list[set[str]]:
+    people = [await sound(vault, connections, tag(vault, who), versions=versions) for who in ("ana", "bea")]
+    return [reasons(turns) for turns in people]
+
+
 async def test_a_material_version_that_takes_effect_is_told_in_every_turn(
     vault: Vault, connections: Connections
 ) -> None:
-    version = PolicyVersion(
-        version="2", published_at=0, effective_at=wall_clock(), sha256="ab", material=True
-    )
-    for _ in range(2):  # the second node finds that it has been announced
-        async with at_work(a_redecider(vault, versions=[version])):
-            async with asyncio.timeout(PATIENCE):
-                while await vault.store.read_control("version:ab") is None:
-                    await asyncio.sleep(0.01)
-            await nobody_due(vault)
-    for who in ("ana", "bea"):
-        turns = await sound(vault, connections, tag(vault, who), versions=(version,))
-        assert reasons(turns) == {"ELIGIBLE_PRIOR_VERSION"}
-        assert {kept.annotation.seq for kept in turns} == {2}
+    version = a_version("2", effective_at=wall_clock() + 1_000)
+    async with at_work(a_redecider(vault, versions=[version])):
+        async with asyncio.timeout(PATIENCE):
+            while await vault.store.read_control("versions-announced") is None:
+                await asyncio.sleep(0.01)
+        await nobody_due(vault)
+    assert await told(vault, connections, version) == [{"ELIGIBLE_PRIOR_VERSION"}] * 2
+    assert await announced(vault, version) is None  # another node finds that it is done
+
+
+async def test_a_material_version_that_is_added_late_is_told_in_every_turn(
+    vault: Vault, connections: Connections
+) -> None:
+    first, late = a_version("1", effective_at=0), a_version("2", effective_at=wall_clock() - 1)
+    assert await announced(vault, first)
+    assert await announced(vault, first, late)
+    assert await told(vault, connections, first, late) == [{"ELIGIBLE_PRIOR_VERSION"}] * 2
+    for kept in await sound(vault, connections, tag(vault, "bea"), versions=(first, late)):
+        assert kept.annotation.seq == 2
+    moved = a_version("2", effective_at=wall_clock() - 2)
+    assert await announced(vault, first, moved)
+    assert await announced(vault) == b""
 
 
 async def test_a_version_that_is_to_come_changes_nothing_yet(vault: Vault) -> None:
-    coming = PolicyVersion(
-        version="2", published_at=0, effective_at=wall_clock() + DAY, sha256="ab", material=True
-    )
-    small = PolicyVersion(version="1", published_at=0, effective_at=0, sha256="cd")
+    coming = a_version("2", effective_at=wall_clock() + DAY)
+    small = a_version("1", effective_at=0, material=False)
     await vault.store.mark_due(tag(vault), wall_clock())
     metrics = Metrics()
     async with at_work(a_redecider(vault, metrics=metrics, versions=[coming, small])):
         await nobody_due(vault)
-    assert await vault.store.read_control("version:ab") is None
-    assert await vault.store.read_control("version:cd") is None
+    assert await vault.store.read_control("versions-announced") is None
     assert metrics.registry.get_sample_value("chatproxy_redecided_turns_total", {"outcome": "unchanged"}) == 7
 
 

@@ -88,7 +88,9 @@ def _choose(
 ) -> None:
     async def work(vault: Vault) -> ConsentEvent:
         owner, wanted = named_conversation(vault, conversation, subject, tenant)
-        return await vault.happenings.choose(owner, wanted, choice, actor=operator())
+        return await vault.happenings.choose(
+            owner, wanted, choice, actor=operator(), circumstances=vault.person_desk.circumstances()
+        )
 
     event = in_vault(work)
     say(done, event, unchanged="", as_json=as_json, receipt_id=event.receipt_id)

@@ -7,7 +7,7 @@ from chatproxy.cli.people import as_json_option, named_conversation, of_conversa
 from chatproxy.cli.vault import in_vault
 from chatproxy.consent.events import FactEvent
 from chatproxy.vault import Vault
-from chatproxy.workflows.happenings import FEEDBACK_KINDS
+from chatproxy.workflows.happenings import FeedbackKind
 
 
 @click.group()
@@ -21,7 +21,9 @@ def feedback() -> None:
 
 @feedback.command()
 @of_conversation
-@click.option("--kind", required=True, type=click.Choice(FEEDBACK_KINDS), help="What the person sent.")
+@click.option(
+    "--kind", required=True, type=click.Choice([*map(str, FeedbackKind)]), help="What the person sent."
+)
 @click.option(
     "--even-incognito",
     is_flag=True,
@@ -36,7 +38,7 @@ def give(
     async def work(vault: Vault) -> FactEvent | None:
         owner, wanted = named_conversation(vault, conversation, subject, tenant)
         return await vault.happenings.give_feedback(
-            owner, wanted, kind, actor=operator(), is_incognito_confirmed=even_incognito
+            owner, wanted, FeedbackKind(kind), actor=operator(), is_incognito_confirmed=even_incognito
         )
 
     say("Feedback recorded", in_vault(work), unchanged="A rating alone keeps nothing.", as_json=as_json)

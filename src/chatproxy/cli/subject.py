@@ -43,7 +43,9 @@ def delete_account(subject: str, tenant: str, *, is_said: bool, as_json: bool) -
 
     async def work(vault: Vault) -> FactEvent:
         tag = vault.pseudonyms.subject_tag(tenant=tenant, subject=subject)
-        return await vault.happenings.delete_account(tag, actor=operator())
+        return await vault.happenings.delete_account(
+            tag, actor=operator(), circumstances=vault.person_desk.circumstances()
+        )
 
     say("Account deleted", in_vault(work), unchanged="", as_json=as_json)
 

@@ -86,13 +86,14 @@ def list_turns(subject: str | None, tenant: str, conversation: str | None, *, as
 
     async def work(vault: Vault) -> tuple[list[dict[str, object]], list[Spurious]]:
         tag, wanted = names(vault, subject, tenant, conversation)
-        rows, faults = [], []
+        kept, faults = [], []
         async for turn in vault.transcripts.walk(subject=tag, conversation=wanted):
             if isinstance(turn, KeptTurn):
-                rows.append(dict(summary(turn, vault.pseudonyms)))
+                kept.append(turn)
             else:
                 faults.append(turn)
-        return sorted(rows, key=lambda row: str(row["received_at"])), faults
+        kept.sort(key=lambda turn: turn.facts.received_at)
+        return [dict(summary(turn, vault.pseudonyms)) for turn in kept], faults
 
     rows, faults = in_vault(work)
     if as_json:

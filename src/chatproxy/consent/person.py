@@ -25,6 +25,7 @@ from chatproxy.policy.versions import DatedChoice, PolicyVersion, with_supersede
 _KEEPING_FEEDBACK = frozenset({"thumbs", "bug", "feedback", "share"})
 """These keep a conversation for their own purpose for long; ``session_share`` for short, ``rating_only`` not (R15)."""
 _UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
+_AGREED = frozenset({str(Choice.GIVEN), str(Choice.RENEWED)})
 _NOT_REVOKING = frozenset({None, *map(str, _UNDECIDED), str(Choice.GIVEN), str(Choice.RENEWED)})
 
 
@@ -81,6 +82,8 @@ class PersonFacts:
         self._holds: dict[tuple[str, ConversationTag | None], Hold] = {}
         self._account_deleted_at: list[int] = []
         self._is_minor = False
+        self._agreed: set[Surface] = set()
+        """Where a yes about the account stands, while the events are read."""
         self.are_choices_unread = False
         """Whether the choices are as they were when the consent service last answered, and it has failed since."""
         for event in self.events:
@@ -129,17 +132,26 @@ class PersonFacts:
     def choices(self, surface: Surface) -> tuple[tuple[int, str], ...]:
         """Return what the engine reads: (instant, word) of each choice about the account that is about *surface*.
 
-        A yes counts only for the surfaces and purposes it names; anything else counts for every surface (R35). A
-        deleted account ends what was agreed to for it, also for turns that come after (R23).
+        A yes counts only for the surfaces and purposes it names, and ends a yes that stands for a surface that it leaves
+        out, so a narrower yes never leaves a wider one in force; anything else counts for every surface (R35). A deleted
+        account ends what was agreed to for it, also for turns that come after (R23).
         """
         found = self._choices.get(surface)
         if found is None:
-            dated = [
-                DatedChoice(event.at, word, self.chosen_about(event))
-                for event in self.account_choices
-                if (word := _word(event, surface)) is not None
-            ]
-            dated += [DatedChoice(at, "terminated", at) for at in self._account_deleted_at]
+            dated: list[DatedChoice] = []
+            is_agreed = False
+            for event in self.events:
+                if isinstance(event, FactEvent):
+                    if event.kind is FactKind.ACCOUNT_DELETED:
+                        dated.append(DatedChoice(event.at, "terminated", event.at))
+                        is_agreed = False
+                elif event.conversation is None:
+                    word = _word(event, surface)
+                    if word is None and is_agreed:
+                        word = str(Choice.WITHDRAWN)
+                    if word is not None:
+                        dated.append(DatedChoice(event.at, word, self.chosen_about(event)))
+                        is_agreed = word in _AGREED if word not in _UNDECIDED else is_agreed
             dated.sort(key=lambda choice: choice.at)
             found = self._choices[surface] = with_superseded(dated, self._versions)
         return found
@@ -195,8 +207,9 @@ class PersonFacts:
             is_minor=self._is_minor,
         )
 
+    @cached_property
     def without_choices(self) -> "PersonFacts":
-        """Return the same without any choice, for a conversation of nobody: nobody can agree to anything."""
+        """The same without any choice, for a conversation of nobody: nobody can agree to anything."""
         return PersonFacts([event for event in self.events if isinstance(event, FactEvent)])
 
     @cached_property
@@ -213,9 +226,12 @@ class PersonFacts:
 
     def _learn_choice(self, event: ConsentEvent) -> None:
         if event.conversation is None:
-            words = {_word(event, surface) for surface in (Surface.CHAT, Surface.CODE)}
-            if words.isdisjoint(_NOT_REVOKING):
+            words = {surface: _word(event, surface) for surface in (Surface.CHAT, Surface.CODE)}
+            left_out = {surface for surface in self._agreed if words[surface] is None}
+            if left_out or _NOT_REVOKING.isdisjoint(words.values()):
                 self._end_shares()
+            if not _UNDECIDED.issuperset(words.values()):
+                self._agreed = {surface for surface, word in words.items() if word in _AGREED}
             return
         own = self._conversations[event.conversation]
         if event.choice is not None and event.choice.permits and event.purposes.get(CAPABILITY):
@@ -237,6 +253,7 @@ class PersonFacts:
                 self._conversations[scope.conversation].deleted_at.append(event.at)
             case FactKind.ACCOUNT_DELETED:
                 self._account_deleted_at.append(event.at)
+                self._agreed = set()
                 self._end_shares()
             case FactKind.FLAGGED if scope.turn is not None:
                 self._flagged.setdefault(scope.turn, event.at)

@@ -73,6 +73,8 @@ class TurnNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: StreamEnd
     parsed: bool = True
     plan: str | None = None
+    nobody: bool = False
+    """Nobody was named with the request, so no choice bears on the turn, whoever has written one since."""
     surface: Surface = Surface.CHAT
     age: Age = Age.UNKNOWN
     incognito: bool = False

@@ -40,6 +40,8 @@ class TurnToDecide:
     """None, and no conversation: not yet known, so only what is about the whole account counts."""
     activity: Sequence[int] = ()
     """When other turns of its conversation were received, ms (R12)."""
+    is_nobodys: bool = False
+    """Nobody was named with it: nobody can agree to anything, so no choice counts."""
     tried_again_at: int | None = None
     """When its request came last, if more than once: then the stricter of both instants counts."""
 
@@ -132,6 +134,8 @@ class Policy:
         """
         caller = turn.caller
         events = _NO_EVENTS
+        if person is not None and turn.is_nobodys:
+            person = person.without_choices
         if person is not None:
             events = person.about(turn.conversation, turn.turn, received_at=turn.received_at)
         return Facts(

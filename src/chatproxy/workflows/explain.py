@@ -98,6 +98,9 @@ SUPPOSITIONS: Mapping[str, tuple[str, Suppose]] = {
 }
 """What is supposed, by name, in words that follow "if"."""
 
+_CHOICES = frozenset({"agreed", "agreed_and_resumed", "withdrew", "shared", "excluded", "follows"})
+"""What only a person who is known can do."""
+
 APPLIED = "applied"
 _APPLIED_WORDS = "`policy apply` were run with the present settings"
 
@@ -183,6 +186,7 @@ def _explained(outlook: Outlook, verdict: Verdict, applied: Decision | None) -> 
     supposed = [
         _supposed(name, words, _decided(other, before, outlook), now, part)
         for name, (words, suppose) in SUPPOSITIONS.items()
+        if not (outlook.turn.is_nobodys and name in _CHOICES)
         if (other := suppose(facts)) is not None
     ]
     if applied is not None:

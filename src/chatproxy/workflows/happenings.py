@@ -4,7 +4,8 @@ Commands and APIs call the same verbs. Each one
 
 1. sees that what it is about is there: an authentic annotation names it. An unknown turn or conversation and that of
    somebody else are not told apart;
-2. writes to the audit log first, unless the person does it themselves: their own ledger is the proof of that;
+2. writes to the audit log first. What the person does themselves is done even where that fails: their own ledger is
+   the proof of it, and who deletes must not wait for a disk of ours;
 3. appends one event, from which on the turns concerned are decided again, on every node.
 
 What is so already (a flag that is set, a minor who is known) is not written again. Choices, feedback and deletions
@@ -14,6 +15,7 @@ are: a turn that is under way meanwhile must be reached too.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from chatproxy.clock import Clock
 from chatproxy.consent.events import (
@@ -29,22 +31,39 @@ from chatproxy.consent.events import (
 from chatproxy.consent.person import Hold, PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys, verify
 from chatproxy.crypto.pseudonyms import Pseudonymizer
-from chatproxy.errors import ConfirmationNeededError, NotFoundError, UndecryptableError
-from chatproxy.model import ConversationTag, SubjectTag, TurnId
+from chatproxy.errors import (
+    AuditUnavailableError,
+    ConfirmationNeededError,
+    ConflictError,
+    NotFoundError,
+    UndecryptableError,
+)
+from chatproxy.model import ConversationTag, SubjectTag, Surface, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, StoredTurn, TranscriptStore
+from chatproxy.telemetry import Log
 from chatproxy.workflows.annotate import TurnFacts, TurnNote, read
 from chatproxy.workflows.ledger import Ledger
 
-FEEDBACK_KINDS = ("thumbs", "bug", "feedback", "share", "session_share", "rating_only")
-RATING_ONLY = "rating_only"
-"""Keeps nothing, so it is no event (R15)."""
+_log = Log("happenings")
 _LONGEST_TEXT = 200
 
 NO_TURN = "nothing is held of a turn of that name"
 NO_CONVERSATION = "nothing is held of a conversation of that name"
 NO_PERSON = "nothing is held of a person of that name"
 NO_HOLD = "no legal hold of that case stands there"
+
+
+class FeedbackKind(StrEnum):
+    """What a person may send about a conversation (R14, R15)."""
+
+    THUMBS = "thumbs"
+    BUG = "bug"
+    FEEDBACK = "feedback"
+    SHARE = "share"
+    SESSION_SHARE = "session_share"
+    RATING_ONLY = "rating_only"
+    """Keeps nothing, so it is no event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +73,7 @@ class Actor:
     by: str
     method: str
     is_the_person: bool = False
-    """The data subject, about themselves: nobody else's act that has to be audited."""
+    """The data subject, about themselves: it is done though the audit log cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,7 @@ class Happenings:
     """Writes what happens to turns, conversations and people.
 
     Every verb raises NotFoundError, StoreUnavailableError, UndecryptableError where the ledger is not authentic,
-    and AuditUnavailableError; None is returned where nothing had to be written.
+    and, unless the person themselves acts, AuditUnavailableError; None is returned where nothing had to be written.
     """
 
     def __init__(
@@ -108,9 +127,12 @@ class Happenings:
     ) -> ConsentEvent:
         """The person decides about one conversation (R17).
 
-        ``given`` shares it, ``refused`` excludes it, ``withdrawn`` leaves it to the choice about the account.
+        ``given`` shares it, ``refused`` excludes it, ``withdrawn`` leaves it to the choice about the account. Raises
+        ConflictError for a share where nobody was named.
         """
-        await self._conversation(subject, conversation)
+        turns = await self._conversation(subject, conversation)
+        if choice.permits and all(note.nobody for _, note in turns):
+            raise ConflictError("nobody was named in this conversation, and nobody can agree to its use")
         await self._told(f"conversation.{choice}", actor, subject, conversation=conversation)
         return await self._ledger.record(
             subject,
@@ -134,17 +156,17 @@ class Happenings:
         self,
         subject: SubjectTag,
         conversation: ConversationTag,
-        kind: str,
+        kind: FeedbackKind,
         *,
         actor: Actor,
         is_incognito_confirmed: bool = False,
     ) -> FactEvent | None:
-        """The person sends feedback on a conversation; *kind* is one of ``FEEDBACK_KINDS`` (R14, R15).
+        """The person sends feedback on a conversation (R14, R15).
 
         Raises ConfirmationNeededError for an incognito conversation, unless the person was told what it means.
         """
         turns = await self._conversation(subject, conversation)
-        if kind == RATING_ONLY:
+        if kind is FeedbackKind.RATING_ONLY:
             return None
         if any(note.incognito for _, note in turns) and not is_incognito_confirmed:
             raise ConfirmationNeededError(
@@ -153,7 +175,7 @@ class Happenings:
             )
         scope = Scope(conversation)
         return await self._note(
-            "feedback.given", subject, FactKind.FEEDBACK_GIVEN, actor, scope, {"kind": kind}
+            "feedback.given", subject, FactKind.FEEDBACK_GIVEN, actor, scope, {"kind": str(kind)}
         )
 
     async def withdraw_feedback(
@@ -226,12 +248,28 @@ class Happenings:
             for hold in PersonFacts(events).holds:
                 yield StandingHold(each, hold)
 
-    async def delete_account(self, subject: SubjectTag, *, actor: Actor) -> FactEvent:
+    async def delete_account(
+        self, subject: SubjectTag, *, actor: Actor, circumstances: Circumstances | None = None
+    ) -> FactEvent:
         """The person deletes their account: all conversations, and what they agreed to ends (R23).
 
-        Written also where nothing is held yet, since a turn may be under way.
+        A yes that stands is withdrawn first, so that there is a receipt of its end. The deletion is written also where
+        nothing is held yet, since a turn may be under way.
         """
-        return await self._note("subject.account_deleted", subject, FactKind.ACCOUNT_DELETED, actor, ACCOUNT)
+        person = PersonFacts(await self._ledger.history(subject))
+        await self._told("subject.account_deleted", actor, subject)
+        if any(person.open_grant_since(surface) is not None for surface in (Surface.CHAT, Surface.CODE)):
+            await self._ledger.record(
+                subject,
+                Choice.WITHDRAWN,
+                at=self._clock(),
+                by=actor.by,
+                method=actor.method,
+                circumstances=circumstances,
+            )
+        return await self._ledger.note(
+            subject, FactKind.ACCOUNT_DELETED, at=self._clock(), by=actor.by, method=actor.method
+        )
 
     async def find_minor(self, subject: SubjectTag, *, actor: Actor) -> FactEvent | None:
         """The person turns out to be a minor: nothing of them is kept, now or later (R5)."""
@@ -283,14 +321,19 @@ class Happenings:
         turn: TurnId | None = None,
     ) -> None:
         """Write to the audit log. Cases of holds stay in the ledger: what is about them alone may be secret."""
-        if actor.is_the_person:
-            return
         named = {"subject": subject.hex(), "for": actor.by, "method": actor.method}
         if conversation is not None:
             named["conversation"] = self._pseudonyms.conversation_handle(subject, conversation)
         if turn is not None:
             named["turn"] = self._pseudonyms.turn_handle(subject, turn)
-        await asyncio.to_thread(self._audit.append, action, named)  # it waits for the disk, as chats must not
+        try:
+            await asyncio.to_thread(
+                self._audit.append, action, named
+            )  # it waits for the disk, as chats must not
+        except AuditUnavailableError:
+            if not actor.is_the_person:
+                raise
+            _log.error("what a person does is not in the audit log, which cannot be written", action=action)
 
     async def _conversation(
         self, subject: SubjectTag, conversation: ConversationTag

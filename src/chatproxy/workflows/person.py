@@ -3,7 +3,8 @@
 1. Who asks is the subject of every query: a handle of somebody else's finds nothing in one's own place in the store,
    so unknown and foreign handles look alike.
 2. What a choice would do is computed by the policy itself, as if it had been made, and nothing is written.
-3. What is told about safety review is only what keeps a copy (R22); a flag, a hold or a finding about the age is no
+3. What is done to conversations and accounts is written by ``chatproxy.workflows.happenings``, as by every other way.
+4. What is told about safety review is only what keeps a copy (R22); a flag, a hold or a finding about the age is no
    entry of the history.
 """
 
@@ -11,7 +12,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from msgspec import structs
@@ -42,6 +42,7 @@ from chatproxy.policy.grounds import ENDED_BY_DELETION
 from chatproxy.policy.reasons import Reason
 from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
+from chatproxy.workflows.happenings import Actor, FeedbackKind, Happenings
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
@@ -61,17 +62,6 @@ TOLD = frozenset(
 """What the history tells beside choices."""
 _STRIDE = 4
 """Turns that are decided on before running chats get their turn: about a millisecond."""
-
-
-class FeedbackKind(StrEnum):
-    """What a person may send about a conversation (R14, R15)."""
-
-    THUMBS = "thumbs"
-    BUG = "bug"
-    FEEDBACK = "feedback"
-    SHARE = "share"
-    SESSION_SHARE = "session_share"
-    RATING_ONLY = "rating_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +218,7 @@ class PersonDesk:
     def __init__(
         self,
         ledger: Ledger,
+        happenings: Happenings,
         transcripts: Transcripts,
         pseudonyms: Pseudonymizer,
         policies: Policies,
@@ -245,6 +236,7 @@ class PersonDesk:
         ``record_terms``: what every consent record says alike (``chatproxy.consent.controller``).
         """
         self._ledger = ledger
+        self._happenings = happenings
         self._transcripts = transcripts
         self._pseudonyms = pseudonyms
         self._policies = policies
@@ -338,8 +330,8 @@ class PersonDesk:
         """Record a choice about the account, made now: GIVEN for yes, REFUSED for no, DEFERRED for not now.
 
         It is recorded as what it is beside the choice that stands: a yes over a yes renews it, a no over a yes
-        withdraws it. A yes that leaves out surfaces of the yes that stands ends that one first, so that a narrower
-        yes never leaves a wider one in force. Raises ConflictError where the choice cannot be put off any more, and
+        withdraws it. A yes that leaves out surfaces of the yes that stands ends that one there
+        (``PersonFacts.choices``). Raises ConflictError where the choice cannot be put off any more, and
         where choices are made elsewhere: what was recorded here would not last.
         """
         if self._is_chosen_elsewhere:
@@ -351,9 +343,6 @@ class PersonDesk:
         stands = _standing(person)
         has_yes = stands.choice is not None and stands.choice.permits
         if choice.permits:
-            if has_yes and not _open_surfaces(person) <= set(surfaces):
-                await self._record(subject, Choice.WITHDRAWN, by=by, method=method, circumstances=about)
-                has_yes = False
             choice = Choice.RENEWED if has_yes else Choice.GIVEN
         elif choice is Choice.DEFERRED:
             if not self._due(person).may_defer:
@@ -425,14 +414,7 @@ class PersonDesk:
         if not turns and not deleted_at:
             raise _no_conversation()
         if any(not turn.is_deleted for turn in turns):
-            event = await self._ledger.note(
-                subject,
-                FactKind.CONVERSATION_DELETED,
-                at=self._clock(),
-                by=by,
-                method=method,
-                scope=Scope(tag),
-            )
+            event = await self._happenings.delete_conversation(subject, tag, actor=_actor(by, method))
             turns = await self._kept(subject, tag)
             deleted_at.append(event.at)
         return _deletion(deleted_at[-1], [group for turn in turns for group in turn.groups])
@@ -467,17 +449,14 @@ class PersonDesk:
         """Delete all conversations and withdraw what was agreed to (R23)."""
         person = await self._facts(subject)
         turns = [turn async for turn in self._walk(subject)]
-        if _no_after(person) is Choice.WITHDRAWN:
-            about = self.circumstances()
-            await self._record(subject, Choice.WITHDRAWN, by=by, method=method, circumstances=about)
         before = [
             event.at
             for event in person.events
             if isinstance(event, FactEvent) and event.kind is FactKind.ACCOUNT_DELETED
         ]
         if not before or any(turn.facts.received_at > before[-1] for turn in turns):
-            event = await self._ledger.note(
-                subject, FactKind.ACCOUNT_DELETED, at=self._clock(), by=by, method=method
+            event = await self._happenings.delete_account(
+                subject, actor=_actor(by, method), circumstances=self.circumstances()
             )
             before.append(event.at)
             turns = [turn async for turn in self._walk(subject)]
@@ -495,21 +474,11 @@ class PersonDesk:
     ) -> ConversationView:
         """Send feedback on a conversation, which keeps it for that purpose (R14, R15).
 
-        Raises NotFoundError, and ConflictError where the conversation is incognito and it was not confirmed.
+        Raises NotFoundError, and ConfirmationNeededError where it is incognito and the person did not confirm it.
         """
-        tag, turns = await self._turns(subject, handle)
-        if not is_confirmed and any(turn.note.incognito for turn in turns):
-            raise ConflictError(
-                "this conversation is incognito, and feedback would keep it; ask again, with a confirmation"
-            )
-        await self._ledger.note(
-            subject,
-            FactKind.FEEDBACK_GIVEN,
-            at=self._clock(),
-            by=by,
-            method=method,
-            scope=Scope(tag),
-            details={"kind": str(kind)},
+        tag, _ = await self._turns(subject, handle)
+        await self._happenings.give_feedback(
+            subject, tag, kind, actor=_actor(by, method), is_incognito_confirmed=is_confirmed
         )
         return await self.conversation(subject, handle)
 
@@ -523,14 +492,7 @@ class PersonDesk:
         if owner != subject or not turns:
             raise _no_conversation()
         if _feedback(person, tag, turns) is not None:
-            await self._ledger.note(
-                subject,
-                FactKind.FEEDBACK_WITHDRAWN,
-                at=self._clock(),
-                by=by,
-                method=method,
-                scope=Scope(tag),
-            )
+            await self._happenings.withdraw_feedback(subject, tag, actor=_actor(by, method))
             turns, person = await self._kept(subject, tag), await self._facts(subject)
         return self._view(subject, tag, turns, person) if turns else None
 
@@ -692,7 +654,6 @@ class PersonDesk:
         circumstances: Circumstances,
         surfaces: Sequence[Surface] = SURFACES,
         purposes: Sequence[str] = PURPOSES,
-        conversation: ConversationTag | None = None,
     ) -> ConsentEvent:
         return await self._ledger.record(
             subject,
@@ -702,7 +663,6 @@ class PersonDesk:
             method=method,
             purposes=purposes,
             surfaces=surfaces,
-            conversation=conversation,
             circumstances=circumstances,
         )
 
@@ -721,7 +681,7 @@ class PersonDesk:
         if not _is_in_force(override, person, tag, turns):
             newest = max(turns, key=lambda turn: turn.facts.received_at).note
             about = self.circumstances(plan=newest.plan, age=newest.age, gpc=newest.gpc)
-            await self._record(subject, choice, by=by, method=method, circumstances=about, conversation=tag)
+            await self._happenings.choose(subject, tag, choice, actor=_actor(by, method), circumstances=about)
         return await self.conversation(subject, handle)
 
     def _entry(self, subject: SubjectTag, event: LedgerEvent) -> HistoryEntry | None:
@@ -762,6 +722,10 @@ class _Outcome:
     eligible: bool
 
 
+def _actor(by: str, method: str) -> Actor:
+    return Actor(by=by, method=method, is_the_person=by == DATA_SUBJECT)
+
+
 def _no_conversation() -> NotFoundError:
     return NotFoundError("nothing is held of a conversation of that name")
 
@@ -781,10 +745,6 @@ def _no_after(person: PersonFacts) -> Choice:
     """Return what a no is beside the choice that stands."""
     stands = _standing(person).choice
     return Choice.WITHDRAWN if stands is not None and stands.permits else Choice.REFUSED
-
-
-def _open_surfaces(person: PersonFacts) -> set[Surface]:
-    return {surface for surface in SURFACES if person.open_grant_since(surface) is not None}
 
 
 def _is_in_force(

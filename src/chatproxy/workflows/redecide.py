@@ -14,8 +14,10 @@
 
 import asyncio
 import contextlib
+import hashlib
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -70,6 +72,7 @@ _AGAIN_MS = 60_000
 _FAULTY_AGAIN_MS = 3_600_000
 """When somebody is looked at again of whom a turn cannot be read."""
 _MARKED_AT_ONCE = 500
+_VERSIONS_CONTROL = "versions-announced"
 
 
 @dataclass(slots=True)
@@ -232,9 +235,8 @@ class Redecider:
         self._clock = clock
         self._metrics = metrics
         self._versions = tuple(versions)
-        self._to_announce = sorted(
-            (version for version in versions if version.material), key=lambda version: version.effective_at
-        )
+        self._versions_change_at: int | None = 0
+        """When the versions in force are to be looked at next, ms; None: none is to come."""
         self._woken = asyncio.Event()
         self._pace = _Pace()
         self._at_work: dict[SubjectTag, Due | None] = {}
@@ -292,13 +294,22 @@ class Redecider:
         return True
 
     async def _announce_versions(self) -> None:
-        """A material version that has taken effect concerns everybody: mark them all, once in the deployment."""
-        while self._to_announce and self._to_announce[0].effective_at <= self._clock():
-            name = f"version:{self._to_announce[0].sha256}"
-            if await self._store.read_control(name) is None:
-                await self._mark_everybody()
-                await self._store.swap_control(name, None, b"announced")
-            self._to_announce.pop(0)
+        """Mark everybody where the versions in force are not those that everybody was last marked for.
+
+        So a material version counts when it takes effect, and one that is added late, dated otherwise or taken back at
+        the next start. Who is interrupted marks everybody again.
+        """
+        now = self._clock()
+        if self._versions_change_at is None or now < self._versions_change_at:
+            return
+        present = _name_of_versions(version for version in self._versions if version.effective_at <= now)
+        announced = await self._store.read_control(_VERSIONS_CONTROL)
+        if present != (announced or b""):
+            await self._mark_everybody()
+            if not await self._store.swap_control(_VERSIONS_CONTROL, announced, present):
+                return  # somebody else was quicker; the next look says with what
+        to_come = (version.effective_at for version in self._versions if version.effective_at > now)
+        self._versions_change_at = min(to_come, default=None)
 
     async def _mark_everybody(self) -> None:
         batch: list[SubjectTag] = []
@@ -641,6 +652,14 @@ def _verdicts(kept: Kept, turn: TurnToDecide, person: _Person, policy: Policy, *
             until = None
         verdicts.append(Verdict(group, decision, until if until is not None and until > now else None))
     return verdicts
+
+
+def _name_of_versions(in_force: Iterable[PolicyVersion]) -> bytes:
+    """Return a digest of the versions in force; nothing where none of them ends what was agreed to before."""
+    versions = sorted((v.effective_at, v.version, v.sha256, v.material) for v in in_force)
+    if not any(is_material for *_, is_material in versions):
+        return b""
+    return hashlib.sha256(json.dumps(versions).encode()).hexdigest().encode()
 
 
 class _Claim:

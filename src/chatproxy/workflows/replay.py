@@ -163,6 +163,7 @@ def _decisions(
         conversation=facts.conversation_tag,
         turn=stored.turn,
         activity=note.activity,
+        is_nobodys=note.nobody,
         tried_again_at=note.tried_again_at,
     )
     decision = policy.decide_part(turn, part=noted.part, now=note.decided_at, person=person)

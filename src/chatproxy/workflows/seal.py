@@ -101,8 +101,6 @@ class Sealer:
         ``lookup``: how it went to ask the company's consent service about the person. Raises UndecryptableError, StoreUnavailableError.
         """
         facts = person.facts
-        if exchange.caller.subject is None and facts is not None:
-            facts = facts.without_choices()
         groups, reason = self._decide(exchange, understood, place, facts, now=now, lookup=lookup)
         if not groups:
             return reason
@@ -177,6 +175,7 @@ class Sealer:
             received_at=_received_at(exchange, place),
             conversation=place.conversation,
             turn=place.turn,
+            is_nobodys=exchange.caller.subject is None,
             tried_again_at=_tried_again_at(exchange, place),
         )
         review_at = None
@@ -210,6 +209,7 @@ class Sealer:
             end=understood.end,
             parsed=understood.transcript.parsed,
             plan=caller.plan,
+            nobody=caller.subject is None,
             surface=caller.surface,
             age=caller.age,
             incognito=caller.incognito,
@@ -227,7 +227,8 @@ class Sealer:
 
 def _grant_since(person: PersonFacts | None, exchange: Exchange) -> int:
     """Return since when there is a yes that this turn may bring older ones of its conversation under, or 0 (R12)."""
-    grants = () if person is None else person.grants(exchange.caller.surface)
+    is_nobodys = exchange.caller.subject is None
+    grants = () if person is None or is_nobodys else person.grants(exchange.caller.surface)
     return next((grant.starts_at for grant in reversed(grants) if grant.revoked_at is None), 0)
 
 

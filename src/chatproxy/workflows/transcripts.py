@@ -231,6 +231,7 @@ class Transcripts:
             conversation=facts.conversation_tag,
             turn=stored.turn,
             activity=note.activity,
+            is_nobodys=note.nobody,
             tried_again_at=note.tried_again_at,
         )
         groups = tuple(

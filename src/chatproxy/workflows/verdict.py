@@ -61,6 +61,7 @@ def turn_to_decide(
         received_at=facts.received_at,
         conversation=facts.conversation_tag,
         turn=turn,
+        is_nobodys=note.nobody,
         tried_again_at=note.tried_again_at,
         activity=taken_up(
             person.grants(note.surface), [*note.activity, *times], received_at=facts.received_at

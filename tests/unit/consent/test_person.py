@@ -207,3 +207,66 @@ def test_a_yes_for_safety_alone_is_no_grant() -> None:
     assert person(chose(10, GIVEN, purposes=("train.safety",))).grants(CHAT) == ()
     assert person(chose(10, GIVEN, purposes=(CAPABILITY,))).grants(CHAT) == (Grant(10, None, None),)
     assert person(chose(10, GIVEN, surfaces=(CODE,))).grants(CHAT) == ()
+
+
+@pytest.mark.parametrize(
+    "events, words",
+    [
+        ([chose(10, GIVEN), chose(20, GIVEN, surfaces=(CHAT,))], ["given", "withdrawn"]),
+        ([chose(10, GIVEN), chose(20, Choice.RENEWED, surfaces=(CHAT,))], ["given", "withdrawn"]),
+        ([chose(20, GIVEN, surfaces=(CHAT,))], []),
+        ([chose(10, REFUSED), chose(20, GIVEN, surfaces=(CHAT,))], ["refused"]),
+        ([chose(10, GIVEN), chose(15, WITHDRAWN), chose(20, GIVEN, surfaces=(CHAT,))], ["given", "withdrawn"]),
+        (
+            [chose(10, GIVEN), happened(15, FactKind.ACCOUNT_DELETED), chose(20, GIVEN, surfaces=(CHAT,))],
+            ["given", "terminated"],
+        ),
+        (
+            [chose(10, GIVEN), chose(15, Choice.DEFERRED), chose(20, GIVEN, surfaces=(CHAT,))],
+            ["given", "deferred", "withdrawn"],
+        ),
+        (
+            [chose(10, GIVEN), chose(20, GIVEN, surfaces=(CHAT,)), chose(30, GIVEN, surfaces=(CHAT,))],
+            ["given", "withdrawn"],
+        ),
+        ([chose(10, GIVEN), chose(20, GIVEN, about=ONE, surfaces=(CHAT,))], ["given"]),
+    ],
+    ids=[
+        "narrower", "renewed narrower", "the first", "after a no", "after a withdrawal", "after a deletion",
+        "put off between", "narrower twice", "of a conversation",
+    ],
+)  # fmt: skip
+def test_a_narrower_yes_ends_a_wider_one_where_it_leaves_it_out(
+    events: list[LedgerEvent], words: list[str]
+) -> None:
+    assert [word for _, word in person(*events).choices(CODE)] == words
+
+
+def test_what_a_narrower_yes_leaves_in_force_goes_on() -> None:
+    facts = person(chose(10, GIVEN), chose(20, GIVEN, surfaces=(CHAT,)))
+    assert facts.open_grant_since(CHAT) == 10
+    assert facts.grants(CODE) == (Grant(10, 20, 20),)
+
+
+@pytest.mark.parametrize(
+    "narrower, at", [((CHAT,), 20), ((CHAT, CODE), 5)], ids=["narrower", "as wide as before"]
+)
+def test_a_share_that_a_narrower_yes_has_ended_begins_anew(narrower: tuple[Surface, ...], at: int) -> None:
+    facts = person(
+        chose(1, GIVEN),
+        chose(5, GIVEN, about=ONE),
+        chose(10, GIVEN, surfaces=narrower),
+        chose(20, GIVEN, about=ONE),
+    )
+    assert facts.about(ONE, None, received_at=0).override_at == at
+
+
+def test_a_share_after_the_account_was_deleted_is_not_ended_by_the_first_yes_after_it() -> None:
+    facts = person(
+        chose(1, GIVEN),
+        happened(3, FactKind.ACCOUNT_DELETED),
+        chose(5, GIVEN, about=ONE),
+        chose(10, GIVEN, surfaces=(CHAT,)),
+        chose(20, GIVEN, about=ONE),
+    )
+    assert facts.about(ONE, None, received_at=0).override_at == 5

@@ -11,12 +11,15 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from chatproxy.clock import wall_clock
 from chatproxy.consent.notices import NO_TERMS
 from chatproxy.crypto.keys import PseudonymKey
+from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.identity import HeaderIdentity
 from chatproxy.model import SubjectTag
 from chatproxy.telemetry import Metrics
 from chatproxy.web.api.admin import AdminAPI
+from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.person_session import PersonSessions
+from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.import_choices import ChoiceImport
 from chatproxy.workflows.person import PersonDesk
 
@@ -42,6 +45,9 @@ ADMIN = AdminAPI(
     new_import=lambda _: cast("ChoiceImport", None),
     tokens=("x" * 16,),
     new_request_id=lambda: "req_test",
+    more=HappenedOperations(
+        cast("Happenings", None), DESK, cast("Pseudonymizer", None), clock=wall_clock
+    ).operations(),
 )
 BOTH = pytest.mark.parametrize("api", [PERSON, ADMIN], ids=["person", "admin"])
 
@@ -78,7 +84,8 @@ def test_every_operation_says_what_it_does_takes_gives_and_how_it_fails(api: Per
         assert named == set(re.findall(r"\{(\w+)\}", path))
         assert {"200", "401", "404", "503"} <= set(operation["responses"])
         assert ("requestBody" in operation) == (
-            method in {"PUT", "POST"} and not path.endswith(("/share", "/exclude", "/follow"))
+            method in {"PUT", "POST"}
+            and not path.endswith(("/share", "/exclude", "/follow", "/flag", "/minor"))
         )
     assert len(names) == len(set(names))
 

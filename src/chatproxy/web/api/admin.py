@@ -36,6 +36,8 @@ _MOST_LINES = 100_000
 _MOST_PROBLEMS = 1_000
 _PATH_NAMES = {
     "subject": "The pseudonym of a person, as `subjects` gives it.",
+    "turn": "The handle of a turn, as X-Chat-Turn gives it.",
+    "handle": "The handle of a conversation.",
     "receipt_id": "The name of a receipt, as `choice` and `history` give it.",
 }
 _SECURITY = {"token": {"type": "http", "scheme": "bearer", "description": "CHATPROXY_ADMIN_TOKEN."}}
@@ -176,7 +178,8 @@ class AdminAPI:
             self.api.operations,
             base=BASE,
             title="chatproxy: for the company's servers",
-            about="People's choices, read and recorded by the company, and links to people's own pages.",
+            about="People's choices and what happens to what is kept of them, read and recorded by the company, "
+            "and links to people's own pages.",
             security=_SECURITY,
             path_names=_PATH_NAMES,
         )
@@ -292,12 +295,12 @@ class AdminAPI:
         return Link(url=url, expires_at=format_instant(until))
 
     async def _choice(self, call: Call[Operator]) -> forms.ChoiceAnswer:
-        return forms.choice_answer(await self._desk.standing(_subject(call)))
+        return forms.choice_answer(await self._desk.standing(subject_of(call)))
 
     async def _choose(self, call: Call[Operator]) -> forms.RecordedChoice:
         given: CompanyChoice = call.body
         event = await self._desk.choose(
-            _subject(call),
+            subject_of(call),
             given.choice.choice,
             by=IMPORTED_BY,
             method=given.method,
@@ -312,13 +315,13 @@ class AdminAPI:
         return forms.recorded(event)
 
     async def _history(self, call: Call[Operator]) -> forms.History:
-        return forms.history_of(await self._desk.history(_subject(call)))
+        return forms.history_of(await self._desk.history(subject_of(call)))
 
     async def _receipt(self, call: Call[Operator]) -> bytes:
-        return (await self._desk.receipt(_subject(call), call.path["receipt_id"])).file
+        return (await self._desk.receipt(subject_of(call), call.path["receipt_id"])).file
 
     async def _delete_account(self, call: Call[Operator]) -> forms.Deleted:
-        return forms.deleted(await self._desk.delete_account(_subject(call), by=IMPORTED_BY, method=METHOD))
+        return forms.deleted(await self._desk.delete_account(subject_of(call), by=IMPORTED_BY, method=METHOD))
 
     async def _import(self, call: Call[Operator]) -> ImportAnswer:
         require_type(call.request, LINES_TYPE)
@@ -392,7 +395,7 @@ class AdminAPI:
         )
 
 
-def _subject(call: Call[Operator]) -> SubjectTag:
+def subject_of(call: Call[Operator]) -> SubjectTag:
     """Return whom a path names. Raises NotFoundError."""
     name = call.path["subject"]
     if not _TAG.fullmatch(name):

@@ -10,10 +10,10 @@ from chatproxy.consent.due import ChoiceDue, DueState
 from chatproxy.consent.events import Choice, ConsentEvent
 from chatproxy.policy.facts import Override
 from chatproxy.policy.instants import format_instant
+from chatproxy.workflows.happenings import FeedbackKind
 from chatproxy.workflows.person import (
     ConversationView,
     Deletion,
-    FeedbackKind,
     HistoryEntry,
     Previews,
     Standing,

@@ -15,6 +15,7 @@ from chatproxy.errors import (
     AmbiguousIdentityError,
     AuditUnavailableError,
     ChatproxyError,
+    ConfirmationNeededError,
     ConflictError,
     NotFoundError,
     StoreUnavailableError,
@@ -72,6 +73,7 @@ _KINDS: tuple[tuple[type[ChatproxyError], Kind], ...] = (
     (ForeignRequestError, Kind(403, "foreign_request", "The request does not come from a page that may ask")),
     (AmbiguousIdentityError, Kind(400, "ambiguous_identity", "Who asks is said in two ways")),
     (NotFoundError, NOT_FOUND),
+    (ConfirmationNeededError, Kind(409, "confirmation_needed", "The person must confirm this first")),
     (ConflictError, Kind(409, "conflict", "This does not fit what stands")),
     (
         AccessRefusedError,
