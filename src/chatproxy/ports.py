@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
 
 from chatproxy.crypto.keys import KeyStatus
+from chatproxy.crypto.keyset import Keyset
 from chatproxy.model import ConversationTag, Exchange, SubjectTag, TurnId
 
 
@@ -315,7 +316,7 @@ class TranscriptStore(Protocol):
         """Hear the name of each control value that is replaced; otherwise as ``changes``."""
 
     async def is_empty(self) -> bool:
-        """Whether no key of chatproxy exists, so that a new key ring may be made."""
+        """Whether no key of chatproxy exists but a sealed keyset, so that a new key ring may be made."""
 
     async def aclose(self) -> None: ...
 
@@ -528,8 +529,8 @@ class RootVersion:
 class RootKey(Protocol):
     """The provider that holds the root: a keyset file, OpenBao/Vault transit, a cloud KMS.
 
-    It is asked at the start and for rotation, never for a chat. Raises KeysetError where the operator must act, and
-    StoreUnavailableError where it does not answer.
+    It is asked at the start, for rotation, and by each node now and then for its versions; never for a chat. Raises
+    KeysetError where the operator must act, and RootUnavailableError where it does not answer.
     """
 
     async def wrap(self, purpose: str, keys: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
@@ -549,6 +550,29 @@ class RootKey(Protocol):
 
     async def set_status(self, version: int, status: KeyStatus) -> None:
         """Promote, retire, bring back or destroy a version, in the order of ``KeyStatus``."""
+
+
+class KeysetSource(Protocol):
+    """Where the keyset comes from, and its root with it.
+
+    Either both are here, in a file, or a provider keeps the root and the rest lies in the store, sealed by it. Raises
+    KeysetError where the operator must act, StoreUnavailableError where store or provider do not answer.
+    """
+
+    @property
+    def name(self) -> str:
+        """As the setting names it, for messages."""
+
+    @property
+    def root(self) -> RootKey: ...
+    def local(self) -> Keyset | None:
+        """The keyset, where that can be told without store and network; None where it lies in the store."""
+
+    async def load(self, store: TranscriptStore) -> Keyset:
+        """The keyset, wherever it lies."""
+
+    async def follow_root(self, store: TranscriptStore) -> None:
+        """Put what lies in the store under the primary root version, since older ones are about to be retired."""
 
 
 class Journal(Protocol):

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatproxy.errors import ConfigurationError
+from chatproxy.errors import ConfigurationError, KeysetError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.address import require_key_source
 from chatproxy.identity import IDENTITY_HEADERS
+from chatproxy.kms.transit_address import SCHEME as TRANSIT, TransitAddress
 from chatproxy.model import ConversationSource, Origin
 from chatproxy.policy.instants import parse_instant
 from chatproxy.policy.periods import Period, format_duration, parse_duration
@@ -156,8 +157,16 @@ _KEYSET = re.compile(r"file:[^\0]+|env:(?!CHATPROXY_)[A-Z_][A-Z0-9_]{0,99}")
 
 
 def _keyset(value: str) -> str:
+    if value.startswith(TRANSIT):
+        try:
+            return str(TransitAddress.parse(value))
+        except KeysetError as error:
+            raise ValueError(str(error).removeprefix("CHATPROXY_KEYSET ")) from None
     if not _KEYSET.fullmatch(value):
-        raise ValueError("must be file:PATH, or env:NAME with a name that does not begin with CHATPROXY_")
+        raise ValueError(
+            "must be file:PATH, env:NAME with a name that does not begin with CHATPROXY_, or "
+            "transit:https://HOST:PORT/MOUNT/NAME"
+        )
     return value
 
 
@@ -471,8 +480,12 @@ class Settings:
     )
     keyset: str = _setting(
         "file:./.chatproxy-keys/keyset",
-        _not_yet({"http://": "file:PATH", "https://": "file:PATH", "vault": "file:PATH"}, _keyset),
+        _keyset,
         "where the keyset is; never inside the data directory",
+    )
+    keyset_token: str | None = _setting(None, _text, "token for the vault of a transit: keyset", secret=True)
+    keyset_ca_file: str | None = _setting(
+        None, _text, "PEM file of the certificate authority of that vault, instead of the system's"
     )
     key_rotation: float = _setting(
         "0s", _seconds(zero=True), "how often the running proxy rotates its keys by itself; 0: never"
@@ -786,6 +799,10 @@ def _contradictions(settings: Settings) -> list[str]:
 
 def _key_contradictions(settings: Settings) -> list[str]:
     """A rotation takes soak and grace; what its keys could read is out of reach only after that (security B3)."""
+    if settings.keyset.startswith(TRANSIT) and settings.keyset_token is None:
+        return [
+            "CHATPROXY_KEYSET names a vault, which needs CHATPROXY_KEYSET_TOKEN_FILE or CHATPROXY_KEYSET_TOKEN"
+        ]
     horizon = settings.erasure_horizon.length / 1000
     waiting = settings.key_soak + settings.key_grace
     problems = []

@@ -4,27 +4,38 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
+from chatproxy.audit.late import LateAudit
 from chatproxy.audit.log import FileAuditLog, operating_user
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.controller import Controller, load_controller, record_terms
 from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.crypto.keys import SigningSeed
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner, read_checkpoint
-from chatproxy.errors import ConfigurationError, StoreUnavailableError
-from chatproxy.kms.file import FileRoot, KeysetFile
-from chatproxy.kms.variable import KeysetVariable, keyset_place
-from chatproxy.ports import RootKey
+from chatproxy.errors import (
+    ConfigurationError,
+    KeysetError,
+    RootRefusedError,
+    RootUnavailableError,
+    StoreUnavailableError,
+)
+from chatproxy.kms.file import PlacedKeyset
+from chatproxy.kms.opening import keyset_source
+from chatproxy.kms.sealed import StoredKeyset
+from chatproxy.ports import KeysetSource, RootKey
 from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable
 from chatproxy.store.backup import require_up_to_date
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.opening import EMBEDDED, open_store
+from chatproxy.store.preflight import judge, read_facts, require_safe
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
@@ -35,7 +46,9 @@ from chatproxy.workflows.explain import Explainer
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.key_report import KeyReport, report_keys
 from chatproxy.workflows.keys import RecordKeys, RingUnopenedError, load_keyring
+from chatproxy.workflows.keyset_in_use import KeysetInUse
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS, Ledger
+from chatproxy.workflows.move_keys import move_keys
 from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
@@ -59,15 +72,35 @@ class Vault:
     clock: Clock
     store: RedisStore
     health: StoreHealth
-    keyset: Keyset
-    root: RootKey
+    source: KeysetSource
+    keyset_in_use: KeysetInUse
     record_keys: RecordKeys
-    annotation_keys: AnnotationKeys
-    pseudonyms: Pseudonymizer
     policies: Policies
     terms: Terms
     controller: Controller | None
     """Who keeps the conversations, as consent records name them."""
+    opened: asyncio.Event
+    """Set once keyset and key ring are known. Before the first ring, nothing may make the store look used."""
+
+    @property
+    def keyset(self) -> Keyset:
+        """Return the keyset. Raises StoreUnavailableError before it is known."""
+        return self.keyset_in_use.keyset
+
+    @property
+    def root(self) -> RootKey:
+        """Return the provider of the root."""
+        return self.source.root
+
+    @property
+    def annotation_keys(self) -> AnnotationKeys:
+        """Return the annotation keys, which may not be known yet."""
+        return self.keyset_in_use.annotation_keys
+
+    @property
+    def pseudonyms(self) -> Pseudonymizer:
+        """Return what makes pseudonyms, once its key is known."""
+        return self.keyset_in_use.pseudonyms
 
     @property
     def policy(self) -> Policy:
@@ -83,7 +116,7 @@ class Vault:
             training=self.policy.periods.training,
             new_record_id=lambda: str(uuid.uuid4()),
             clock=self.clock,
-            noted=Tombstones(self.audit).note,
+            noted=Tombstones(LateAudit(lambda: self.audit)).note,
         )
 
     @property
@@ -117,7 +150,7 @@ class Vault:
             self.erasure,
             self.record_keys,
             self.annotation_keys,
-            audit=self.audit,
+            audit=LateAudit(lambda: self.audit),
             clock=self.clock,
             training=self.policy.periods.training,
             rewrites_log=self.settings.store == EMBEDDED,
@@ -133,7 +166,7 @@ class Vault:
         return Reaper(
             self.store,
             RedisReaper(self.store.connections, self.erasure),
-            audit=self.audit,
+            audit=LateAudit(lambda: self.audit),
             clock=self.clock,
             metrics=metrics,
             grace_ms=int(self.settings.epoch_grace * 1000),
@@ -189,7 +222,12 @@ class Vault:
             soak_ms=int(self.settings.key_soak * 1000),
             grace_ms=int(self.settings.key_grace * 1000),
             progress=progress,
+            follow_root=self.follow_root,
         )
+
+    async def follow_root(self) -> None:
+        """Put what of the keyset lies in the store under the primary root version."""
+        await self.source.follow_root(self.store)
 
     def scheduled_rotation(self) -> ScheduledRotation:
         """Return what rotates the keys by itself, as often as the settings say."""
@@ -213,6 +251,13 @@ class Vault:
             waiting_ms=int((self.settings.key_soak + self.settings.key_grace) * 1000),
         )
 
+    async def move_to(self, url: str) -> None:
+        """Move root and keyset to the vault that *url* names. Raises KeysetError, StoreUnavailableError."""
+        target = open_keyset(replace(self.settings, keyset=url), clock=self.clock)
+        if not isinstance(self.source, PlacedKeyset) or not isinstance(target, StoredKeyset):
+            raise KeysetError("keys move from a file to a transit engine, and no other way yet")
+        await move_keys(self.store, self.source, target, audit=self.audit)
+
     def redecider(self, metrics: Metrics) -> Redecider:
         """Return what decides again on what is kept."""
         return Redecider(
@@ -234,7 +279,7 @@ class Vault:
             self.ledger,
             self.annotation_keys,
             self.pseudonyms,
-            audit=self.audit,
+            audit=LateAudit(lambda: self.audit),
             clock=self.clock,
         )
 
@@ -269,7 +314,7 @@ class Vault:
             self._transcripts_for(lambda: DATA_SUBJECT),
             self.pseudonyms,
             self.policies,
-            signing_key=self.keyset.signing_key(),
+            signing_key=self._signing_key,
             clock=self.clock,
             terms=self.terms,
             deadline=self.settings.deadline,
@@ -282,6 +327,10 @@ class Vault:
             ),
         )
 
+    def _signing_key(self) -> SigningSeed:
+        """Return the key that signs receipts. Raises StoreUnavailableError before it is known."""
+        return self.keyset.signing_key()
+
     def _transcripts_for(self, reader: Callable[[], str]) -> Transcripts:
         return Transcripts(
             self.store,
@@ -289,15 +338,10 @@ class Vault:
             self.annotation_keys,
             self.pseudonyms,
             self.policies,
-            audit=self._audit_by(reader),
+            audit=LateAudit(lambda: self._audit_by(reader)),
             clock=self.clock,
             versions=self.terms.versions,
         )
-
-
-def open_keyset(settings: Settings) -> KeysetFile | KeysetVariable:
-    """Return where the keyset of the settings lies. Raises KeysetError."""
-    return keyset_place(settings.keyset, data_dir=Path(settings.data_dir), variable=read_variable)
 
 
 def audit_directory(settings: Settings) -> Path:
@@ -330,6 +374,39 @@ def open_controller(settings: Settings) -> Controller | None:
     return load_controller(path) if path.exists() else None
 
 
+def open_keyset(settings: Settings, *, clock: Clock = wall_clock) -> PlacedKeyset | StoredKeyset:
+    """Return where the keyset of the settings comes from. Raises KeysetError."""
+    return keyset_source(
+        settings.keyset,
+        data_dir=Path(settings.data_dir),
+        variable=read_variable,
+        token=settings.keyset_token,
+        ca_file=Path(settings.keyset_ca_file) if settings.keyset_ca_file else None,
+        clock=clock,
+    )
+
+
+def _open_store(settings: Settings) -> AbstractAsyncContextManager[RedisStore]:
+    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
+    return open_store(
+        settings.store, Path(settings.data_dir), ca_file=ca_file, deadline=settings.store_timeout
+    )
+
+
+async def create_sealed(settings: Settings, keyset: Keyset, *, clock: Clock = wall_clock) -> bool:
+    """Seal *keyset*, which is new, into the store that the settings name; return whether the vault's key was made too.
+
+    Raises ConfigurationError where there is one, or store or vault must not be used; StoreUnavailableError.
+    """
+    source = open_keyset(settings, clock=clock)
+    if isinstance(source, PlacedKeyset):
+        raise KeysetError(f"{source.name} holds its keyset itself")
+    async with _open_store(settings) as store:
+        facts = await read_facts(store.connections, now=clock())
+        require_safe(judge(facts, allow_volatile=settings.store_allow_volatile))
+        return await source.create(store, keyset)
+
+
 @contextlib.asynccontextmanager
 async def open_vault(
     settings: Settings,
@@ -340,33 +417,35 @@ async def open_vault(
 ) -> AsyncIterator[Vault]:
     """Open keyset and store and see that they fit each other.
 
-    With ``store_may_be_away`` a server that does not answer yet is accepted; one that answers and must not be used
-    never is. A store that was restored from a backup is opened by the command that brings it up to date alone
-    (``is_being_restored``). Raises ConfigurationError, StoreUnavailableError.
+    With ``store_may_be_away`` a store, or a provider of the root, that does not answer yet is accepted; one that
+    answers and must not be used never is. A store that was restored from a backup is opened by the command that brings
+    it up to date alone (``is_being_restored``). Raises ConfigurationError, StoreUnavailableError.
     """
-    data_dir = Path(settings.data_dir)
     if settings.store == EMBEDDED and not is_being_restored:
-        require_up_to_date(data_dir / "store")
+        require_up_to_date(Path(settings.data_dir) / "store")
     terms, controller = open_terms(settings), open_controller(settings)
-    place = open_keyset(settings)
-    keyset, root = place.load(), FileRoot(place)
-    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
-    async with open_store(
-        settings.store, data_dir, ca_file=ca_file, deadline=settings.store_timeout
-    ) as store:
+    source, in_use, opened = open_keyset(settings, clock=clock), KeysetInUse(), asyncio.Event()
+    if (keyset := source.local()) is not None:
+        in_use.use(keyset)
+    async with _open_store(settings) as store:
         record_keys = RecordKeys(store)
         policies = Policies(store, Policy(settings.profile, settings.periods))
 
         async def prepare() -> None:
+            keyset = in_use.keyset if in_use.is_known else await source.load(store)
             try:
-                ring = await load_keyring(store, root, keyset, source=settings.keyset, now=clock())
-            except RingUnopenedError:
+                ring = await load_keyring(store, source.root, keyset, source=source.name, now=clock())
+            except (RingUnopenedError, RootUnavailableError, RootRefusedError):
                 # Once it has a ring, a node goes on with that; ``RingWatch`` says when that has gone on for too long.
                 if record_keys.ring is None:
                     raise
             else:
                 if record_keys.ring is None:
                     record_keys.use(ring)
+            if not in_use.is_known:
+                # Not before there is a ring: what a person chooses would make the store look used.
+                in_use.use(keyset)
+            opened.set()
             await policies.register()
 
         health = StoreHealth(
@@ -382,12 +461,11 @@ async def open_vault(
             clock=clock,
             store=store,
             health=health,
-            keyset=keyset,
-            root=root,
+            source=source,
+            keyset_in_use=in_use,
             record_keys=record_keys,
-            annotation_keys=keyset.annotation_keys(),
-            pseudonyms=Pseudonymizer(keyset.pseudonyms.key),
             policies=policies,
             terms=terms,
             controller=controller,
+            opened=opened,
         )

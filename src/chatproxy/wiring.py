@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
@@ -19,7 +19,7 @@ from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
 from chatproxy.identity import HeaderIdentity, IdentifyCaller
 from chatproxy.journal import MemoryJournal
-from chatproxy.model import ConversationSource, SubjectTag, TurnId
+from chatproxy.model import Caller, ConversationSource, SubjectTag, TurnId
 from chatproxy.ports import ConsentSource
 from chatproxy.settings import Settings
 from chatproxy.tasks import Background
@@ -125,7 +125,9 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
         redecider = vault.redecider(metrics)
-        background.spawn(redecider.run(chats_run=lambda: not journal.is_idle), name="redecide")
+        background.spawn(
+            _once_opened(vault, lambda: redecider.run(chats_run=lambda: not journal.is_idle)), name="redecide"
+        )
         archive = _archive(vault, journal, subjects, dialects, redecider, metrics)
         background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
@@ -200,12 +202,9 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
 def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
     """Begin what goes on beside the chats, for as long as the process runs."""
     chores = [vault.eraser.take_up, vault.roller.take_up, vault.reaper(metrics).take_up]
-    background.spawn(Housekeeping(chores, metrics=metrics).run(), name="housekeeping")
+    background.spawn(_once_opened(vault, Housekeeping(chores, metrics=metrics).run), name="housekeeping")
     background.spawn(vault.health.watch(), name="store-health")
-    background.spawn(
-        publish_checkpoints(vault.store, vault.audit, node=vault.settings.node, keys=vault.audit_keys),
-        name="audit-checkpoints",
-    )
+    background.spawn(_once_opened(vault, lambda: _publish_checkpoints(vault)), name="audit-checkpoints")
 
 
 def _upstream_address(settings: Settings) -> UpstreamAddress:
@@ -300,20 +299,35 @@ def _look_after_keys(vault: Vault, background: Background, metrics: Metrics) -> 
     background.spawn(watch.run(), name="key-ring")
     background.spawn(watch.hear(), name="key-ring-changes")
     if vault.settings.key_rotation:
-        background.spawn(vault.scheduled_rotation().run(), name="key-rotation")
+        background.spawn(_once_opened(vault, lambda: vault.scheduled_rotation().run()), name="key-rotation")
     return watch
 
 
+async def _once_opened(vault: Vault, begin: Callable[[], Awaitable[None]]) -> None:
+    """Begin once keyset and key ring are known: what signs needs the one, and the other is made in an empty store."""
+    await vault.opened.wait()
+    await begin()
+
+
+async def _publish_checkpoints(vault: Vault) -> None:
+    await publish_checkpoints(vault.store, vault.audit, node=vault.settings.node, keys=vault.audit_keys)
+
+
 def _capture(vault: Vault, journal: MemoryJournal, metrics: Metrics) -> Capture:
+    def name_turn(caller: Caller, key: bytes, request: bytes) -> TurnId | None:
+        if not vault.pseudonyms.is_known:
+            return None
+        return vault.pseudonyms.turn_id(
+            tenant=caller.tenant, subject=caller.subject or "", request_key=key, request=request
+        )
+
     return Capture(
         journal,
         metrics,
         limit=vault.settings.capture_limit,
         never_kept=vault.policy.never_kept,
         new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
-        name_turn=lambda caller, key, request: vault.pseudonyms.turn_id(
-            tenant=caller.tenant, subject=caller.subject or "", request_key=key, request=request
-        ),
+        name_turn=name_turn,
     )
 
 
@@ -384,7 +398,7 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
     sessions = PersonSessions(
         identify,
         subject_tag,
-        vault.keyset.pseudonyms.key,
+        lambda: vault.keyset.pseudonyms.key,
         clock=vault.clock,
         metrics=metrics,
         exempt_plans=settings.plans_exempt,
@@ -410,13 +424,14 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         desk,
         vault.terms,
         sessions,
-        public_keys=write_public_keys(vault.keyset.signing_publics()),
+        public_keys=lambda: write_public_keys(vault.keyset.signing_publics()),
     )
     own = Own(
         [*pages.routes, *person_api.routes()],
         sessions=sessions,
         new_request_id=_new_request_id,
         refused_link=pages.refused_link,
+        untold_link=pages.untold_link,
     )
     return own, admin_api
 

@@ -74,6 +74,7 @@ def a_rotation(vault: Vault, writes: Writes | None = None, *, by: str = "test", 
         by=by,
         soak_ms=soak_ms,
         grace_ms=0,
+        follow_root=vault.follow_root,
     )
 
 

@@ -137,6 +137,8 @@ ACCEPTED = [
     ("consent_max_staleness", "0", 0.0),
     ("keyset", "file:/etc/keys/keyset", "file:/etc/keys/keyset"),
     ("keyset", "env:CHAT_KEYSET", "env:CHAT_KEYSET"),
+    ("keyset_token", " hvs.token ", "hvs.token"),
+    ("keyset_ca_file", "/etc/ca.pem", "/etc/ca.pem"),
     ("key_rotation", "21d", 1_814_400.0),
     ("key_rotation", "0", 0.0),
     ("key_soak", "0s", 0.0),
@@ -343,7 +345,14 @@ def test_zero_is_an_error_where_it_makes_no_sense(name: str, text: str) -> None:
         pytest.param("consent_service_token", "two words", "without spaces", id="a token with a space"),
         pytest.param("keyset", "/etc/keyset", "file:PATH", id="a keyset without scheme"),
         pytest.param("keyset", "file:", "file:PATH", id="a keyset without path"),
-        pytest.param("keyset", "vault:transit/chatproxy", "not in this version yet", id="a vault"),
+        pytest.param("keyset", "vault:transit/chatproxy", "transit:https://", id="another vault's form"),
+        pytest.param("keyset", "transit:http://vault/transit/x", "by https", id="a vault without TLS"),
+        pytest.param(
+            "keyset",
+            "transit:https://vault/transit/x",
+            "needs CHATPROXY_KEYSET_TOKEN",
+            id="a vault without token",
+        ),
         pytest.param(
             "conversation_sources",
             "guess",
@@ -770,3 +779,12 @@ def test_a_profile_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str
 
     assert said in problem
     assert "POLICY_PROFILE" in problem
+
+
+def test_a_vault_keeps_the_root_with_a_token_that_is_not_shown() -> None:
+    settings = load(keyset="transit:https://vault:8200/transit/chatproxy", keyset_token="hvs.canary")
+
+    assert settings.keyset == "transit:https://vault:8200/transit/chatproxy"
+    assert "canary" not in repr(settings) + str(shown(settings, "keyset_token"))
+    [problem] = problems(keyset="transit:https://u:canary@vault/transit/x", keyset_token="x")
+    assert "canary" not in problem

@@ -9,11 +9,11 @@ import click
 from chatproxy.audit.verify import Verified, verify_log
 from chatproxy.cli.people import as_json_option
 from chatproxy.cli.printing import print_json
-from chatproxy.cli.vault import in_vault
+from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.crypto.tlog import verifier_key
 from chatproxy.errors import ChatproxyError
 from chatproxy.settings import load_settings
-from chatproxy.vault import Vault, audit_directory, audit_origin, open_keyset
+from chatproxy.vault import Vault, audit_directory, audit_origin
 from chatproxy.workflows.publish_checkpoint import checkpoint_name
 
 _FOUND_FAULTS = 3
@@ -39,7 +39,7 @@ def verify(kept: tuple[Path, ...], *, offline: bool, as_json: bool) -> None:
     Exit code 3 if an entry was altered, put in or taken out, or if the end is missing.
     """
     settings = load_settings().settings
-    keyset = open_keyset(settings).load()
+    keyset = read_keyset()
     notes = [path.read_text(encoding="utf-8") for path in kept]
     if not offline:
         notes += _in_store(settings.node)

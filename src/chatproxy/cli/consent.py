@@ -10,14 +10,13 @@ import click
 from chatproxy.audit.log import operating_user
 from chatproxy.cli.people import as_json_option, of_person
 from chatproxy.cli.printing import print_json, print_table
-from chatproxy.cli.vault import in_vault
+from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.consent.events import PURPOSES, Choice, ConsentEvent
 from chatproxy.consent.receipts import read_public_keys, verify_receipt
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import Surface
 from chatproxy.policy.instants import format_instant
-from chatproxy.settings import load_settings
-from chatproxy.vault import Vault, open_keyset
+from chatproxy.vault import Vault
 from chatproxy.workflows.person import Receipt
 
 _SURFACES = (Surface.CHAT, Surface.CODE)
@@ -124,7 +123,7 @@ def receipt(subject: str, tenant: str, receipt_id: str) -> None:
 )
 @as_json_option
 def verify(file: BinaryIO, key_file: Path | None, *, as_json: bool) -> None:
-    """See whether a receipt is genuine. Needs no store, and with --key no keyset.
+    """See whether a receipt is genuine. With --key it needs no keyset, and no store.
 
     Exit code 3 if it is not.
     """
@@ -154,9 +153,7 @@ _FAULTS = {
 def _public_keys(key_file: Path | None) -> tuple[bytes, ...]:
     if key_file is not None:
         return read_public_keys(key_file.read_text(encoding="utf-8", errors="replace"), source=str(key_file))
-    settings = load_settings().settings
-    keyset = open_keyset(settings).load()
-    return keyset.signing_publics()
+    return read_keyset().signing_publics()
 
 
 def _record(

@@ -14,9 +14,9 @@ from chatproxy.consent.notices import Terms
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
-from chatproxy.kms.file import FileRoot
 from chatproxy.kms.variable import SCHEME as VARIABLE
 from chatproxy.policy.instants import format_instant
+from chatproxy.ports import KeysetSource
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import open_store
 from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
@@ -82,12 +82,14 @@ async def _examine(*, deep: bool) -> list[Finding]:
 
 async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     findings = []
-    keyset = file = None
+    source = keyset = None
     try:
-        file = open_keyset(settings)
-        keyset = file.load()
-        findings.append(_examine_keyset(keyset, settings))
+        source = open_keyset(settings)
+        keyset = source.local()
+        if keyset is not None:
+            findings.append(_examine_keyset(keyset, settings))
     except ChatproxyError as error:
+        source = None
         findings.append(Finding("keyset", "fatal", str(error)))
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     try:
@@ -109,13 +111,8 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
                 findings.append(
                     Finding("clock", "ok", f"{abs(facts.clock_offset_ms)} ms apart from the store's")
                 )
-            if keyset is not None and file is not None and is_safe:
-                root, now = FileRoot(file), wall_clock()
-                ring = await load_keyring(store, root, keyset, source=settings.keyset, now=now)
-                findings.append(Finding("key ring", "ok", "the keyset fits the store"))
-                findings.append(await _examine_policies(store, keyset, settings, deep=deep))
-                horizon = erasure_horizon(ring.manifest, await root.versions(), version_of=root.version_of)
-                findings.append(_examine_horizon(horizon, settings, now=now))
+            if source is not None and is_safe:
+                findings += await _examine_keys(store, source, keyset, settings, deep=deep)
     except ChatproxyError as error:
         findings.append(Finding("store", "fatal", str(error)))
     return findings
@@ -155,6 +152,24 @@ def _examine_keyset(keyset: Keyset, settings: Settings) -> Finding:
             "use file:PATH where the platform has files",
         )
     return Finding("keyset", "ok", f"{keyset.id} can be read")
+
+
+async def _examine_keys(
+    store: RedisStore, source: KeysetSource, keyset: Keyset | None, settings: Settings, *, deep: bool
+) -> list[Finding]:
+    findings, root, now = [], source.root, wall_clock()
+    try:
+        if keyset is None:
+            keyset = await source.load(store)
+            findings.append(Finding("keyset", "ok", f"{keyset.id} in the store opens with {source.name}"))
+        ring = await load_keyring(store, root, keyset, source=source.name, now=now)
+        findings.append(Finding("key ring", "ok", "the keyset fits the store"))
+        findings.append(await _examine_policies(store, keyset, settings, deep=deep))
+        horizon = erasure_horizon(ring.manifest, await root.versions(), version_of=root.version_of)
+        findings.append(_examine_horizon(horizon, settings, now=now))
+    except ChatproxyError as error:
+        findings.append(Finding("keyset", "fatal", str(error)))
+    return findings
 
 
 def _examine_horizon(horizon: Horizon, settings: Settings, *, now: int) -> Finding:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,18 +13,19 @@ import click
 from chatproxy.audit.log import operating_user
 from chatproxy.cli.people import as_json_option
 from chatproxy.cli.printing import print_json, print_table
-from chatproxy.cli.vault import in_vault
+from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.clock import wall_clock
 from chatproxy.consent.receipts import write_public_keys
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import Keyset, make_keyset
 from chatproxy.demo.drill import DRILLS, Evidence
 from chatproxy.errors import KeysetError
-from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.kms.file import KeysetFile
+from chatproxy.kms.transit_address import SCHEME as TRANSIT
 from chatproxy.policy.instants import format_instant
-from chatproxy.settings import load_settings
+from chatproxy.settings import Settings, load_settings
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import Vault, open_keyset
+from chatproxy.vault import Vault, create_sealed, open_keyset
 from chatproxy.web.server import run_event_loop
 from chatproxy.workflows.key_report import KeyReport, KeyRow, keyset_rows, root_rows
 from chatproxy.workflows.rotate import NotYetError, Rewrapped, Rotation, RotationState, Step
@@ -59,10 +60,13 @@ def keys() -> None:
     help="Where to make it, instead of where CHATPROXY_KEYSET says.",
 )
 def init(path: Path | None) -> None:
-    """Make the first keyset. A file that is there already is never touched."""
-    overrides = {} if path is None else {"keyset": f"file:{path}"}
-    file = _keyset_file(overrides)
+    """Make the first keyset. One that is there already is never touched."""
+    settings = load_settings(overrides={} if path is None else {"keyset": f"file:{path}"}).settings
     keyset = make_keyset(created_at=wall_clock())
+    if settings.keyset.startswith(TRANSIT):
+        _init_sealed(settings, keyset)
+        return
+    file = KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir))
     file.create(keyset)
     click.echo(f"Made keyset {keyset.id} in {file.path} (mode 0600).")
     click.echo(
@@ -76,13 +80,14 @@ def init(path: Path | None) -> None:
 @as_json_option
 def status(*, offline: bool, as_json: bool) -> None:
     """Show every key version, what lies under it, who knows it, and until when backups can be read."""
-    place = open_keyset(load_settings().settings)
-    keyset = place.load()
     if offline:
-        versions = asyncio.run(FileRoot(place).versions())
-        _show_rows([*root_rows(versions), *keyset_rows(keyset)], keyset, as_json=as_json)
+        source = open_keyset(load_settings().settings)
+        if (local := source.local()) is None:
+            raise KeysetError(f"{source.name}: this keyset lies in the store; leave out --offline")
+        versions = asyncio.run(source.root.versions())
+        _show_rows([*root_rows(versions), *keyset_rows(local)], local, as_json=as_json)
         return
-    report = in_vault(_report)
+    report, keyset = in_vault(_report_with_keyset)
     _show_rows(report.rows, keyset, as_json=as_json)
     summary = _summary(report, now=wall_clock())
     if as_json:
@@ -289,6 +294,28 @@ def drill(name: str, *, as_json: bool) -> None:
         sys.exit(_FOUND_FAULTS)
 
 
+@keys.command()
+@click.option("--to", "url", required=True, help="transit:https://HOST:PORT/MOUNT/NAME")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def move(url: str, *, yes: bool) -> None:
+    """Move the keyset from its file to a vault: no key of a person or a day changes, and no record.
+
+    The token is that of CHATPROXY_KEYSET_TOKEN. Afterwards each node is started again with the new CHATPROXY_KEYSET.
+    """
+    load_settings(overrides={"keyset": url})
+    if not yes:
+        click.confirm(
+            "Each node must then be started again with the new setting. Go on?", abort=True, err=True
+        )
+    in_vault(lambda vault: vault.move_to(url))
+    click.echo(f"The keyset is sealed under {url} now.")
+    click.echo(
+        "Set CHATPROXY_KEYSET to that on every node and start it again within ten minutes. When all is well "
+        "(`chatproxy keys verify`), destroy the keyset file with all its copies: backups of the store from before can "
+        "be read with it, whatever is erased from now on."
+    )
+
+
 @keys.command("forget-node")
 @click.argument("node")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -410,6 +437,10 @@ def _with_rotation(work: Callable[[Rotation], Awaitable[T]]) -> T:
     return in_vault(run)
 
 
+async def _report_with_keyset(vault: Vault) -> tuple[KeyReport, Keyset]:
+    return await _report(vault), vault.keyset
+
+
 async def _report(vault: Vault) -> KeyReport:
     return await vault.key_report(by=operating_user())
 
@@ -460,9 +491,17 @@ def _summary(report: KeyReport, *, now: int) -> dict[str, object]:
 @keys.command()
 def public() -> None:
     """Print the public keys that verify receipts, as a JWK Set; they may be given to anyone."""
-    click.echo(write_public_keys(open_keyset(load_settings().settings).load().signing_publics()))
+    click.echo(write_public_keys(read_keyset().signing_publics()))
 
 
-def _keyset_file(overrides: Mapping[str, str]) -> KeysetFile:
-    settings = load_settings(overrides=overrides).settings
-    return KeysetFile.from_url(settings.keyset, data_dir=Path(settings.data_dir))
+def _init_sealed(settings: Settings, keyset: Keyset) -> None:
+    """Make the first keyset where a vault keeps the root."""
+    made = asyncio.run(create_sealed(settings, keyset))
+    click.echo(
+        f"Made keyset {keyset.id} in the store, sealed under {settings.keyset}, "
+        f"{'which was made' if made else 'which was there'}."
+    )
+    click.echo(
+        "Whoever has lost the key in the vault can read no conversation: see that the vault is backed up, apart from the "
+        "store, and that nobody may delete the key."
+    )

@@ -10,12 +10,11 @@ import click
 from chatproxy.cli.happened import operator, say
 from chatproxy.cli.people import as_json_option, confirm, of_person, yes_option
 from chatproxy.cli.printing import print_json
-from chatproxy.cli.vault import in_vault
+from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.consent.events import FactEvent
 from chatproxy.consent.receipts import read_public_keys
 from chatproxy.errors import UndecryptableError
-from chatproxy.settings import load_settings
-from chatproxy.vault import Vault, open_keyset
+from chatproxy.vault import Vault
 from chatproxy.workflows.erasure_certificate import verify_certificate as read_certificate
 
 _FOUND_FAULTS = 3
@@ -149,8 +148,7 @@ def verified(file: bytes, keys_file: Path | None) -> dict[str, Any]:
     if keys_file is not None:
         publics = read_public_keys(keys_file.read_text(encoding="utf-8"), source=str(keys_file))
     else:
-        settings = load_settings().settings
-        publics = open_keyset(settings).load().signing_publics()
+        publics = read_keyset().signing_publics()
     return read_certificate(file, publics=publics)
 
 

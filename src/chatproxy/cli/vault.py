@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import AuditUnavailableError, StoreUnavailableError
 from chatproxy.settings import load_settings
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import Vault, open_vault
+from chatproxy.vault import Vault, open_keyset, open_vault
 from chatproxy.workflows.publish_checkpoint import publish_checkpoint
 
 T = TypeVar("T")
@@ -32,3 +33,15 @@ def in_vault(work: Callable[[Vault], Awaitable[T]]) -> T:
     settings = load_settings().settings
     configure_logging("error")
     return asyncio.run(run())
+
+
+def read_keyset() -> Keyset:
+    """Return the keyset of the settings: without the store, unless it lies there.
+
+    Raises ConfigurationError, StoreUnavailableError.
+    """
+    return open_keyset(load_settings().settings).local() or in_vault(_keyset)
+
+
+async def _keyset(vault: Vault) -> Keyset:
+    return vault.keyset

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from chatproxy.crypto.encoding import lp, lps
 from chatproxy.crypto.keys import MacKey
 from chatproxy.crypto.primitives import are_equal, hmac_sha256
-from chatproxy.errors import UndecryptableError
+from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
 
 _LABEL = b"chatproxy/ann/v1"
@@ -24,12 +24,36 @@ _DECIMAL = re.compile(rb"0|[1-9][0-9]{0,18}")
 _DECIMAL_END = 10**19
 
 
-@dataclass(frozen=True, slots=True)
 class AnnotationKeys:
-    """The versions of the annotation key that open, and which of them authenticates what is new."""
+    """The versions of the annotation key that open, and which of them authenticates what is new.
 
-    primary_version: int
-    versions: Mapping[int, MacKey]
+    Before they are known, as long as a provider does not answer, whatever needs them raises StoreUnavailableError.
+    """
+
+    __slots__ = ("_primary_version", "_versions")
+
+    def __init__(self, primary_version: int = 0, versions: Mapping[int, MacKey] | None = None) -> None:
+        """Without arguments: not known yet, until ``use``."""
+        self._primary_version = primary_version
+        self._versions = versions
+
+    def use(self, keys: "AnnotationKeys") -> None:
+        """Work with what *keys* has from now on."""
+        self._primary_version, self._versions = keys.primary_version, keys.versions
+
+    @property
+    def versions(self) -> Mapping[int, MacKey]:
+        """Return the versions that open."""
+        if self._versions is None:
+            raise StoreUnavailableError("the annotation keys are not known yet")
+        return self._versions
+
+    @property
+    def primary_version(self) -> int:
+        """Return the version that authenticates what is new."""
+        if self._versions is None:
+            raise StoreUnavailableError("the annotation keys are not known yet")
+        return self._primary_version
 
     def __getitem__(self, version: int) -> MacKey:
         """Return a version. Raises UndecryptableError("unknown_annotation_key_version")."""

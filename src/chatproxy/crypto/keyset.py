@@ -4,7 +4,8 @@
    versions with a status; exactly one of each is PRIMARY.
 2. Reading is strict. What breaks a rule is refused by name, before a key of it is used: a keyset that is a
    little wrong makes transcripts that nobody can open.
-3. ``check_value`` goes into the store at its birth. It tells whether a keyset is the one that the store was made
+3. Where the root is kept by a provider, a keyset has no root versions of its own (``chatproxy.crypto.sealed_keyset``).
+4. ``check_value`` goes into the store at its birth. It tells whether a keyset is the one that the store was made
    with, and nothing about the keys. It stays the same when root or annotation keys rotate.
 
 The bytes are in docs/record-format.md. Nothing here touches a file: ``chatproxy.kms.file`` does.
@@ -89,6 +90,7 @@ class Keyset(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, 
     """Random; names the keyset in messages."""
     created_at: _Instant
     root: tuple[KeyVersion[RootSecret], ...]
+    """None where a provider keeps the root."""
     pseudonyms: Pseudonyms
     annotations: tuple[KeyVersion[MacKey], ...]
     signing: tuple[SigningVersion, ...]
@@ -101,8 +103,9 @@ class Keyset(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, 
         return f"Keyset({self.id}; {versions})"
 
     def versioned(self) -> dict[str, Sequence[KeyVersion[Any]]]:
-        """Return the versions of each purpose that has versions."""
-        return {"root": self.root, "annotations": self.annotations, "signing": self.signing}
+        """Return the versions of each purpose that has versions here."""
+        own_root = {"root": self.root} if self.root else {}
+        return {**own_root, "annotations": self.annotations, "signing": self.signing}
 
     def with_new_root(self, *, created_at: int, random: RandomSource = random_bytes) -> "Keyset":
         """Return the keyset with one more root version, PENDING. *created_at* in ms. Raises KeysetError."""
@@ -206,6 +209,11 @@ def make_keyset(*, created_at: int, random: RandomSource = random_bytes) -> Keys
     )
 
 
+def without_root(keyset: Keyset) -> Keyset:
+    """Return *keyset* for a provider that keeps the root itself."""
+    return replace(keyset, root=())
+
+
 def write_keyset(keyset: Keyset) -> bytes:
     """Return the bytes of a keyset file. They hold every secret in clear."""
     body = msgspec.json.encode(keyset, enc_hook=_encode_secret, order="sorted")
@@ -227,14 +235,21 @@ def parse_keyset(data: bytes, *, source: str) -> Keyset:
         raise KeysetError(f"{source}: {error}. {_RESTORE}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise KeysetError(f"{source}: this is not a whole keyset file (JSON). {_RESTORE}") from None
-    _require_rules(keyset, source=source)
+    require_rules(keyset, source=source, has_root=True)
     if sha256(bytes(file.keyset)).hex() != file.checksum:
         raise KeysetError(f"{source}: its checksum does not fit: the file was damaged or edited. {_RESTORE}")
     return keyset
 
 
-def _require_rules(keyset: Keyset, *, source: str) -> None:
+def require_rules(keyset: Keyset, *, source: str, has_root: bool) -> None:
+    """Raise KeysetError if *keyset* breaks a rule. ``has_root``: whether it must have a root of its own, or none."""
     problem = next(_problems(keyset), None)
+    if problem is None and bool(keyset.root) != has_root:
+        problem = (
+            "root has 0 PRIMARY versions, and must have one"
+            if has_root
+            else "it has a root of its own, beside the provider's"
+        )
     if problem is not None:
         raise KeysetError(f"{source}: {problem}. {_RESTORE}")
 

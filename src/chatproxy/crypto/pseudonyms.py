@@ -24,7 +24,7 @@ from chatproxy.crypto.primitives import (
     hmac_sha256,
     random_bytes,
 )
-from chatproxy.errors import NotFoundError
+from chatproxy.errors import NotFoundError, StoreUnavailableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 
 _TAG_SIZE = 16
@@ -37,43 +37,71 @@ def stray_tag(random: RandomSource = random_bytes) -> SubjectTag:
     return SubjectTag(random(_TAG_SIZE))
 
 
-class Pseudonymizer:
-    """Makes and reads everything that is named under the pseudonym key."""
+class _Keys:
+    """The pseudonym key, and what is derived from it for each use."""
 
     __slots__ = (
-        "_choices",
-        "_conversation_handles",
-        "_conversations",
-        "_history",
-        "_key",
-        "_records",
-        "_turn_handles",
-        "_turns",
+        "choices",
+        "conversation_handles",
+        "conversations",
+        "history",
+        "records",
+        "subjects",
+        "turn_handles",
+        "turns",
     )
 
     def __init__(self, key: PseudonymKey) -> None:
-        self._key = key
-        self._conversations = _derive(key, b"conversation")
-        self._choices = _derive(key, b"choice")
-        self._history = _derive(key, b"history")
-        self._turns = _derive(key, b"turn")
-        self._records = _derive(key, b"record")
-        self._turn_handles = BlockPermutation(_derive(key, b"turn handle"))
-        self._conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
+        self.subjects = key
+        self.conversations = _derive(key, b"conversation")
+        self.choices = _derive(key, b"choice")
+        self.history = _derive(key, b"history")
+        self.turns = _derive(key, b"turn")
+        self.records = _derive(key, b"record")
+        self.turn_handles = BlockPermutation(_derive(key, b"turn handle"))
+        self.conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
+
+
+class Pseudonymizer:
+    """Makes and reads everything that is named under the pseudonym key.
+
+    Before the key is known, as long as a provider does not answer, all of it raises StoreUnavailableError.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self, key: PseudonymKey | None = None) -> None:
+        """Without a *key*: not known yet, until ``use``."""
+        self._known = _Keys(key) if key is not None else None
+
+    def use(self, key: PseudonymKey) -> None:
+        """Work with *key* from now on."""
+        self._known = _Keys(key)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the key is known."""
+        return self._known is not None
+
+    @property
+    def _keys(self) -> _Keys:
+        if self._known is None:
+            raise StoreUnavailableError("the pseudonym key is not known yet")
+        return self._known
 
     def subject_tag(self, *, tenant: str, subject: str) -> SubjectTag:
         """Return the pseudonym of the company's id *subject* within *tenant*: the same for ever."""
         message = lps(_text(tenant), _text(subject))
-        return SubjectTag(hmac_sha256(self._key.reveal(), message)[:_TAG_SIZE])
+        return SubjectTag(hmac_sha256(self._keys.subjects.reveal(), message)[:_TAG_SIZE])
 
     def conversation_tag(self, *, tenant: str, subject: str, conversation: str) -> ConversationTag:
         """Return the pseudonym of a client's conversation id, within its subject."""
         message = lps(_text(tenant), _text(subject), _text(conversation))
-        return ConversationTag(hmac_sha256(self._conversations, message)[:_TAG_SIZE])
+        return ConversationTag(hmac_sha256(self._keys.conversations, message)[:_TAG_SIZE])
 
     def choice_tag(self, subject: SubjectTag, choice: bytes) -> str:
         """Return the pseudonym of a choice at the company's consent service: 32 hexadecimal digits."""
-        return hmac_sha256(self._choices, lps(subject, choice))[:_TAG_SIZE].hex()
+        return hmac_sha256(self._keys.choices, lps(subject, choice))[:_TAG_SIZE].hex()
 
     def turn_id(self, *, tenant: str, subject: str, request_key: bytes, request: bytes) -> TurnId:
         """Return the name of the turn that a client names by *request_key*; *request* is a digest of its bytes.
@@ -81,18 +109,18 @@ class Pseudonymizer:
         A key that comes again with other bytes names another turn, so that nothing is lost by a client's mistake.
         """
         message = lps(_text(tenant), _text(subject), request_key, request)
-        return TurnId(hmac_sha256(self._turns, message)[:_TAG_SIZE])
+        return TurnId(hmac_sha256(self._keys.turns, message)[:_TAG_SIZE])
 
     def record_id(self, subject: SubjectTag, source_id: str) -> str:
         """Return the name of a consent record of *subject* that has the id *source_id* elsewhere: the same again."""
-        return f"import-{hmac_sha256(self._records, lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
+        return f"import-{hmac_sha256(self._keys.records, lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
 
     def history_hasher(self, subject: SubjectTag | None) -> Callable[[bytes], bytes]:
         """Return the hash by which messages of *subject* are recognised when they are sent again: 16 bytes.
 
         None: a conversation of nobody, whose pseudonym is not known before its history is.
         """
-        key = hmac_sha256(self._history, subject or b"")
+        key = hmac_sha256(self._keys.history, subject or b"")
 
         def hash_message(message: bytes) -> bytes:
             return hmac_sha256(key, message)[:_TAG_SIZE]
@@ -101,20 +129,20 @@ class Pseudonymizer:
 
     def turn_handle(self, subject: SubjectTag, turn: TurnId) -> str:
         """Return the opaque name of a turn: ``t_`` and 43 characters of base64url."""
-        return _TURN_PREFIX + _write(self._turn_handles, subject, turn)
+        return _TURN_PREFIX + _write(self._keys.turn_handles, subject, turn)
 
     def read_turn_handle(self, handle: str) -> tuple[SubjectTag, TurnId]:
         """Undo ``turn_handle``. Raises NotFoundError; what it returns need not exist."""
-        subject, turn = _read(self._turn_handles, _TURN_PREFIX, handle)
+        subject, turn = _read(self._keys.turn_handles, _TURN_PREFIX, handle)
         return SubjectTag(subject), TurnId(turn)
 
     def conversation_handle(self, subject: SubjectTag, conversation: ConversationTag) -> str:
         """Return the opaque name of a conversation: ``c_`` and 43 characters of base64url."""
-        return _CONVERSATION_PREFIX + _write(self._conversation_handles, subject, conversation)
+        return _CONVERSATION_PREFIX + _write(self._keys.conversation_handles, subject, conversation)
 
     def read_conversation_handle(self, handle: str) -> tuple[SubjectTag, ConversationTag]:
         """Undo ``conversation_handle``. Raises NotFoundError; what it returns need not exist."""
-        subject, conversation = _read(self._conversation_handles, _CONVERSATION_PREFIX, handle)
+        subject, conversation = _read(self._keys.conversation_handles, _CONVERSATION_PREFIX, handle)
         return SubjectTag(subject), ConversationTag(conversation)
 
 

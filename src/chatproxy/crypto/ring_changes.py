@@ -4,7 +4,7 @@ PENDING -> PRIMARY -> DECRYPT -> RETIRED -> DESTROYED; RETIRED may go back to DE
 destroyed at once. Each change counts the ring up by one. What breaks this order is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -80,6 +80,27 @@ def with_destroyed(ring: RingManifest, *, version: int, at: int) -> RingManifest
             "promoted: `chatproxy keys retire` comes first"
         )
     return _changed(ring, {version: replace(key, status=KeyStatus.DESTROYED, wrapped=None, changed_at=at)})
+
+
+def require_settled(ring: RingManifest) -> None:
+    """Raise KeysetError while a version comes or goes."""
+    if any(key.status not in {KeyStatus.PRIMARY, KeyStatus.DESTROYED} for key in ring.keys):
+        raise KeysetError(
+            "a rotation is not over: go on with `chatproxy keys rotate`, or give it up, before you move"
+        )
+
+
+def with_rewrapped(ring: RingManifest, wraps: Sequence[bytes]) -> RingManifest:
+    """Put every secret of a settled ring under another root; *wraps* in the order of ``wrapped_secrets``."""
+    wrapped_mac_key, wrapped = wraps
+    return replace(
+        ring,
+        counter=ring.counter + 1,
+        wrapped_mac_key=wrapped_mac_key,
+        keys=tuple(
+            replace(key, wrapped=wrapped) if key.status is KeyStatus.PRIMARY else key for key in ring.keys
+        ),
+    )
 
 
 def _require(ring: RingManifest, version: int, status: KeyStatus, *, to: KeyStatus) -> None:

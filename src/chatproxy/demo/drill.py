@@ -125,7 +125,14 @@ async def _opened(vault: Vault) -> int:
 def _rotation(vault: Vault) -> Rotation:
     """Return a rotation that waits for nodes and not for time."""
     return Rotation(
-        vault.store, vault.root, audit=vault.audit, clock=vault.clock, by="drill", soak_ms=0, grace_ms=0
+        vault.store,
+        vault.root,
+        audit=vault.audit,
+        clock=vault.clock,
+        by="drill",
+        soak_ms=0,
+        grace_ms=0,
+        follow_root=vault.follow_root,
     )
 
 

@@ -21,7 +21,7 @@ from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, KeyVersion, parse_
 from chatproxy.crypto.primitives import random_bytes
 from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
 from chatproxy.errors import KeysetError, UndecryptableError
-from chatproxy.ports import RootKey, RootVersion
+from chatproxy.ports import KeysetSource, RootKey, RootVersion, TranscriptStore
 
 _SCHEME = "file:"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -140,6 +140,30 @@ class KeysetPlace(Protocol):
         """Replace it by what *step* makes of it; return that. Raises KeysetError."""
 
 
+class PlacedKeyset:
+    """A keyset that is all in one place, a file or a variable, as a ``KeysetSource``."""
+
+    __slots__ = ("_place", "name", "root")
+
+    def __init__(self, name: str, place: KeysetPlace) -> None:
+        """``name``: as the setting names it."""
+        self._place = place
+        self.name = name
+        self.root: RootKey = FileRoot(place)
+
+    def local(self) -> Keyset:
+        """Read it. Raises KeysetError."""
+        return self._place.load()
+
+    async def load(self, store: TranscriptStore) -> Keyset:
+        """Read it. Raises KeysetError."""
+        del store
+        return self._place.load()
+
+    async def follow_root(self, store: TranscriptStore) -> None:
+        """Do nothing: nothing of it lies in the store."""
+
+
 class FileRoot:
     """The root in a keyset, as a ``RootKey``. The keyset is read anew each time, since it changes by rotation."""
 
@@ -250,3 +274,4 @@ def _flush_directory(directory: Path) -> None:
 
 
 _: type[RootKey] = FileRoot
+__: type[KeysetSource] = PlacedKeyset

@@ -72,4 +72,4 @@ class StoreHealth:
         if self.problem is None:
             _log.info("store is there and safe")
         else:
-            _log.error("store cannot be used; turns wait in memory", problem=self.problem)
+            _log.error("nothing can be kept; turns wait in memory", problem=self.problem)

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 
 from redis.exceptions import ResponseError
 
+from chatproxy.crypto.sealed_keyset import SEALED_NAME
 from chatproxy.errors import ChatproxyError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.ports import (
@@ -320,11 +321,12 @@ class RedisStore:
         return bool(await self._run_one(scripts.swap_control(name, old=old, new=new)))
 
     async def is_empty(self) -> bool:
-        """Whether no key of chatproxy exists. Walks the keys of others on a shared server."""
+        """Whether no key of chatproxy exists but a sealed keyset. Walks the keys of others on a shared server."""
+        sealed = keys.control(SEALED_NAME)
         cursor = b"0"
         while True:
             [[cursor, found]] = await self._ask(["SCAN", cursor, "MATCH", keys.ANY_KEY, "COUNT", _SCAN_COUNT])
-            if found:
+            if any(key != sealed for key in found):
                 return False
             if cursor == b"0":
                 return True

@@ -8,11 +8,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chatproxy.errors import StoreUnavailableError
 from chatproxy.web.person_session import LINK_PARAMETER, PREFIX, PersonSessions
 from chatproxy.wire import DIALECTS
 from chatproxy.wire.base import Failure
 
 _NO_PAGE = "chatproxy has no page here in this version; paths under /_chatproxy/ never reach the chat backend"
+_LINK_UNTOLD = "it cannot be told just now whether this link counts; try again in a moment"
 _NO_LINK = "this link does not count any more; ask for a new one where you got it"
 
 
@@ -26,8 +28,12 @@ class Own:
         sessions: PersonSessions,
         new_request_id: Callable[[], str],
         refused_link: Callable[[Request], Response] | None = None,
+        untold_link: Callable[[Request], Response] | None = None,
     ) -> None:
-        """``refused_link`` answers who comes by a link that does not count; without it, plain JSON does."""
+        """``refused_link`` answers who comes by a link that does not count; ``untold_link`` where that cannot be told.
+
+        Without them, plain JSON does.
+        """
 
         def say(status: int, code: str, message: str) -> Response:
             failure = Failure(status, code, message, new_request_id())
@@ -40,6 +46,7 @@ class Own:
 
         self._sessions = sessions
         self._refused_link = refused_link or (lambda _: say(403, "link_refused", _NO_LINK))
+        self._untold_link = untold_link or (lambda _: say(503, "store_unavailable", _LINK_UNTOLD))
         self._app = Starlette(routes=[*routes, Route("/{path:path}", no_page, methods=None)])
         self._app.router.redirect_slashes = False
 
@@ -49,5 +56,8 @@ class Own:
         if scope["method"] == "GET" and scope["path"] == PREFIX:
             request = Request(scope)
             if LINK_PARAMETER in request.query_params:
-                answer = self._sessions.begin(request) or self._refused_link(request)
+                try:
+                    answer = self._sessions.begin(request) or self._refused_link(request)
+                except StoreUnavailableError:
+                    answer = self._untold_link(request)
         await answer(scope, receive, send)

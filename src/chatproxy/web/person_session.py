@@ -75,7 +75,7 @@ class PersonSessions:
         self,
         identify: IdentifyCaller,
         subject_tag: Callable[[str, str], SubjectTag],
-        key: PseudonymKey,
+        key: Callable[[], PseudonymKey],
         *,
         clock: Clock,
         metrics: Metrics,
@@ -85,11 +85,13 @@ class PersonSessions:
         link_seconds: float,
         session_seconds: float,
     ) -> None:
-        """``subject_tag``: the pseudonym of (tenant, subject). ``public_url`` and ``origins``: as ``Origin`` has them."""
+        """``subject_tag``: the pseudonym of (tenant, subject). ``public_url`` and ``origins``: as ``Origin`` has them.
+
+        ``key`` is asked each time, and raises StoreUnavailableError as long as the key is not known.
+        """
         self._identify = identify
         self._subject_tag = subject_tag
-        self._links = Tickets(key, use=b"link")
-        self._sessions = Tickets(key, use=b"session")
+        self._key = key
         self._clock = clock
         self._metrics = metrics
         self._exempt_plans = frozenset(exempt_plans)
@@ -98,8 +100,16 @@ class PersonSessions:
         self._link_ms = int(link_seconds * 1000)
         self._session_ms = int(session_seconds * 1000)
 
+    @property
+    def _links(self) -> Tickets:
+        return Tickets(self._key(), use=b"link")
+
+    @property
+    def _sessions(self) -> Tickets:
+        return Tickets(self._key(), use=b"session")
+
     async def identify_person(self, request: HTTPConnection) -> PersonSession:
-        """Return who asks. Raises NotIdentifiedError, AmbiguousIdentityError."""
+        """Return who asks. Raises NotIdentifiedError, AmbiguousIdentityError, StoreUnavailableError."""
         client = request.client
         identified = self._identify(request.headers.raw, client.host if client else None)
         if identified.rejected:
@@ -164,7 +174,8 @@ class PersonSessions:
     def begin(self, request: Request) -> Response | None:
         """Begin the session that a link stands for; None: the link does not count, or there is none.
 
-        The answer leads to the pages without the link, so that it stays in no history and is sent nowhere.
+        The answer leads to the pages without the link, so that it stays in no history and is sent nowhere. Raises
+        StoreUnavailableError where that cannot be told yet.
         """
         ticket = self._take(self._links, request.query_params.get(LINK_PARAMETER, ""))
         if ticket is None:

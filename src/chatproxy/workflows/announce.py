@@ -50,6 +50,9 @@ class Announcer:
         ``opened`` is what ``Capture.begin`` returned for this exchange.
         """
         subject = None
+        if isinstance(opened, Recorder) and not self._pseudonyms.is_known:
+            # What is decided will be once the keyset is known; nothing of the person is looked up before.
+            return lambda: [(b"x-decision-reason", b"PENDING")] if self._with_headers else []
         if isinstance(opened, Recorder) and caller.subject is not None:
             subject = self._pseudonyms.subject_tag(tenant=caller.tenant, subject=caller.subject)
             self._subjects.prefetch(subject, caller)

@@ -58,6 +58,10 @@ class Gate:
         """Return the words for a chat that must not pass before *caller* has chosen; None: it passes."""
         if caller.subject is None or not self._policy.would_heed_a_yes(caller):
             return None
+        if not self._pseudonyms.is_known:
+            # Nobody's choice can be looked up before the keyset is known.
+            self._metrics.gate.labels(GateAnswer.UNANSWERED).inc()
+            return None
         subject = self._pseudonyms.subject_tag(tenant=caller.tenant, subject=caller.subject)
         answer = GateAnswer.PASSED
         known = self._subjects.known(subject)

@@ -10,7 +10,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -223,7 +223,7 @@ class PersonDesk:
         pseudonyms: Pseudonymizer,
         policies: Policies,
         *,
-        signing_key: SigningSeed,
+        signing_key: Callable[[], SigningSeed],
         clock: Clock,
         terms: Terms,
         deadline: int | None,
@@ -231,6 +231,8 @@ class PersonDesk:
         record_terms: Mapping[str, Any],
     ) -> None:
         """``deadline``: until when the choice may be put off, ms (R10). ``transcripts`` audits that the person reads.
+
+        ``signing_key`` signs receipts; it raises StoreUnavailableError before the key is known.
 
         ``is_chosen_elsewhere``: a service of the company's own has the choices about accounts, and they are made there.
         ``record_terms``: what every consent record says alike (``chatproxy.consent.controller``).
@@ -506,7 +508,7 @@ class PersonDesk:
         for event in await self._ledger.history(subject):
             if isinstance(event, ConsentEvent) and event.receipt_id == receipt_id:
                 content = receipt_of(event, conversation=self._handle(subject, event.conversation))
-                return Receipt(receipt_id, sign_receipt(content, seed=self._signing_key))
+                return Receipt(receipt_id, sign_receipt(content, seed=self._signing_key()))
         raise NotFoundError("there is no receipt of that name")
 
     async def read_conversation(self, subject: SubjectTag, handle: str) -> list[OpenedTurn]:

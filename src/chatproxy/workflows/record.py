@@ -31,9 +31,12 @@ class Recorder:
         metrics: Metrics,
         *,
         limit: int,
-        name: Callable[[bytes], TurnId] | None = None,
+        name: Callable[[bytes], TurnId | None] | None = None,
     ) -> None:
-        """``name`` gives the turn of a request by the digest of its bytes, where the client has given it a key."""
+        """``name`` gives the turn of a request by the digest of its bytes, where the client has given it a key.
+
+        None: it cannot be told as long as the keyset is not known.
+        """
         self.exchange = exchange
         self._journal = journal
         self._metrics = metrics
@@ -56,7 +59,7 @@ class Recorder:
         if self._name is None or self._asked is None or self._is_over:
             return
         self.exchange.named = self._name(self._asked.digest())
-        if not self.exchange.status:
+        if self.exchange.named is not None and not self.exchange.status:
             self.exchange.turn = self.exchange.named
 
     def request_is_readable(self) -> bool:
@@ -122,7 +125,7 @@ class Capture:
         limit: int,
         never_kept: Callable[[Caller], Reason | None],
         new_turn_id: Callable[[], TurnId],
-        name_turn: Callable[[Caller, bytes, bytes], TurnId] | None = None,
+        name_turn: Callable[[Caller, bytes, bytes], TurnId | None] | None = None,
     ) -> None:
         """``never_kept`` tells why nothing of a caller may be kept whatever was chosen (R2, R4, R5), or None.
 

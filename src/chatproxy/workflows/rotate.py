@@ -11,7 +11,7 @@
 6. A wrap that does not open is counted and left alone. It stops nothing but the destruction of what it names.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -158,10 +158,12 @@ class Rotation:
         soak_ms: int,
         grace_ms: int,
         progress: Callable[[int], None] = lambda _: None,
+        follow_root: Callable[[], Awaitable[None]],
     ) -> None:
         """``soak_ms``: how long after rewrapping the old version still opens; ``grace_ms``: how long it is retired.
 
-        ``progress`` is told how many keys were looked at.
+        ``progress`` is told how many keys were looked at; ``follow_root`` puts what else the root wraps, beside the
+        ring, under its primary version.
         """
         self._store = store
         self._root = root
@@ -171,6 +173,7 @@ class Rotation:
         self._soak_ms = soak_ms
         self._grace_ms = grace_ms
         self._progress = progress
+        self._follow_root = follow_root
 
     async def state(self) -> RotationState | None:
         """Return where the latest rotation is; None if there never was one. Raises KeysetError if it is damaged."""
@@ -347,7 +350,7 @@ class Rotation:
         for _ in range(_MOST_TRIES):
             ring = await self.ring()
             pending = pending_version(ring.manifest)
-            if pending is not None and self._root.version_of(pending.wrapped or b"") == root.version:
+            if pending is not None and self._root.version_of(pending.wrapped or b"") >= root.version:
                 return await self._done(replace(state, kek_to=pending.version), data, Step.KEK_ADDED)
             if pending is not None:
                 await self._change_if(pending.version, KeyStatus.PENDING, with_destroyed)
@@ -448,8 +451,10 @@ class Rotation:
     async def _end_roots(self, before: KeyStatus, after: KeyStatus) -> None:
         """Bring every root version from *before* to *after* that nothing in the ring needs any more.
 
-        What is needed is read from the ring, which is authentic: a forged state must not cost a root.
+        What is needed is read from the ring, which is authentic: a forged state must not cost a root. What else lies
+        under the root goes under its primary version first.
         """
+        await self._follow_root()
         ring = (await self.ring()).manifest
         wraps = [ring.wrapped_mac_key]
         for key in ring.keys:

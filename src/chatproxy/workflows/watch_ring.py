@@ -9,14 +9,15 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from chatproxy.clock import Clock
-from chatproxy.crypto.keyring import RING_NAME
+from chatproxy.crypto.keyring import RING_NAME, Keyring
 from chatproxy.errors import ChatproxyError, KeysetError, StoreUnavailableError, UndecryptableError
-from chatproxy.ports import RootKey, TranscriptStore
+from chatproxy.ports import RootKey, RootVersion, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.keys import RecordKeys, read_ring
@@ -106,7 +107,11 @@ class RingWatch:
         self._horizon_ms = horizon_ms
         self._read_at = clock()
         self._beat_at: int | None = None
+        self._roots: Sequence[RootVersion] | None = None
+        self._is_root_away = False
         self._has_left = False
+        self._speaking = asyncio.Lock()
+        """So that a word that is under way does not come after the last one."""
 
     @property
     def problem(self) -> str | None:
@@ -155,7 +160,25 @@ class RingWatch:
             await self._refresh()
         finally:
             # A node that cannot open the ring must still be seen: the rotation waits for it.
-            await self._beat()
+            roots = await self._known_roots()
+            await self._beat(roots)
+        self._measure(ring=self._keys.ring, roots=roots)
+
+    async def _known_roots(self) -> Sequence[RootVersion]:
+        """Return the root versions; those that were known where the provider does not tell (F-51)."""
+        try:
+            self._roots = await self._root.versions()
+        except (KeysetError, StoreUnavailableError) as error:
+            if self._roots is None:
+                raise
+            if not self._is_root_away:
+                _log.warning(
+                    "the root cannot be asked; this node goes on with what it has", problem=str(error)
+                )
+            self._is_root_away = True
+        else:
+            self._is_root_away = False
+        return self._roots
 
     async def _refresh(self) -> None:
         data = await self._store.read_control(RING_NAME)
@@ -170,14 +193,22 @@ class RingWatch:
             self._keys.use(ring)
         self._keys.looked()
         self._read_at = self._clock()
-        horizon = erasure_horizon(
-            ring.manifest, await self._root.versions(), version_of=self._root.version_of
-        )
+
+    def _measure(self, *, ring: Keyring | None, roots: Sequence[RootVersion]) -> None:
+        if ring is None:
+            return
+        horizon = erasure_horizon(ring.manifest, roots, version_of=self._root.version_of)
         self._metrics.backups_reach.set((self._read_at - horizon.since) / 1000)
         self._metrics.rotation_overdue.set(horizon.is_overdue(self._read_at, within=self._horizon_ms))
 
-    async def _beat(self) -> None:
-        if self._has_left:
+    async def _beat(self, roots: Sequence[RootVersion]) -> None:
+        async with self._speaking:
+            if not self._has_left:
+                await self._say(roots)
+
+    async def _say(self, roots: Sequence[RootVersion]) -> None:
+        if self._keys.ring is None and await self._store.read_control(RING_NAME) is None:
+            # The first ring is made in a store that is empty: this must not be what fills it.
             return
         before = _read((await self._store.nodes()).get(self._node))
         is_contested = (
@@ -188,11 +219,10 @@ class RingWatch:
         )
         if is_contested:
             _log.error("another process has the same CHATPROXY_NODE; give each a name of its own")
-        roots = {each.version: each.check for each in await self._root.versions() if each.status.opens}
         state = NodeState(
             at=self._clock(),
             ring=self._keys.oldest_in_use,
-            roots=roots,
+            roots={each.version: each.check for each in roots if each.status.opens},
             policy=self._policy,
             instance=self._instance,
             is_contested=is_contested,
@@ -204,5 +234,5 @@ class RingWatch:
         """This node stops, with nothing left on it. What cannot be said in time is not said: it counts as vanished."""
         self._has_left = True
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
-            async with asyncio.timeout(_LONGEST_LEAVE_SECONDS):
+            async with asyncio.timeout(_LONGEST_LEAVE_SECONDS), self._speaking:
                 await self._store.forget_node(self._node)

@@ -6,7 +6,7 @@ import pytest
 
 from chatproxy.crypto.keys import PseudonymKey
 from chatproxy.crypto.pseudonyms import Pseudonymizer, stray_tag
-from chatproxy.errors import NotFoundError
+from chatproxy.errors import NotFoundError, StoreUnavailableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 
 KEY = PseudonymKey(bytes(range(100, 132)))
@@ -160,3 +160,22 @@ def test_what_is_not_a_handle_is_not_found(handle: str) -> None:
 def test_a_turns_handle_is_not_a_conversations() -> None:
     with pytest.raises(NotFoundError, match="begins with c_"):
         Pseudonymizer(KEY).read_conversation_handle(GOOD)
+
+
+def test_a_record_from_elsewhere_has_the_same_name_for_ever() -> None:
+    name = Pseudonymizer(PseudonymKey(bytes(range(32)))).record_id(SubjectTag(bytes(16)), "crm-1")
+
+    assert name == "import-ccd64a3c3e854463132b1a6dea1f0fb6"
+
+
+def test_nothing_is_named_before_the_key_is_known() -> None:
+    late = Pseudonymizer()
+    with pytest.raises(StoreUnavailableError):
+        late.subject_tag(tenant="t", subject="u")
+    with pytest.raises(StoreUnavailableError):
+        late.record_id(ALICE, "crm-1")
+    late.use(KEY)
+
+    assert late.subject_tag(tenant="t", subject="u") == Pseudonymizer(KEY).subject_tag(
+        tenant="t", subject="u"
+    )

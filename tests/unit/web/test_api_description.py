@@ -27,7 +27,7 @@ DESK = cast("PersonDesk", None)
 SESSIONS = PersonSessions(
     HeaderIdentity(),
     lambda _, __: SubjectTag(bytes(16)),
-    PseudonymKey(bytes(range(32))),
+    lambda: PseudonymKey(bytes(range(32))),
     clock=wall_clock,
     metrics=Metrics(),
     exempt_plans=(),

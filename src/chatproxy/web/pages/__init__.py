@@ -1,5 +1,7 @@
 """The pages on which a person sees what is kept of them, and chooses. They work without a script."""
 
+from collections.abc import Callable
+
 from starlette.routing import Route
 
 from chatproxy.consent.notices import Terms
@@ -15,7 +17,7 @@ from chatproxy.workflows.person import PersonDesk
 
 
 class PersonPages:
-    """Every page, and the answer to a link that does not count."""
+    """Every page, and the answers to links that do not count, or not yet."""
 
     def __init__(
         self,
@@ -23,12 +25,13 @@ class PersonPages:
         terms: Terms,
         sessions: PersonSessions,
         *,
-        public_keys: str,
+        public_keys: Callable[[], str],
     ) -> None:
-        """``public_keys``: those that verify receipts, as a JWK Set."""
+        """``public_keys``: those that verify receipts, as a JWK Set; raises StoreUnavailableError before they are known."""
         words = load_words()
         frame = Frame(Templates(words, base=PREFIX), words, sessions)
         self.refused_link = frame.who
+        self.untold_link = frame.unavailable
         self.routes: list[Route] = [
             *asset_routes(PREFIX),
             *ChoicePage(desk, terms, frame).routes(),

@@ -1,6 +1,6 @@
 """The page of the history: every choice on record, with its receipt to keep and how to check it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from markupsafe import Markup
 from starlette.responses import Response
@@ -19,7 +19,7 @@ _VERIFY_COMMAND = f"chatproxy consent verify receipt.json --key {_KEYS}"
 class HistoryPages:
     """Shows what the person has chosen and done, and hands out receipts."""
 
-    def __init__(self, desk: PersonDesk, frame: Frame, *, public_keys: str) -> None:
+    def __init__(self, desk: PersonDesk, frame: Frame, *, public_keys: Callable[[], str]) -> None:
         """``public_keys``: those that verify receipts, as a JWK Set."""
         self._desk = desk
         self._frame = frame
@@ -58,7 +58,7 @@ class HistoryPages:
         return _download(receipt.file, f"{receipt.receipt_id}.json")
 
     async def _keys(self, _: Visit) -> Response:
-        return _download(self._public_keys.encode(), _KEYS)
+        return _download(self._public_keys().encode(), _KEYS)
 
 
 def _download(content: bytes, name: str) -> Response:

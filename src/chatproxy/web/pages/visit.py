@@ -133,6 +133,10 @@ class Frame:
             status=401,
         )
 
+    def unavailable(self, request: Request) -> Response:
+        """Answer that what is asked for cannot be read just now."""
+        return self._problem(request, None, "unavailable", 503)
+
     async def _answered(self, request: Request, answer: Callable[[Visit], Awaitable[Response]]) -> Response:
         session = None
         try:

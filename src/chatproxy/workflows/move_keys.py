@@ -1,0 +1,40 @@
+"""Another provider for the root: what the root wraps is wrapped by another one, and nothing else changes.
+
+1. First the keyset is sealed under the new root, where nobody looks for it yet; then the key ring is replaced by
+   compare-and-set. Interrupted in between, everything works as before, and the same command goes on.
+2. A node that still has the old provider keeps the ring that it has, as one that lags in a rotation.
+3. Not while a rotation is under way: its versions are the old root's.
+"""
+
+from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE
+from chatproxy.crypto.ring_changes import require_settled, with_rewrapped
+from chatproxy.crypto.sealed_keyset import SEALED_NAME
+from chatproxy.errors import KeysetError, StoreUnavailableError
+from chatproxy.kms.sealed import StoredKeyset
+from chatproxy.ports import AuditLog, KeysetSource, TranscriptStore
+from chatproxy.workflows.keys import read_ring
+
+
+async def move_keys(
+    store: TranscriptStore, source: KeysetSource, target: StoredKeyset, *, audit: AuditLog
+) -> None:
+    """Move keyset and ring from *source* to *target*.
+
+    Raises KeysetError, UndecryptableError, StoreUnavailableError, AuditUnavailableError.
+    """
+    ring = await read_ring(store, source.root)
+    if ring is None:
+        raise KeysetError("the store has no key ring: start chatproxy once, or restore the store")
+    keyset = await source.load(store)
+    secrets = ring.manifest.wrapped_secrets()
+    require_settled(ring.manifest)
+    audit.append("keys.move", {"from": source.name.split(":")[0], "to": target.name.split(":")[0]})
+    if await store.read_control(SEALED_NAME) is None:
+        await target.take(store, keyset)
+    elif (await target.load(store)).check_value != keyset.check_value:
+        raise KeysetError("the store has a sealed keyset that is another one (control value 'sealed-keyset')")
+    opened = await source.root.unwrap(RING_PURPOSE, secrets)
+    idents = [ident for ident, _ in secrets]
+    wraps = await target.root.wrap(RING_PURPOSE, list(zip(idents, opened, strict=True)))
+    if not await store.swap_control(RING_NAME, ring.data, ring.signed(with_rewrapped(ring.manifest, wraps))):
+        raise StoreUnavailableError("the key ring was changed meanwhile; run the command again")
