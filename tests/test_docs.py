@@ -242,7 +242,8 @@ def test_each_thing_that_broke_for_others_has_its_test() -> None:
         for number in re.findall(r"P\d+", cells[0])
     }
 
-    assert tried == {*(f"P{number}" for number in range(1, 18)), "P36"}
+    numbers = [*range(1, 18), 23, 24, *range(26, 34), 36, *range(38, 41)]
+    assert tried == {f"P{number}" for number in numbers}
 
 
 def test_a_name_that_the_architecture_points_to_is_where_it_says() -> None:

@@ -18,7 +18,21 @@ from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.drill_erase import drill_erase
 from chatproxy.workflows.erase import Erasure
 from chatproxy.workflows.transcripts import KeptTurn
-from integration.proxy_fixtures import ANA, DAY, PATIENCE, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import (
+    ANA,
+    DAY,
+    OPENAI,
+    PATIENCE,
+    STREAM_HEAD,
+    World,
+    a_world,
+    all_keys,
+    chat_bytes,
+    chatting,
+    chunk,
+    openai_events,
+)
+from simulators.backend import Peer
 
 BEA = {"x-chat-subject": "bea", "x-chat-plan": "pro"}
 
@@ -123,6 +137,34 @@ async def test_what_was_under_way_is_not_kept_and_who_comes_back_begins_anew(
         assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 2"]
         assert (row["reason"], set(row["grounds"])) == ("CONSENT_UNKNOWN", {"SERVICE"})
         assert (await world.running.vault.store.subject_state(world.tag())).generation == 2
+
+
+async def test_a_stream_that_runs_through_an_erasure_brings_nothing_back(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    """P32."""
+    may_end = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        events = openai_events("a", "b")
+        await peer.send(STREAM_HEAD + chunk(events[0]))
+        await may_end.wait()
+        await peer.send(b"".join(map(chunk, events[1:])) + b"0\r\n\r\n")
+
+    async with a_world(script, tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.decided_again()
+        async with world.client.stream(
+            "POST", OPENAI, content=chat_bytes("late", stream=True), headers=ANA
+        ) as answer:
+            assert (await world.running.vault.eraser.erase(world.tag(), by="test")) is not None
+            assert await keys_of(connections, world.tag()) == ["s"]
+            may_end.set()
+            assert await answer.aread()
+        assert await world.kept() == []
+        assert world.outcomes() == {"erased": 1}
+        assert await keys_of(connections, world.tag()) == ["s"]
 
 
 async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(

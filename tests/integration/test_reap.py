@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.events import Choice
 from chatproxy.errors import NotFoundError, UndecryptableError
+from chatproxy.model import SubjectTag
+from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.store.erasure import RedisErasure
+from chatproxy.store.reaping import RedisReaper
 from chatproxy.telemetry import Metrics
+from chatproxy.vault import open_vault
 from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.transcripts import Spurious
-from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, DAY, World, a_proxy, a_world, all_keys, chatting
 
 HOUR = 3_600_000
 
@@ -58,6 +64,31 @@ async def test_a_read_at_the_end_fails_before_anything_was_removed(
         assert await names(connections, b"r:") == rows != []  # nothing has removed it
 
 
+@pytest.mark.parametrize(
+    "kind, refused",
+    [
+        pytest.param(b"r:", "record_missing", id="what was said"),
+        pytest.param(b"a:", "nothing is held", id="its annotation"),
+    ],
+)
+async def test_with_one_half_gone_the_other_says_nothing(
+    tmp_path: Path, store: str, connections: Connections, kind: bytes, refused: str
+) -> None:
+    """P28."""
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("hello", who=ANA | {"x-chat-conversation": "one"})
+        [row] = await world.kept()
+        for purpose in ("service", "capability"):
+            assert await world.said(row["conversation"], purpose=purpose)
+        [half] = await names(connections, kind)
+        await connections.ask([["DEL", half]])
+        for purpose in ("service", "capability"):
+            with pytest.raises((NotFoundError, UndecryptableError), match=refused):
+                await world.said(row["conversation"], purpose=purpose)
+        assert len(await world.turns()) == (kind == b"r:")  # that it was there is listed until it ends
+
+
 async def test_what_somebody_made_last_longer_gets_its_end_back(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
@@ -97,6 +128,32 @@ async def test_a_record_past_its_promised_end_is_told_and_removed(
         assert metrics.registry.get_sample_value("chatproxy_expired_but_readable") == 1
         assert await names(connections, b"r:") == []
         assert (await reaper(world).walk(wall_clock())).expired_but_readable == 0
+
+
+async def test_a_walk_holds_a_bounded_part_of_many_keys(connections: Connections) -> None:
+    """P30."""
+    many = {keys.head(SubjectTag(number.to_bytes(16, "big")), b"h" * 16) for number in range(20_000)}
+    await connections.ask([["SET", name, "x", "PX", HOUR] for name in many])
+    found: set[bytes] = set()
+    async for batch in RedisReaper(connections, RedisErasure(connections, horizon_ms=HOUR)).walk():
+        assert len(batch) < 2_000
+        found |= {key.name for key in batch}
+    assert found == many
+
+
+async def test_keys_of_days_that_are_overdue_are_counted_until_the_last_has_gone(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    """P30."""
+    async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
+        metrics, now = Metrics(), await vault.store.now()
+        for days_ago in (9, 8, 7):
+            await connections.ask([["HSET", "cp:{epoch}:k", now // DAY - days_ago, b"W" * 64]])
+        counted = []
+        for hours in range(5):
+            await vault.reaper(metrics).destroy_epoch(now + hours * HOUR)
+            counted.append(metrics.registry.get_sample_value("chatproxy_overdue_epoch_keys"))
+        assert counted == [2, 1, 0, 0, 0]
 
 
 async def test_indexes_lose_what_is_gone(tmp_path: Path, store: str, connections: Connections) -> None:

@@ -21,6 +21,7 @@ from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.rotate import NotYetError, Step
 from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
 from chatproxy.workflows.watch_ring import LIVE_MS
+from integration.kept_state import FOREVER
 from integration.proxy_fixtures import World, a_proxy, a_world, all_keys, chatting
 from integration.rotation_fixtures import Killed, Writes, a_rotation, advance, versions_in_use
 
@@ -95,6 +96,41 @@ async def test_a_whole_rotation_leaves_everything_readable(
         assert await statuses(vault) == (["DESTROYED", "PRIMARY"], ["DESTROYED", "PRIMARY"])
         assert await rotation.verify() == (2, 0)
         assert world.outcomes() == {"stored": 3}
+
+
+async def test_no_write_takes_the_end_from_a_key_or_puts_off_that_of_what_was_said(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    """P27, over keeping, deciding again and wrapping again."""
+
+    async def ends() -> dict[bytes, int]:
+        found = await all_keys(connections)
+        assert [name for name, at in found.items() if at < 0 and not name.startswith(FOREVER)] == []
+        return {name: at for name, at in found.items() if b"}:r:" in name or b"}:a:" in name}
+
+    async with a_rotating_world(tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("one")
+        await world.kept()
+        first = await ends()
+        await world.chat("two")
+        await world.kept()
+        kept = await ends()
+        assert len(kept) == 2 * len(first) > 0
+        assert {name: kept[name] for name in first} == first
+
+        await world.choose(Choice.WITHDRAWN)
+        await world.decided_again()
+        withdrawn = await ends()
+        assert withdrawn.keys() == kept.keys()
+        assert all(at < kept[name] for name, at in withdrawn.items())
+        await world.choose(Choice.GIVEN)
+        await world.decided_again()
+        assert await ends() == withdrawn
+
+        await advance(a_rotation(world.running.vault), Step.DESTROYED)
+        assert await versions_in_use(world.running.vault) == {2}
+        assert await ends() == withdrawn
 
 
 async def test_a_rotation_that_breaks_off_at_any_write_is_gone_on_with(
