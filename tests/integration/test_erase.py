@@ -15,7 +15,6 @@ from chatproxy.policy.instants import format_instant
 from chatproxy.ports import Chore, RedecidedTurn, RedecideStatus
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.workflows.drill_erase import drill_erase
 from chatproxy.workflows.erase import Erasure
 from chatproxy.workflows.transcripts import KeptTurn
 from integration.proxy_fixtures import (
@@ -390,31 +389,6 @@ async def test_the_fence_stands_for_longer_than_a_backup_can_be_read(
         # A decision on who came back meanwhile must not shorten it.
         await vault.store.trim(world.tag(), [ConversationTag(b"C" * 16)])
         assert (await all_keys(connections))[b"cp:{%s}:s" % world.tag().hex().encode()] == ends
-
-
-async def test_a_drill_shows_that_an_erasure_holds_and_leaves_only_a_fence(
-    tmp_path: Path, store: str, connections: Connections
-) -> None:
-    async with a_world(chatting(), tmp_path, store) as world:
-        vault = world.running.vault
-        before = set(await all_keys(connections))
-        drilled = await drill_erase(
-            vault.store,
-            vault.record_keys,
-            vault.annotation_keys,
-            vault.eraser,
-            vault.policy,
-            clock=wall_clock,
-            by="test",
-        )
-        assert drilled.holds
-        assert (drilled.tried_after, drilled.opened_after) == (1, 0)
-        left = {
-            key
-            for key in await all_keys(connections)
-            if key not in before and not key.startswith(b"cp:{ctl}")
-        }
-        assert {key.rsplit(b":", 1)[1] for key in left if b"epoch" not in key} == {b"s"}
 
 
 async def test_what_no_authentic_annotation_names_goes_too(

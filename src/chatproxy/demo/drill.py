@@ -5,6 +5,7 @@ must hold does. Nothing of the deployment is touched or read.
 """
 
 import asyncio
+import contextlib
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -93,6 +94,46 @@ async def drill_compromise(directory: Path, evidence: Evidence) -> None:
         )
 
 
+async def drill_erase(directory: Path, evidence: Evidence) -> None:
+    """Erase a person, and try what a backup from before has of them: at once, and after the next rotation."""
+    async with _scratch(directory) as running:
+        vault = running.vault
+        kept = [row async for row in vault.transcripts.walk() if isinstance(row, KeptTurn)]
+        person = kept[0].subject
+        others = await _opened(vault, without=person)
+        backup = await vault.store.subject_state(person)
+        old_ring = await vault.store.read_control(RING_NAME) or b""
+        evidence.claim(
+            "a backup has a person's wrapped keys and the ring", held=bool(backup.wraps and old_ring)
+        )
+        erasure = await vault.eraser.erase(person, by="drill")
+        left = [row async for row in vault.transcripts.walk(subject=person)]
+        evidence.claim("the person is erased, and nothing of them is listed", held=bool(erasure) and not left)
+        evidence.claim(
+            f"{others} turns of the others open", held=others > 0 and await _opened(vault) == others
+        )
+        evidence.claim(
+            "until the next rotation the backup's copy of their keys still opens",
+            held=await _unwraps(vault, person, backup.wraps),
+        )
+        await _rotate(vault, evidence)
+        evidence.claim(
+            "after it no key of now opens that copy", held=not await _unwraps(vault, person, backup.wraps)
+        )
+        await _see_that_it_is_gone(vault, old_ring, evidence)
+        evidence.claim(f"{others} turns of the others open after it", held=await _opened(vault) == others)
+
+
+async def _unwraps(vault: Vault, subject: SubjectTag, wraps: Mapping[int, bytes]) -> bool:
+    """Whether any of a person's wrapped keys opens under the ring of now."""
+    ring = await _rotation(vault).ring()
+    for generation, wrapped in wraps.items():
+        with contextlib.suppress(UndecryptableError):
+            ring.unwrap_subject_key(wrapped, subject=subject, generation=generation)
+            return True
+    return False
+
+
 async def _see_that_it_is_gone(vault: Vault, old_ring: bytes, evidence: Evidence) -> None:
     old_kek = parse_manifest(old_ring).primary
     try:
@@ -110,11 +151,11 @@ async def _see_that_it_is_gone(vault: Vault, old_ring: bytes, evidence: Evidence
     )
 
 
-async def _opened(vault: Vault) -> int:
-    """Return how many of the turns that are kept open."""
+async def _opened(vault: Vault, *, without: SubjectTag | None = None) -> int:
+    """Return how many of the turns that are kept open, those of one person left out."""
     conversations: set[tuple[SubjectTag, ConversationTag]] = set()
     async for row in vault.transcripts.walk():
-        if isinstance(row, KeptTurn):
+        if isinstance(row, KeptTurn) and row.subject != without:
             conversations.add((row.subject, row.facts.conversation_tag))
     opened = 0
     for subject, conversation in conversations:
@@ -159,5 +200,5 @@ async def _opens(ring: bytes, vault: Vault, keyset: Path) -> bool:
 
 
 DRILLS: Mapping[str, Callable[[Path, Evidence], Awaitable[None]]] = MappingProxyType(
-    {"rotate": drill_rotate, "compromise": drill_compromise}
+    {"rotate": drill_rotate, "erase": drill_erase, "compromise": drill_compromise}
 )
