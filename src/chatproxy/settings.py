@@ -72,18 +72,6 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def _not_yet(later: Mapping[str, str], parse: Callable[[str], str]) -> Callable[[str], str]:
-    """Refuse values that the design promises and this version does not have, saying so."""
-
-    def parse_known(value: str) -> str:
-        for prefix, instead in later.items():
-            if value.startswith(prefix):
-                raise ValueError(f"is not in this version yet; use {instead}")
-        return parse(value)
-
-    return parse_known
-
-
 def _boolean(value: str) -> bool:
     try:
         return {"true": True, "false": False}[value.lower()]

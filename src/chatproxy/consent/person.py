@@ -124,11 +124,6 @@ class PersonFacts:
             event for event in self.events if isinstance(event, ConsentEvent) and event.conversation is None
         )
 
-    @cached_property
-    def has_decided(self) -> bool:
-        """Whether the person has ever said yes or no about the account."""
-        return any(event.choice not in _UNDECIDED for event in self.account_choices)
-
     def choices(self, surface: Surface) -> tuple[tuple[int, str], ...]:
         """Return what the engine reads: (instant, word) of each choice about the account that is about *surface*.
 

@@ -131,7 +131,6 @@ def test_a_choice_about_a_conversation_is_an_override(
 def test_a_choice_about_a_conversation_is_none_about_the_account() -> None:
     facts = person(chose(10, GIVEN, about=ONE))
     assert facts.choices(CHAT) == ()
-    assert not facts.has_decided
 
 
 def test_the_first_deletion_that_is_not_older_than_the_turn_counts() -> None:
