@@ -1,4 +1,7 @@
-"""What every test shares: one event loop backend, and properties that do not fail for being slow."""
+"""What every test shares: one event loop backend, logging as it was, and properties that do not fail for being slow."""
+
+import logging
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -10,3 +13,12 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def log_level_as_before() -> Iterator[None]:
+    """Undo what a command that ran in this process has set: it would keep warnings from the tests after it."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
