@@ -484,6 +484,7 @@ async def test_rewraps_cost_no_turn_however_many_there_are(
         async def rewrap() -> None:
             [wraps] = await vault.store.subject_wraps([subject])
             ring = vault.record_keys.ring
+            assert wraps
             assert ring is not None
             key = ring.unwrap_subject_key(wraps[1], subject=subject, generation=1)
             new = ring.wrap_subject_key(key, subject=subject, generation=1)
