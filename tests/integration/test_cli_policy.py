@@ -497,6 +497,7 @@ async def test_a_policy_that_is_gone_and_a_ledger_that_was_cut_are_found(
     await world.chat("hello")
     await world.chat("hello", who=BEA)
     await world.kept()
+    await world.decided_again()
     await connections.ask([["RPOP", f"cp:{{{world.tag().hex()}}}:c"]])
     done = await call(env, "policy", "replay", "--json")
     assert done.status == 3
