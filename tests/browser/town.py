@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatproxy.consent.events import Choice, FactKind, Scope
+from chatproxy.policy.facts import Override
 from chatproxy.workflows.happenings import FeedbackKind
 from integration.proxy_fixtures import ANA, World, a_world, answer_to
 from simulators.backend import Peer
@@ -110,10 +111,10 @@ async def _ana(world: World) -> dict[str, str]:
         return handles[name]
 
     await chats("older")
-    await desk.share(tag, await chats("shared"), method="test")
+    await desk.set_override(tag, await chats("shared"), Override.SHARE, method="test")
     await world.choose(Choice.GIVEN)
     await chats("eligible")
-    await desk.exclude(tag, await chats("excluded"), method="test")
+    await desk.set_override(tag, await chats("excluded"), Override.EXCLUDE, method="test")
     await desk.give_feedback(tag, await chats("feedback"), FeedbackKind.THUMBS, method="test")
     await chats("incognito", **{"x-chat-incognito": "?1"})
     flagged = await chats("flagged")

@@ -257,7 +257,9 @@ async def test_one_conversation_is_shared_excluded_or_left_to_the_general_choice
         await world.chat("hello")
         handle = await the_handle(world)
         if override is Override.INHERIT:
-            await world.running.vault.person_desk.exclude(world.tag(), handle, method="test")
+            await world.running.vault.person_desk.set_override(
+                world.tag(), handle, Override.EXCLUDE, method="test"
+            )
         await ana.open("conversations" if from_list else f"conversations/{handle}")
 
         said = await ana.submit(f"conversations/{handle}/setting", setting=setting)
@@ -272,7 +274,7 @@ async def test_a_share_that_a_later_no_has_ended_is_not_shown_as_one(tmp_path: P
     async with visiting(tmp_path, store) as (world, ana):
         await world.chat("hello")
         handle = await the_handle(world)
-        await world.running.vault.person_desk.share(world.tag(), handle, method="test")
+        await world.running.vault.person_desk.set_override(world.tag(), handle, Override.SHARE, method="test")
         await world.choose(Choice.REFUSED)
 
         await ana.open("conversations")

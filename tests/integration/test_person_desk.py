@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ async def test_one_conversation_is_shared_excluded_and_left_to_the_account_again
         desk = desk_of(world)
         await world.chat("hello")
         handle = await one_handle(world)
-        await desk.share(world.tag(), handle, method="test")
+        await desk.set_override(world.tag(), handle, Override.SHARE, method="test")
         await world.decided_again()
         shared = await desk.conversation(world.tag(), handle)
         assert (shared.override, shared.eligible, shared.reason) == (
@@ -145,16 +146,16 @@ async def test_one_conversation_is_shared_excluded_and_left_to_the_account_again
             True,
             "ELIGIBLE_CONV_SHARE",
         )
-        await desk.share(world.tag(), handle, method="test")
-        excluded = await desk.exclude(world.tag(), handle, method="test")
+        await desk.set_override(world.tag(), handle, Override.SHARE, method="test")
+        excluded = await desk.set_override(world.tag(), handle, Override.EXCLUDE, method="test")
         assert (excluded.override, excluded.eligible, excluded.reason) == (
             Override.EXCLUDE,
             False,
             "CONV_EXCLUDED",
         )
-        followed = await desk.follow(world.tag(), handle, method="test")
+        followed = await desk.set_override(world.tag(), handle, Override.INHERIT, method="test")
         assert (followed.override, followed.eligible) == (Override.INHERIT, False)
-        await desk.follow(world.tag(), handle, method="test")
+        await desk.set_override(world.tag(), handle, Override.INHERIT, method="test")
         history = await desk.history(world.tag())
         assert [(entry.choice, entry.conversation) for entry in history] == [
             (Choice.WITHDRAWN, handle),
@@ -180,10 +181,19 @@ async def test_what_was_said_is_read_by_its_person_and_audited(tmp_path: Path, s
 
 
 @pytest.mark.parametrize(
-    "act", ["read_conversation", "share", "exclude", "follow", "delete_conversation", "withdraw_feedback"]
+    "act, details",
+    [
+        pytest.param("read_conversation", {}, id="read"),
+        *(
+            pytest.param("set_override", {"override": override, "method": "test"}, id=override)
+            for override in Override
+        ),
+        pytest.param("delete_conversation", {"method": "test"}, id="delete"),
+        pytest.param("withdraw_feedback", {"method": "test"}, id="withdraw_feedback"),
+    ],
 )
 async def test_a_handle_of_somebody_elses_finds_nothing(
-    tmp_path: Path, store: str, connections: Connections, act: str
+    tmp_path: Path, store: str, connections: Connections, act: str, details: dict[str, Any]
 ) -> None:
     async with a_world(chatting(), tmp_path, store) as world:
         await world.chat("hello")
@@ -193,7 +203,6 @@ async def test_a_handle_of_somebody_elses_finds_nothing(
         before = await all_keys(connections)
         said = set()
         for name in (handle, unknown):
-            details = {} if act == "read_conversation" else {"method": "test"}
             with pytest.raises(NotFoundError) as failure:
                 await getattr(desk_of(world), act)(world.tag("ben"), name, **details)
             said.add(str(failure.value))
@@ -247,7 +256,7 @@ async def test_a_deleted_conversation_is_out_of_use_at_once_and_soon_gone(tmp_pa
             with pytest.raises(NotFoundError):
                 await act(world.tag(), handle)
         with pytest.raises(NotFoundError):
-            await desk.share(world.tag(), handle, method="test")
+            await desk.set_override(world.tag(), handle, Override.SHARE, method="test")
 
 
 async def test_the_first_deletion_counts(tmp_path: Path, store: str) -> None:
@@ -444,7 +453,7 @@ async def test_what_a_person_does_is_in_the_audit_log(tmp_path: Path, store: str
         desk = desk_of(world)
         await world.chat("hello")
         handle = await one_handle(world)
-        await desk.share(world.tag(), handle, method="test")
+        await desk.set_override(world.tag(), handle, Override.SHARE, method="test")
         await desk.give_feedback(world.tag(), handle, FeedbackKind.BUG, method="test")
         await desk.withdraw_feedback(world.tag(), handle, method="test")
         await desk.delete_conversation(world.tag(), handle, method="test")

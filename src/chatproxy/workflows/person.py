@@ -42,7 +42,7 @@ from chatproxy.policy.grounds import ENDED_BY_DELETION
 from chatproxy.policy.reasons import Reason
 from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import TurnToDecide, public_reason
-from chatproxy.workflows.happenings import Actor, FeedbackKind, Happenings
+from chatproxy.workflows.happenings import NO_CONVERSATION, Actor, FeedbackKind, Happenings
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
@@ -60,6 +60,12 @@ TOLD = frozenset(
     }
 )
 """What the history tells beside choices."""
+_CHOICES = {
+    Override.SHARE: Choice.GIVEN,
+    Override.EXCLUDE: Choice.REFUSED,
+    Override.INHERIT: Choice.WITHDRAWN,
+}
+"""How the ledger says what is set for one conversation."""
 _STRIDE = 4
 """Turns that are decided on before running chats get their turn: about a millisecond."""
 
@@ -361,38 +367,23 @@ class PersonDesk:
             purposes=purposes,
         )
 
-    async def share(
-        self,
-        subject: SubjectTag,
-        handle: str,
-        *,
-        by: str = DATA_SUBJECT,
-        method: str,
+    async def set_override(
+        self, subject: SubjectTag, handle: str, override: Override, *, by: str = DATA_SUBJECT, method: str
     ) -> ConversationView:
-        """Let this one conversation be used, whatever was chosen about the account (R17). Raises NotFoundError."""
-        return await self._override(subject, handle, Choice.GIVEN, Override.SHARE, by=by, method=method)
+        """Say whether this one conversation may be used, or that it goes by the choice about the account (R17).
 
-    async def exclude(
-        self,
-        subject: SubjectTag,
-        handle: str,
-        *,
-        by: str = DATA_SUBJECT,
-        method: str,
-    ) -> ConversationView:
-        """Keep this one conversation out, whatever was chosen about the account (R17). Raises NotFoundError."""
-        return await self._override(subject, handle, Choice.REFUSED, Override.EXCLUDE, by=by, method=method)
-
-    async def follow(
-        self,
-        subject: SubjectTag,
-        handle: str,
-        *,
-        by: str = DATA_SUBJECT,
-        method: str,
-    ) -> ConversationView:
-        """Leave this one conversation to the choice about the account again. Raises NotFoundError."""
-        return await self._override(subject, handle, Choice.WITHDRAWN, Override.INHERIT, by=by, method=method)
+        What is in force already is not written again. Raises NotFoundError, and ConflictError for a share where nobody
+        was named.
+        """
+        tag, turns = await self._turns(subject, handle)
+        person = await self._facts(subject)
+        if not _is_in_force(override, person, tag, turns):
+            newest = max(turns, key=lambda turn: turn.facts.received_at).note
+            about = self.circumstances(plan=newest.plan, age=newest.age, gpc=newest.gpc)
+            await self._happenings.choose(
+                subject, tag, _CHOICES[override], actor=_actor(by, method), circumstances=about
+            )
+        return await self.conversation(subject, handle)
 
     async def delete_conversation(
         self, subject: SubjectTag, handle: str, *, by: str = DATA_SUBJECT, method: str
@@ -405,7 +396,7 @@ class PersonDesk:
         turns = await self._kept(subject, tag)
         events = await self._ledger.history(subject)
         if owner != subject:
-            raise _no_conversation()
+            raise NotFoundError(NO_CONVERSATION)
         deleted_at = [
             event.at
             for event in events
@@ -414,7 +405,7 @@ class PersonDesk:
             and event.scope.conversation == tag
         ]
         if not turns and not deleted_at:
-            raise _no_conversation()
+            raise NotFoundError(NO_CONVERSATION)
         if any(not turn.is_deleted for turn in turns):
             event = await self._happenings.delete_conversation(subject, tag, actor=_actor(by, method))
             turns = await self._kept(subject, tag)
@@ -492,7 +483,7 @@ class PersonDesk:
         turns = await self._kept(subject, tag)
         person = await self._facts(subject)
         if owner != subject or not turns:
-            raise _no_conversation()
+            raise NotFoundError(NO_CONVERSATION)
         if _feedback(person, tag, turns) is not None:
             await self._happenings.withdraw_feedback(subject, tag, actor=_actor(by, method))
             turns, person = await self._kept(subject, tag), await self._facts(subject)
@@ -543,7 +534,7 @@ class PersonDesk:
         try:
             return self._pseudonyms.read_conversation_handle(handle)
         except NotFoundError:
-            raise _no_conversation() from None
+            raise NotFoundError(NO_CONVERSATION) from None
 
     async def _turns(self, subject: SubjectTag, handle: str) -> tuple[ConversationTag, list[KeptTurn]]:
         """Return the turns of a conversation that is there. Raises NotFoundError, also where it is deleted."""
@@ -551,7 +542,7 @@ class PersonDesk:
         turns = [turn for turn in await self._kept(subject, tag) if not turn.is_deleted]
         # The owner that a handle names is not asked for anything: it can only be the one who asks.
         if owner != subject or not turns:
-            raise _no_conversation()
+            raise NotFoundError(NO_CONVERSATION)
         return tag, turns
 
     def _view(
@@ -668,24 +659,6 @@ class PersonDesk:
             circumstances=circumstances,
         )
 
-    async def _override(
-        self,
-        subject: SubjectTag,
-        handle: str,
-        choice: Choice,
-        override: Override,
-        *,
-        by: str,
-        method: str,
-    ) -> ConversationView:
-        tag, turns = await self._turns(subject, handle)
-        person = await self._facts(subject)
-        if not _is_in_force(override, person, tag, turns):
-            newest = max(turns, key=lambda turn: turn.facts.received_at).note
-            about = self.circumstances(plan=newest.plan, age=newest.age, gpc=newest.gpc)
-            await self._happenings.choose(subject, tag, choice, actor=_actor(by, method), circumstances=about)
-        return await self.conversation(subject, handle)
-
     def _entry(self, subject: SubjectTag, event: LedgerEvent) -> HistoryEntry | None:
         if isinstance(event, ConsentEvent):
             return HistoryEntry(
@@ -726,10 +699,6 @@ class _Outcome:
 
 def _actor(by: str, method: str) -> Actor:
     return Actor(by=by, method=method, is_the_person=by == DATA_SUBJECT)
-
-
-def _no_conversation() -> NotFoundError:
-    return NotFoundError("nothing is held of a conversation of that name")
 
 
 def _standing(person: PersonFacts) -> Standing:

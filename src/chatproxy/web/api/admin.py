@@ -21,6 +21,7 @@ from chatproxy.model import Age, SubjectTag, Surface
 from chatproxy.policy.instants import format_instant, parse_instant
 from chatproxy.web.api import forms, problems
 from chatproxy.web.api.describe import describe, description_route
+from chatproxy.web.api.of_subject import SubjectOperations
 from chatproxy.web.api.operation import API, LINES_TYPE, Call, Operation, Query, require_type
 from chatproxy.web.api.problems import RefusedError
 from chatproxy.web.person_session import PersonSessions
@@ -30,6 +31,7 @@ from chatproxy.workflows.person import PersonDesk
 BASE = "/api/v1"
 DESCRIPTION = "/api/openapi.json"
 METHOD = "admin_api"
+PERSON = "/subjects/{subject}"
 _TAG = re.compile(r"[0-9a-f]{32}")
 _LONGEST_LINE = 16 << 10
 _MOST_LINES = 100_000
@@ -164,6 +166,7 @@ class AdminAPI:
         self._terms = terms
         self._subject_tag = subject_tag
         self._new_import = new_import
+        self._of_subject = of_subject(desk)
         self._tokens = tuple(token.encode() for token in tokens)
         self.api = API(
             [*self._operations(), *more],
@@ -189,7 +192,6 @@ class AdminAPI:
         return [description_route(DESCRIPTION, self.description()), *self.api.routes()]
 
     def _operations(self) -> list[Operation[Operator]]:
-        person = "/subjects/{subject}"
         return [
             Operation(
                 name="postSubject",
@@ -209,44 +211,22 @@ class AdminAPI:
                 takes=LinkFor,
                 gives=Link,
             ),
-            Operation(
-                name="getChoice",
-                method="GET",
-                path=person + "/choice",
-                about="The choice that stands, and whether one is due.",
-                handler=self._choice,
-                gives=forms.ChoiceAnswer,
-            ),
-            Operation(
-                name="putChoice",
-                method="PUT",
-                path=person + "/choice",
-                about="Record a choice that the person has made with the company just now.",
-                handler=self._choose,
-                takes=CompanyChoice,
-                gives=forms.RecordedChoice,
-                fails=(409,),
-            ),
-            Operation(
-                name="getHistory",
-                method="GET",
-                path=person + "/history",
-                about="Every choice, and what the person did to conversations, newest first.",
-                handler=self._history,
-                gives=forms.History,
-            ),
-            Operation(
-                name="getReceipt",
-                method="GET",
-                path=person + "/receipts/{receipt_id}",
-                about="The signed receipt of one choice, as a file.",
-                handler=self._receipt,
-                gives=forms.ReceiptFile,
+            *self._of_subject.of_choice(
+                Operation(
+                    name="putChoice",
+                    method="PUT",
+                    path=PERSON + "/choice",
+                    about="Record a choice that the person has made with the company just now.",
+                    handler=self._choose,
+                    takes=CompanyChoice,
+                    gives=forms.RecordedChoice,
+                    fails=(409,),
+                ),
             ),
             Operation(
                 name="deleteAccount",
                 method="DELETE",
-                path=person + "/account",
+                path=PERSON + "/account",
                 about="Delete all conversations of a person and withdraw what they agreed to.",
                 handler=self._delete_account,
                 gives=forms.Deleted,
@@ -294,31 +274,10 @@ class AdminAPI:
         )
         return Link(url=url, expires_at=format_instant(until))
 
-    async def _choice(self, call: Call[Operator]) -> forms.ChoiceAnswer:
-        return forms.choice_answer(await self._desk.standing(subject_of(call)))
-
     async def _choose(self, call: Call[Operator]) -> forms.RecordedChoice:
         given: CompanyChoice = call.body
-        event = await self._desk.choose(
-            subject_of(call),
-            given.choice.choice,
-            by=IMPORTED_BY,
-            method=given.method,
-            language=given.language,
-            screen=given.screen,
-            plan=given.plan.lower() if given.plan else None,
-            age=given.age,
-            gpc=given.gpc,
-            surfaces=[Surface(surface) for surface in given.surfaces],
-            purposes=[str(purpose) for purpose in given.purposes],
-        )
-        return forms.recorded(event)
-
-    async def _history(self, call: Call[Operator]) -> forms.History:
-        return forms.history_of(await self._desk.history(subject_of(call)))
-
-    async def _receipt(self, call: Call[Operator]) -> bytes:
-        return (await self._desk.receipt(subject_of(call), call.path["receipt_id"])).file
+        plan = given.plan.lower() if given.plan else None
+        return await self._of_subject.choose(call, plan=plan, age=given.age, gpc=given.gpc)
 
     async def _delete_account(self, call: Call[Operator]) -> forms.Deleted:
         return forms.deleted(await self._desk.delete_account(subject_of(call), by=IMPORTED_BY, method=METHOD))
@@ -401,6 +360,11 @@ def subject_of(call: Call[Operator]) -> SubjectTag:
     if not _TAG.fullmatch(name):
         raise NotFoundError("a person is named by the pseudonym that `subjects` gives")
     return SubjectTag(bytes.fromhex(name))
+
+
+def of_subject(desk: PersonDesk) -> SubjectOperations[Operator]:
+    """Return the operations about one person, who is named in the path."""
+    return SubjectOperations(desk, path=PERSON, subject_of=subject_of, by=IMPORTED_BY, method=METHOD)
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:

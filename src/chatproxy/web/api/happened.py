@@ -15,8 +15,8 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import NotFoundError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant, parse_instant
-from chatproxy.web.api import forms, problems
-from chatproxy.web.api.admin import METHOD, Operator, subject_of
+from chatproxy.web.api import problems
+from chatproxy.web.api.admin import METHOD, PERSON, Operator, of_subject, subject_of
 from chatproxy.web.api.operation import Call, Operation
 from chatproxy.web.api.problems import RefusedError
 from chatproxy.workflows.happenings import NO_CONVERSATION, NO_TURN, Actor, Happenings, StandingHold
@@ -24,6 +24,14 @@ from chatproxy.workflows.import_choices import IMPORTED_BY
 from chatproxy.workflows.person import PersonDesk
 
 _COMPANY = Actor(by=IMPORTED_BY, method=METHOD)
+_ABOUT = {
+    "deleteConversation": "The person deletes one conversation. The first deletion counts.",
+    "shareConversation": "The person lets this one be used; refused where nobody was named in it.",
+    "excludeConversation": "The person keeps this one out.",
+    "followAccount": "The person leaves this one to the choice about the account again.",
+    "giveFeedback": "The person sends feedback, which keeps the conversation for that purpose.",
+    "withdrawFeedback": "The person takes back all feedback on a conversation.",
+}
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
@@ -79,17 +87,20 @@ class HappenedOperations:
         self, happenings: Happenings, desk: PersonDesk, pseudonyms: Pseudonymizer, *, clock: Clock
     ) -> None:
         self._happenings = happenings
-        self._desk = desk
+        self._of_subject = of_subject(desk)
         self._pseudonyms = pseudonyms
         self._clock = clock
 
     def operations(self) -> Sequence[Operation[Operator]]:
         """Return the table."""
-        return [*self._of_turns_and_people(), *self._of_holds(), *self._of_conversations()]
+        return [
+            *self._of_turns_and_people(),
+            *self._of_holds(),
+            *self._of_subject.of_conversations(_ABOUT, fails_to_share=(409,)),
+        ]
 
     def _of_turns_and_people(self) -> list[Operation[Operator]]:
-        person = "/subjects/{subject}"
-        flag = person + "/turns/{turn}/flag"
+        flag = PERSON + "/turns/{turn}/flag"
         return [
             Operation(
                 name="flagTurn",
@@ -110,7 +121,7 @@ class HappenedOperations:
             Operation(
                 name="findMinor",
                 method="POST",
-                path=person + "/minor",
+                path=PERSON + "/minor",
                 about="The person turns out to be a minor: nothing of them is kept, now or later.",
                 handler=self._find_minor,
                 gives=Happened,
@@ -118,7 +129,7 @@ class HappenedOperations:
         ]
 
     def _of_holds(self) -> list[Operation[Operator]]:
-        holds = "/subjects/{subject}/holds"
+        holds = PERSON + "/holds"
         return [
             Operation(
                 name="getAllHolds",
@@ -153,62 +164,6 @@ class HappenedOperations:
                 handler=self._release_hold,
                 takes=HeldCase,
                 gives=Happened,
-            ),
-        ]
-
-    def _of_conversations(self) -> list[Operation[Operator]]:
-        handle = "/subjects/{subject}/conversations/{handle}"
-        return [
-            Operation(
-                name="deleteConversation",
-                method="DELETE",
-                path=handle,
-                about="The person deletes one conversation. The first deletion counts.",
-                handler=self._delete,
-                gives=forms.Deleted,
-            ),
-            Operation(
-                name="shareConversation",
-                method="POST",
-                path=handle + "/share",
-                about="The person lets this one be used; refused where nobody was named in it.",
-                handler=self._share,
-                gives=forms.Conversation,
-                fails=(409,),
-            ),
-            Operation(
-                name="excludeConversation",
-                method="POST",
-                path=handle + "/exclude",
-                about="The person keeps this one out.",
-                handler=self._exclude,
-                gives=forms.Conversation,
-            ),
-            Operation(
-                name="followAccount",
-                method="POST",
-                path=handle + "/follow",
-                about="The person leaves this one to the choice about the account again.",
-                handler=self._follow,
-                gives=forms.Conversation,
-            ),
-            Operation(
-                name="giveFeedback",
-                method="POST",
-                path=handle + "/feedback",
-                about="The person sends feedback, which keeps the conversation for that purpose.",
-                handler=self._give_feedback,
-                takes=forms.GivenFeedback,
-                gives=forms.FeedbackAnswer,
-                fails=(409,),
-            ),
-            Operation(
-                name="withdrawFeedback",
-                method="DELETE",
-                path=handle + "/feedback",
-                about="The person takes back all feedback on a conversation.",
-                handler=self._withdraw_feedback,
-                gives=forms.FeedbackAnswer,
             ),
         ]
 
@@ -259,41 +214,6 @@ class HappenedOperations:
         return _happened(
             await self._happenings.release_hold(subject, conversation, case=wanted.case, actor=_COMPANY)
         )
-
-    async def _delete(self, call: Call[Operator]) -> forms.Deleted:
-        deletion = await self._desk.delete_conversation(
-            subject_of(call), call.path["handle"], by=IMPORTED_BY, method=METHOD
-        )
-        return forms.deleted(deletion)
-
-    async def _share(self, call: Call[Operator]) -> forms.Conversation:
-        view = await self._desk.share(subject_of(call), call.path["handle"], by=IMPORTED_BY, method=METHOD)
-        return forms.conversation_of(view)
-
-    async def _exclude(self, call: Call[Operator]) -> forms.Conversation:
-        view = await self._desk.exclude(subject_of(call), call.path["handle"], by=IMPORTED_BY, method=METHOD)
-        return forms.conversation_of(view)
-
-    async def _follow(self, call: Call[Operator]) -> forms.Conversation:
-        view = await self._desk.follow(subject_of(call), call.path["handle"], by=IMPORTED_BY, method=METHOD)
-        return forms.conversation_of(view)
-
-    async def _give_feedback(self, call: Call[Operator]) -> forms.FeedbackAnswer:
-        view = await self._desk.give_feedback(
-            subject_of(call),
-            call.path["handle"],
-            call.body.kind,
-            by=IMPORTED_BY,
-            method=METHOD,
-            is_confirmed=call.body.confirmed,
-        )
-        return forms.FeedbackAnswer(conversation=forms.conversation_of(view))
-
-    async def _withdraw_feedback(self, call: Call[Operator]) -> forms.FeedbackAnswer:
-        view = await self._desk.withdraw_feedback(
-            subject_of(call), call.path["handle"], by=IMPORTED_BY, method=METHOD
-        )
-        return forms.FeedbackAnswer(conversation=None if view is None else forms.conversation_of(view))
 
     def _turn(self, call: Call[Operator]) -> tuple[SubjectTag, TurnId]:
         """Return the turn that a path names. Raises NotFoundError, alike for unknown and foreign ones."""

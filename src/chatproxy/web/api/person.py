@@ -14,11 +14,11 @@ from chatproxy.clock import Clock
 from chatproxy.consent.due import ChoiceDue
 from chatproxy.consent.notices import Terms
 from chatproxy.errors import ConflictError, NotFoundError
-from chatproxy.model import Surface
 from chatproxy.policy.instants import format_instant
 from chatproxy.web.api import forms
 from chatproxy.web.api.describe import describe, description_route
 from chatproxy.web.api.forms import Answer
+from chatproxy.web.api.of_subject import SubjectOperations
 from chatproxy.web.api.operation import API, Call, Operation, Query
 from chatproxy.web.person_session import COOKIE, PREFIX, TOKEN_HEADER, PersonSession, PersonSessions
 from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
@@ -29,6 +29,14 @@ METHOD = "api"
 _PATH_NAMES = {
     "handle": "The handle of a conversation, as `conversations` gives it.",
     "receipt_id": "The name of a receipt, as `choice` and `history` give it.",
+}
+_ABOUT = {
+    "deleteConversation": "Delete one conversation. The first deletion counts; another one changes nothing.",
+    "shareConversation": "Let this one be used, whatever was chosen about the account.",
+    "excludeConversation": "Keep this one out, whatever was chosen about the account.",
+    "followAccount": "Leave this one to the choice about the account again.",
+    "giveFeedback": "Send feedback, which keeps the conversation for that purpose.",
+    "withdrawFeedback": "Take back all feedback on a conversation.",
 }
 _SECURITY = {
     "front": {
@@ -111,6 +119,9 @@ class PersonAPI:
         self._sessions = sessions
         self._terms = terms
         self._clock = clock
+        self._own: SubjectOperations[PersonSession] = SubjectOperations(
+            desk, path="", subject_of=lambda call: call.who.subject, by=DATA_SUBJECT, method=METHOD
+        )
         self.api = API(
             self._operations(),
             base=BASE,
@@ -135,7 +146,6 @@ class PersonAPI:
         return [description_route(DESCRIPTION, self.description()), *self.api.routes()]
 
     def _operations(self) -> list[Operation[PersonSession]]:
-        handle = "/conversations/{handle}"
         return [
             Operation(
                 name="getSession",
@@ -145,39 +155,17 @@ class PersonAPI:
                 handler=self._session,
                 gives=Session,
             ),
-            Operation(
-                name="getChoice",
-                method="GET",
-                path="/choice",
-                about="The choice that stands, and whether one is due.",
-                handler=self._choice,
-                gives=forms.ChoiceAnswer,
-            ),
-            Operation(
-                name="putChoice",
-                method="PUT",
-                path="/choice",
-                about="Say yes, no or later. Recorded as what it is beside the choice that stands.",
-                handler=self._choose,
-                takes=GivenChoice,
-                gives=forms.RecordedChoice,
-                fails=(409,),
-            ),
-            Operation(
-                name="getHistory",
-                method="GET",
-                path="/history",
-                about="Every choice, and what the person did to conversations, newest first.",
-                handler=self._history,
-                gives=forms.History,
-            ),
-            Operation(
-                name="getReceipt",
-                method="GET",
-                path="/receipts/{receipt_id}",
-                about="The signed receipt of one choice, as a file.",
-                handler=self._receipt,
-                gives=forms.ReceiptFile,
+            *self._own.of_choice(
+                Operation(
+                    name="putChoice",
+                    method="PUT",
+                    path="/choice",
+                    about="Say yes, no or later. Recorded as what it is beside the choice that stands.",
+                    handler=self._choose,
+                    takes=GivenChoice,
+                    gives=forms.RecordedChoice,
+                    fails=(409,),
+                ),
             ),
             Operation(
                 name="getPreview",
@@ -207,61 +195,12 @@ class PersonAPI:
             Operation(
                 name="getConversation",
                 method="GET",
-                path=handle,
+                path="/conversations/{handle}",
                 about="One conversation.",
                 handler=self._conversation,
                 gives=forms.Conversation,
             ),
-            Operation(
-                name="deleteConversation",
-                method="DELETE",
-                path=handle,
-                about="Delete one conversation. The first deletion counts; another one changes nothing.",
-                handler=self._delete,
-                gives=forms.Deleted,
-            ),
-            Operation(
-                name="shareConversation",
-                method="POST",
-                path=handle + "/share",
-                about="Let this one be used, whatever was chosen about the account.",
-                handler=self._share,
-                gives=forms.Conversation,
-            ),
-            Operation(
-                name="excludeConversation",
-                method="POST",
-                path=handle + "/exclude",
-                about="Keep this one out, whatever was chosen about the account.",
-                handler=self._exclude,
-                gives=forms.Conversation,
-            ),
-            Operation(
-                name="followAccount",
-                method="POST",
-                path=handle + "/follow",
-                about="Leave this one to the choice about the account again.",
-                handler=self._follow,
-                gives=forms.Conversation,
-            ),
-            Operation(
-                name="giveFeedback",
-                method="POST",
-                path=handle + "/feedback",
-                about="Send feedback, which keeps the conversation for that purpose.",
-                handler=self._give_feedback,
-                takes=forms.GivenFeedback,
-                gives=forms.FeedbackAnswer,
-                fails=(409,),
-            ),
-            Operation(
-                name="withdrawFeedback",
-                method="DELETE",
-                path=handle + "/feedback",
-                about="Take back all feedback on a conversation.",
-                handler=self._withdraw_feedback,
-                gives=forms.FeedbackAnswer,
-            ),
+            *self._own.of_conversations(_ABOUT),
         ]
 
     async def _authenticate(self, request: Request, operation: Operation[PersonSession]) -> PersonSession:
@@ -280,33 +219,11 @@ class PersonAPI:
             language=who.language,
         )
 
-    async def _choice(self, call: Call[PersonSession]) -> forms.ChoiceAnswer:
-        return forms.choice_answer(await self._desk.standing(call.who.subject))
-
     async def _choose(self, call: Call[PersonSession]) -> forms.RecordedChoice:
-        who, given = call.who, call.body
+        who = call.who
         if not who.can_manage:
             raise ConflictError("there is no choice to make: what is said on this account is never used")
-        event = await self._desk.choose(
-            who.subject,
-            given.choice.choice,
-            by=DATA_SUBJECT,
-            method=given.method,
-            language=given.language,
-            screen=given.screen,
-            plan=who.plan,
-            age=who.age,
-            gpc=who.gpc,
-            surfaces=[Surface(surface) for surface in given.surfaces],
-            purposes=[str(purpose) for purpose in given.purposes],
-        )
-        return forms.recorded(event)
-
-    async def _history(self, call: Call[PersonSession]) -> forms.History:
-        return forms.history_of(await self._desk.history(call.who.subject))
-
-    async def _receipt(self, call: Call[PersonSession]) -> bytes:
-        return (await self._desk.receipt(call.who.subject, call.path["receipt_id"])).file
+        return await self._own.choose(call, plan=who.plan, age=who.age, gpc=who.gpc)
 
     async def _preview(self, call: Call[PersonSession]) -> forms.PreviewAnswer:
         who = call.who
@@ -344,33 +261,3 @@ class PersonAPI:
     async def _conversation(self, call: Call[PersonSession]) -> forms.Conversation:
         view = await self._desk.conversation(call.who.subject, call.path["handle"])
         return forms.conversation_of(view)
-
-    async def _delete(self, call: Call[PersonSession]) -> forms.Deleted:
-        deletion = await self._desk.delete_conversation(call.who.subject, call.path["handle"], method=METHOD)
-        return forms.deleted(deletion)
-
-    async def _share(self, call: Call[PersonSession]) -> forms.Conversation:
-        view = await self._desk.share(call.who.subject, call.path["handle"], method=METHOD)
-        return forms.conversation_of(view)
-
-    async def _exclude(self, call: Call[PersonSession]) -> forms.Conversation:
-        view = await self._desk.exclude(call.who.subject, call.path["handle"], method=METHOD)
-        return forms.conversation_of(view)
-
-    async def _follow(self, call: Call[PersonSession]) -> forms.Conversation:
-        view = await self._desk.follow(call.who.subject, call.path["handle"], method=METHOD)
-        return forms.conversation_of(view)
-
-    async def _give_feedback(self, call: Call[PersonSession]) -> forms.FeedbackAnswer:
-        view = await self._desk.give_feedback(
-            call.who.subject,
-            call.path["handle"],
-            call.body.kind,
-            method=METHOD,
-            is_confirmed=call.body.confirmed,
-        )
-        return forms.FeedbackAnswer(conversation=forms.conversation_of(view))
-
-    async def _withdraw_feedback(self, call: Call[PersonSession]) -> forms.FeedbackAnswer:
-        view = await self._desk.withdraw_feedback(call.who.subject, call.path["handle"], method=METHOD)
-        return forms.FeedbackAnswer(conversation=None if view is None else forms.conversation_of(view))

@@ -22,8 +22,6 @@ class ConversationPages:
     def __init__(self, desk: PersonDesk, frame: Frame) -> None:
         self._desk = desk
         self._frame = frame
-        self._settings = {"follow": desk.follow, "share": desk.share, "exclude": desk.exclude}
-        assert self._settings.keys() == SETTINGS.keys()  # noqa: S101
 
     def routes(self) -> list[Route]:
         """Return where the pages are and where their forms go."""
@@ -92,9 +90,9 @@ class ConversationPages:
 
     async def _set(self, visit: Visit, form: Form) -> Response:
         name, handle = form.get("setting", ""), visit.request.path_params["handle"]
-        if name not in self._settings:
+        if name not in SETTINGS:
             raise BadFormError
-        await self._settings[name](visit.session.subject, handle, method=_METHOD)
+        await self._desk.set_override(visit.session.subject, handle, SETTINGS[name], method=_METHOD)
         page = form.get("page", "")
         if page:
             return self._frame.go(f"conversations?page={_page(page)}#{handle}", done=name)
