@@ -13,6 +13,7 @@ from chatproxy.audit.late import LateAudit
 from chatproxy.audit.log import FileAuditLog, operating_user
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.controller import Controller, load_controller, record_terms
+from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keys import SigningSeed
@@ -49,7 +50,7 @@ from chatproxy.workflows.keys import RecordKeys, RingUnopenedError, load_keyring
 from chatproxy.workflows.keyset_in_use import KeysetInUse
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS, Ledger
 from chatproxy.workflows.move_keys import move_keys
-from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
+from chatproxy.workflows.person import PersonDesk
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.reap import Reaper

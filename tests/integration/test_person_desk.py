@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from chatproxy.clock import wall_clock
-from chatproxy.consent.events import Choice, FactKind, Scope
+from chatproxy.consent.events import DATA_SUBJECT, Choice, FactKind, Scope
 from chatproxy.errors import AuditUnavailableError, ConfirmationNeededError, ConflictError, NotFoundError
 from chatproxy.model import Age, Surface
 from chatproxy.policy.facts import Override
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.happenings import FeedbackKind
-from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
+from chatproxy.workflows.person import PersonDesk
 from chatproxy.workflows.transcripts import KeptTurn
 from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
 

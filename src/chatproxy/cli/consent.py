@@ -11,15 +11,13 @@ from chatproxy.audit.log import operating_user
 from chatproxy.cli.people import as_json_option, of_person
 from chatproxy.cli.printing import print_json, print_table
 from chatproxy.cli.vault import in_vault, read_keyset
-from chatproxy.consent.events import PURPOSES, Choice, ConsentEvent
+from chatproxy.consent.events import PURPOSES, SURFACES, Choice, ConsentEvent
 from chatproxy.consent.receipts import read_public_keys, verify_receipt
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import Surface
 from chatproxy.policy.instants import format_instant
 from chatproxy.vault import Vault
-from chatproxy.workflows.person import Receipt
-
-_SURFACES = (Surface.CHAT, Surface.CODE)
+from chatproxy.workflows.person_history import Receipt
 
 
 @click.group()
@@ -37,7 +35,7 @@ def consent() -> None:
     "--purpose", "purposes", multiple=True, type=click.Choice(PURPOSES), help="Only for this one; repeatable."
 )
 @click.option(
-    "--surface", "surfaces", multiple=True, type=click.Choice(_SURFACES), help="Only there; repeatable."
+    "--surface", "surfaces", multiple=True, type=click.Choice(SURFACES), help="Only there; repeatable."
 )
 @as_json_option
 def give(
@@ -173,7 +171,7 @@ def _record(
             by=f"operator:{operating_user()}",
             method="cli",
             purposes=purposes or PURPOSES,
-            surfaces=surfaces or _SURFACES,
+            surfaces=surfaces or SURFACES,
             circumstances=vault.person_desk.circumstances(),
         )
 

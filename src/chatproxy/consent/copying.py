@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from chatproxy.consent.events import (
     PURPOSES,
+    SURFACES,
     Choice,
     Circumstances,
     ConsentEvent,
@@ -32,7 +33,6 @@ from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import StatedChoice
 
 _UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
-_SURFACES = (Surface.CHAT, Surface.CODE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Step:
     what: Choice | FactKind
     at: int
     purposes: tuple[str, ...] = ()
-    surfaces: tuple[Surface, ...] = _SURFACES
+    surfaces: tuple[Surface, ...] = SURFACES
     circumstances: Circumstances = field(default_factory=Circumstances)
 
 
@@ -110,7 +110,7 @@ class Copier:
             # A clock that is ahead must not put off a no.
             at=stated.at if choice.permits else min(stated.at, self._asked_at),
             purposes=tuple(purpose for purpose in PURPOSES if purpose in stated.purposes),
-            surfaces=tuple(surface for surface in _SURFACES if surface in stated.surfaces),
+            surfaces=tuple(surface for surface in SURFACES if surface in stated.surfaces),
             circumstances=Circumstances(
                 policy=self._versions.get(stated.policy_version or ""), source=source
             ),

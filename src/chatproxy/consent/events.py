@@ -33,6 +33,10 @@ _CHOICE_SCHEMA = "dpv-27560:record-eu-gdpr"
 _FACT_SCHEMA = "chatproxy:fact"
 CAPABILITY = "train.capability"
 PURPOSES = (CAPABILITY, "train.safety")
+SURFACES = (Surface.CHAT, Surface.CODE)
+"""Where a yes about the account can hold."""
+DATA_SUBJECT = "data_subject"
+"""Who an event is by, where the person did it themselves."""
 
 
 class Choice(StrEnum):

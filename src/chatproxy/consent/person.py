@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from chatproxy.consent.events import CAPABILITY, Choice, ConsentEvent, FactEvent, FactKind, LedgerEvent
+from chatproxy.consent.events import (
+    CAPABILITY,
+    SURFACES,
+    Choice,
+    ConsentEvent,
+    FactEvent,
+    FactKind,
+    LedgerEvent,
+)
 from chatproxy.model import ConversationTag, Surface, TurnId
 from chatproxy.policy.choices import Grant, read_choices
 from chatproxy.policy.facts import Override
@@ -221,7 +229,7 @@ class PersonFacts:
 
     def _learn_choice(self, event: ConsentEvent) -> None:
         if event.conversation is None:
-            words = {surface: _word(event, surface) for surface in (Surface.CHAT, Surface.CODE)}
+            words = {surface: _word(event, surface) for surface in SURFACES}
             left_out = {surface for surface in self._agreed if words[surface] is None}
             if left_out or _NOT_REVOKING.isdisjoint(words.values()):
                 self._end_shares()

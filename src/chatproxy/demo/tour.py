@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from chatproxy.clock import wall_clock
+from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.crypto.keyset import make_keyset
 from chatproxy.demo.backend import demo_backend
 from chatproxy.demo.people import CANARY, PEOPLE, Person
@@ -88,7 +89,7 @@ async def let_people_chat(running: RunningProxy) -> list[KeptRow]:
         for person in PEOPLE:
             for choice in person.choices:
                 subject = vault.pseudonyms.subject_tag(tenant="default", subject=person.subject or "")
-                await vault.ledger.record(subject, choice, at=vault.clock(), by="data_subject", method="demo")
+                await vault.ledger.record(subject, choice, at=vault.clock(), by=DATA_SUBJECT, method="demo")
             async for announced in _chat(client, person):
                 await running.all_kept(within=_KEEPING_SECONDS)
                 rows = [

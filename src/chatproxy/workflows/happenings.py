@@ -20,6 +20,7 @@ from enum import StrEnum
 from chatproxy.clock import Clock
 from chatproxy.consent.events import (
     ACCOUNT,
+    SURFACES,
     Choice,
     Circumstances,
     ConsentEvent,
@@ -38,7 +39,7 @@ from chatproxy.errors import (
     NotFoundError,
     UndecryptableError,
 )
-from chatproxy.model import ConversationTag, SubjectTag, Surface, TurnId
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, StoredTurn, TranscriptStore
 from chatproxy.telemetry import Log
@@ -258,7 +259,7 @@ class Happenings:
         """
         person = PersonFacts(await self._ledger.history(subject))
         await self._told("subject.account_deleted", actor, subject)
-        if any(person.open_grant_since(surface) is not None for surface in (Surface.CHAT, Surface.CODE)):
+        if any(person.open_grant_since(surface) is not None for surface in SURFACES):
             await self._ledger.record(
                 subject,
                 Choice.WITHDRAWN,

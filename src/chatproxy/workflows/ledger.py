@@ -13,6 +13,7 @@ from chatproxy.consent.copying import Step
 from chatproxy.consent.events import (
     ACCOUNT,
     PURPOSES,
+    SURFACES,
     Choice,
     Circumstances,
     ConsentEvent,
@@ -78,7 +79,7 @@ class Ledger:
         by: str,
         method: str,
         purposes: Sequence[str] = PURPOSES,
-        surfaces: Sequence[Surface] = (Surface.CHAT, Surface.CODE),
+        surfaces: Sequence[Surface] = SURFACES,
         conversation: ConversationTag | None = None,
         circumstances: Circumstances | None = None,
     ) -> ConsentEvent:

@@ -11,14 +11,9 @@ from chatproxy.consent.events import Choice, ConsentEvent
 from chatproxy.policy.facts import Override
 from chatproxy.policy.instants import format_instant
 from chatproxy.workflows.happenings import FeedbackKind
-from chatproxy.workflows.person import (
-    ConversationView,
-    Deletion,
-    HistoryEntry,
-    Previews,
-    Standing,
-    StayingCopy,
-)
+from chatproxy.workflows.person_history import HistoryEntry
+from chatproxy.workflows.person_preview import Previews
+from chatproxy.workflows.person_views import ConversationView, Deletion, Standing, StayingCopy
 
 
 class Answer(StrEnum):

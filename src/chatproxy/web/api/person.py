@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from chatproxy.clock import Clock
 from chatproxy.consent.due import ChoiceDue
+from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.consent.notices import Terms
 from chatproxy.errors import ConflictError, NotFoundError
 from chatproxy.policy.instants import format_instant
@@ -21,7 +22,7 @@ from chatproxy.web.api.forms import Answer
 from chatproxy.web.api.of_subject import SubjectOperations
 from chatproxy.web.api.operation import API, Call, Operation, Query
 from chatproxy.web.person_session import COOKIE, PREFIX, TOKEN_HEADER, PersonSession, PersonSessions
-from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
+from chatproxy.workflows.person import PersonDesk
 
 BASE = PREFIX + "api/v1"
 DESCRIPTION = PREFIX + "api/openapi.json"

@@ -4,18 +4,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from chatproxy.consent.due import ChoiceDue
+from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.consent.notices import Notice, Terms
 from chatproxy.errors import ConflictError
 from chatproxy.web.pages.choice_words import (
     ANSWERS,
     CHOICES,
     answers,
-    has_yes,
     nothing_to_choose,
     standing_sentences,
 )
 from chatproxy.web.pages.visit import BadFormError, Form, Frame, Visit
-from chatproxy.workflows.person import DATA_SUBJECT, PersonDesk
+from chatproxy.workflows.person import PersonDesk
 
 SCREEN = "page"
 _MOST_LISTED = 20
@@ -59,7 +59,7 @@ class ChoicePage:
             answers=answers(notice, standing, due, previews, visit.words, order=order)
             if notice and visit.session.can_manage
             else [],
-            may_withdraw=has_yes(standing),
+            may_withdraw=standing.has_yes,
             previews=previews.conversations[:_MOST_LISTED],
             are_more=len(previews.conversations) > _MOST_LISTED,
         )
@@ -70,7 +70,7 @@ class ChoicePage:
             raise BadFormError
         subject = visit.session.subject
         standing = await self._desk.standing(subject)
-        had_yes = has_yes(standing)
+        had_yes = standing.has_yes
         notice = self._notice(standing.due, visit)
         if name != "no" and (notice is None or not visit.session.can_manage):
             raise ConflictError("there is nothing that could be agreed to")

@@ -14,7 +14,8 @@ from chatproxy.consent.due import ChoiceDue, DueState
 from chatproxy.consent.events import Choice
 from chatproxy.consent.notices import Notice
 from chatproxy.web.pages.words import Words
-from chatproxy.workflows.person import Previews, Standing
+from chatproxy.workflows.person_preview import Previews
+from chatproxy.workflows.person_views import Standing
 
 ANSWERS = ("yes", "no", "later")
 CHOICES = {"yes": Choice.GIVEN, "no": Choice.REFUSED, "later": Choice.DEFERRED}
@@ -41,7 +42,7 @@ def standing_sentences(standing: Standing, due: ChoiceDue, words: Words) -> Iter
     yield _stands(standing, words)
     if due.state is DueState.OVERDUE and due.until is not None:
         yield words.say("standing.overdue", deadline=words.moment(due.until))
-    elif due.state is not DueState.SETTLED and has_yes(standing):
+    elif due.state is not DueState.SETTLED and standing.has_yes:
         yield words.say("standing.asked_again")
     if due.may_defer and due.until is not None:
         yield words.say("standing.until", deadline=words.moment(due.until))
@@ -52,11 +53,6 @@ def nothing_to_choose(standing: Standing, words: Words) -> Iterator[Markup]:
     yield words.say("standing.exempt")
     if standing.since is not None:
         yield _stands(standing, words)
-
-
-def has_yes(standing: Standing) -> bool:
-    """Return whether a yes stands."""
-    return standing.choice is not None and standing.choice.permits
 
 
 def answers(
@@ -70,7 +66,7 @@ def answers(
 ) -> list[Answer]:
     """Return the answers in the *order* that the screen declares; "later" only while it is one."""
     is_settled = due.state is DueState.SETTLED
-    standing_yes = is_settled and has_yes(standing)
+    standing_yes = is_settled and standing.has_yes
     standing_no = is_settled and standing.choice in {Choice.REFUSED, Choice.WITHDRAWN}
     language = notice.language if notice.language != words.language else None
     found = {

@@ -12,7 +12,7 @@ from chatproxy.model import Message, Part, PartKind
 from chatproxy.policy.facts import Override
 from chatproxy.policy.reasons import Reason
 from chatproxy.web.pages.words import Words
-from chatproxy.workflows.person import ConversationView, StayingCopy
+from chatproxy.workflows.person_views import ConversationView, StayingCopy
 from chatproxy.workflows.transcripts import OpenedTurn
 
 SETTINGS = {"follow": Override.INHERIT, "share": Override.SHARE, "exclude": Override.EXCLUDE}

@@ -6,11 +6,12 @@ from markupsafe import Markup
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chatproxy.consent.events import Choice
+from chatproxy.consent.events import DATA_SUBJECT, Choice
 from chatproxy.web.pages.headers import PAGE_HEADERS
 from chatproxy.web.pages.visit import Frame, Visit
 from chatproxy.web.pages.words import Words
-from chatproxy.workflows.person import DATA_SUBJECT, HistoryEntry, PersonDesk
+from chatproxy.workflows.person import PersonDesk
+from chatproxy.workflows.person_history import HistoryEntry
 
 _KEYS = "receipt-keys.json"
 _VERIFY_COMMAND = f"chatproxy consent verify receipt.json --key {_KEYS}"

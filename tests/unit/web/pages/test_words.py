@@ -15,7 +15,7 @@ from chatproxy.web.pages.render import Templates
 from chatproxy.web.pages.words import Language, Words, load_words, preferred_language
 from chatproxy.workflows.annotate import UNPARSED
 from chatproxy.workflows.decide import public_reason
-from chatproxy.workflows.person import TOLD
+from chatproxy.workflows.person_history import TOLD
 
 WORDS = load_words()
 EN, FR = WORDS[Language.ENGLISH], WORDS[Language.FRENCH]
