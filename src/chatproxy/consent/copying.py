@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from chatproxy.consent.events import (
     PURPOSES,
     SURFACES,
+    UNDECIDED,
     Choice,
     Circumstances,
     ConsentEvent,
@@ -31,8 +32,6 @@ from chatproxy.errors import ConsentSourceError
 from chatproxy.model import Surface
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import StatedChoice
-
-_UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ class Copier:
 
     @property
     def _permits(self) -> bool:
-        decided = [choice for choice in map(_word, self._stated) if choice not in _UNDECIDED]
+        decided = [choice for choice in map(_word, self._stated) if choice not in UNDECIDED]
         return bool(decided) and decided[-1].permits
 
     def _first_new(self, choices: Sequence[ConsentEvent], decided_at: int | None) -> Step | None:
@@ -145,7 +144,7 @@ def _word(stated: StatedChoice) -> Choice:
 
 
 def _is_undecided(event: ConsentEvent) -> bool:
-    return event.choice is not None and event.choice in _UNDECIDED
+    return event.choice is not None and event.choice in UNDECIDED
 
 
 def _standing(choices: Sequence[ConsentEvent]) -> list[ConsentEvent]:

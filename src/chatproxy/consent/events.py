@@ -66,6 +66,8 @@ class Choice(StrEnum):
         return self in {Choice.GIVEN, Choice.RENEWED}
 
 
+UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
+"""What stood before them stands (R8)."""
 _BY_DPV = {choice.dpv: choice for choice in Choice}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from chatproxy.consent.events import (
     CAPABILITY,
     SURFACES,
+    UNDECIDED,
     Choice,
     ConsentEvent,
     FactEvent,
@@ -32,9 +33,8 @@ from chatproxy.policy.versions import DatedChoice, PolicyVersion, with_supersede
 
 _KEEPING_FEEDBACK = frozenset({"thumbs", "bug", "feedback", "share"})
 """These keep a conversation for their own purpose for long; ``session_share`` for short, ``rating_only`` not (R15)."""
-_UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
 _AGREED = frozenset({str(Choice.GIVEN), str(Choice.RENEWED)})
-_NOT_REVOKING = frozenset({None, *map(str, _UNDECIDED), str(Choice.GIVEN), str(Choice.RENEWED)})
+_NOT_REVOKING = frozenset({None, *map(str, UNDECIDED), str(Choice.GIVEN), str(Choice.RENEWED)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,7 @@ class PersonFacts:
                         word = str(Choice.WITHDRAWN)
                     if word is not None:
                         dated.append(DatedChoice(event.at, word, self.chosen_about(event)))
-                        is_agreed = word in _AGREED if word not in _UNDECIDED else is_agreed
+                        is_agreed = word in _AGREED if word not in UNDECIDED else is_agreed
             dated.sort(key=lambda choice: choice.at)
             found = self._choices[surface] = with_superseded(dated, self._versions)
         return found
@@ -233,7 +233,7 @@ class PersonFacts:
             left_out = {surface for surface in self._agreed if words[surface] is None}
             if left_out or _NOT_REVOKING.isdisjoint(words.values()):
                 self._end_shares()
-            if not _UNDECIDED.issuperset(words.values()):
+            if not UNDECIDED.issuperset(words.values()):
                 self._agreed = {surface for surface, word in words.items() if word in _AGREED}
             return
         own = self._conversations[event.conversation]
@@ -242,7 +242,7 @@ class PersonFacts:
                 own.override, own.override_at, own.is_share_ended = Override.SHARE, event.at, False
         elif event.choice is Choice.WITHDRAWN:
             own.override, own.override_at = Override.INHERIT, None
-        elif event.choice not in _UNDECIDED:
+        elif event.choice not in UNDECIDED:
             own.override, own.override_at = Override.EXCLUDE, event.at
 
     def _end_shares(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chatproxy.consent.due import ChoiceDue, DueState
-from chatproxy.consent.events import Choice
+from chatproxy.consent.events import UNDECIDED, Choice
 from chatproxy.consent.person import PersonFacts
 from chatproxy.model import ConversationTag, Surface
 from chatproxy.policy.choices import read_choices
@@ -14,8 +14,6 @@ from chatproxy.policy.reasons import Reason
 from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.decide import public_reason
 from chatproxy.workflows.transcripts import KeptTurn
-
-_UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Deletion:
 def standing_of(person: PersonFacts) -> Standing:
     """Return the choice that stands. What was put off counts only while nothing was decided (R8)."""
     choices = person.account_choices
-    decided = [event for event in choices if event.choice not in _UNDECIDED]
+    decided = [event for event in choices if event.choice not in UNDECIDED]
     if not choices:
         return Standing(None, None, None, None)
     event = (decided or choices)[-1]

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chatproxy.consent.events import ACCOUNT, Choice, ConsentEvent, FactEvent, FactKind, LedgerEvent, Scope
+from chatproxy.consent.events import (
+    ACCOUNT,
+    UNDECIDED,
+    Choice,
+    ConsentEvent,
+    FactEvent,
+    FactKind,
+    LedgerEvent,
+    Scope,
+)
 from chatproxy.errors import AuditUnavailableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.ports import AuditLog
@@ -32,7 +41,6 @@ _FACTS = frozenset(
     }
 )
 _CHOICES = {str(choice): choice for choice in Choice}
-_UNDECIDED = frozenset({Choice.REQUESTED, Choice.DEFERRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Tombstones:
 def _tightens(event: LedgerEvent) -> bool:
     if isinstance(event, FactEvent):
         return event.kind in _FACTS
-    return event.choice is None or not (event.choice.permits or event.choice in _UNDECIDED)
+    return event.choice is None or not (event.choice.permits or event.choice in UNDECIDED)
 
 
 def read_tombstones(logs: Iterable[Path], *, since: int) -> list[Tombstone]:
