@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from chatproxy.clock import Clock
 from chatproxy.consent.events import ACCOUNT, FactKind, read_ledger, write_fact
 from chatproxy.consent.person import PersonFacts
-from chatproxy.crypto.annotation import AnnotationKeys, verify
+from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.record import open_record, parse_header
 from chatproxy.crypto.wrap import wrapped_under
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
@@ -39,10 +39,11 @@ from chatproxy.ports import (
     TranscriptStore,
 )
 from chatproxy.telemetry import Log
-from chatproxy.workflows.annotate import TurnFacts, read
+from chatproxy.workflows.annotate import TurnFacts
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
 from chatproxy.workflows.roll import Roller
+from chatproxy.workflows.verdict import Kept
 
 _log = Log("erase")
 _MOST_TRIES = 10
@@ -258,14 +259,10 @@ class Eraser:
 
     def _doomed(self, stored: StoredTurn) -> Doomed:
         try:
-            facts, note = read(
-                verify(
-                    stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
-                )
-            )
+            kept = Kept.of(stored, self._annotation_keys)
         except UndecryptableError:
             return Doomed(stored.turn)
-        return Doomed(stored.turn, facts.conversation_tag, tuple(map(bytes.fromhex, note.heads)))
+        return Doomed(stored.turn, kept.facts.conversation_tag, tuple(map(bytes.fromhex, kept.note.heads)))
 
     async def _finish(self, claim: "_Claim") -> None:
         if self._rewrites_log:
@@ -286,17 +283,11 @@ class Eraser:
         turns = 0
         async for stored in self._store.annotations(subject):
             try:
-                facts = self._facts(stored)
+                facts = Kept.of(stored, self._annotation_keys).facts
             except UndecryptableError:
                 continue
             turns += state.is_fenced(facts.received_at) and _is_held(person, stored, facts)
         return turns, max(hold.review_at for hold in person.holds)
-
-    def _facts(self, stored: StoredTurn) -> TurnFacts:
-        annotation = verify(
-            stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
-        )
-        return read(annotation)[0]
 
     async def _any_turn(self, subject: SubjectTag) -> bool:
         async for _ in self._store.annotations(subject):
@@ -309,18 +300,15 @@ class Eraser:
         sample: list[_Sample] = []
         async for stored in self._store.annotations(subject):
             try:
-                annotation = verify(
-                    stored.annotation, keys=self._annotation_keys, subject=subject, turn=stored.turn
-                )
-                facts, note = read(annotation)
+                kept = Kept.of(stored, self._annotation_keys)
             except UndecryptableError:
                 continue
-            if _is_held(person, stored, facts):
+            if _is_held(person, stored, kept.facts):
                 continue
-            number = note.groups[0].n
+            number = kept.note.groups[0].n
             [blob] = await self._store.records(subject, stored.turn, [number])
             if blob is not None:
-                sample.append(_Sample(blob, facts.record_metadata(number), parse_header(blob).epoch))
+                sample.append(_Sample(blob, kept.facts.record_metadata(number), parse_header(blob).epoch))
             if len(sample) == _SAMPLE:
                 break
         return sample

@@ -30,7 +30,7 @@ from chatproxy.consent.events import (
     read_ledger,
 )
 from chatproxy.consent.person import Hold, PersonFacts
-from chatproxy.crypto.annotation import AnnotationKeys, verify
+from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import (
     AuditUnavailableError,
@@ -43,8 +43,9 @@ from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, StoredTurn, TranscriptStore
 from chatproxy.telemetry import Log
-from chatproxy.workflows.annotate import TurnFacts, TurnNote, read
+from chatproxy.workflows.annotate import TurnFacts, TurnNote
 from chatproxy.workflows.ledger import Ledger
+from chatproxy.workflows.verdict import Kept
 
 _log = Log("happenings")
 _LONGEST_TEXT = 200
@@ -354,9 +355,7 @@ class Happenings:
 
     def _verified(self, row: StoredTurn) -> tuple[TurnFacts, TurnNote] | None:
         try:
-            annotation = verify(
-                row.annotation, keys=self._annotation_keys, subject=row.subject, turn=row.turn
-            )
-            return read(annotation) if annotation.expires_at > self._clock() else None
+            kept = Kept.of(row, self._annotation_keys)
         except UndecryptableError:
             return None
+        return (kept.facts, kept.note) if kept.annotation.expires_at > self._clock() else None

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from chatproxy.consent.events import LedgerEvent, read_ledger
 from chatproxy.consent.person import PersonFacts
-from chatproxy.crypto.annotation import AnnotationKeys, verify
+from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
 from chatproxy.policy.engine import Decision
@@ -27,10 +27,10 @@ from chatproxy.policy.facts import Lookup
 from chatproxy.policy.reasons import Reason
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import StoredTurn, TranscriptStore
-from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, group_note, read
-from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide
+from chatproxy.workflows.annotate import GroupNote, TurnNote, group_note
+from chatproxy.workflows.decide import NOBODY, Policy
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.verdict import is_unfounded_upgrade
+from chatproxy.workflows.verdict import Kept, is_unfounded_upgrade
 
 _UNREAD = frozenset({Reason.CONSENT_LOOKUP_FAILED, Reason.CONSENT_CACHE_STALE})
 
@@ -103,10 +103,8 @@ class Replay:
 
     async def _replayed(self, stored: StoredTurn, known: "_Known") -> list[Difference]:
         try:
-            annotation = verify(
-                stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
-            )
-            facts, note = read(annotation)
+            kept = Kept.of(stored, self._annotation_keys)
+            note = kept.note
             policy = await self._policies.get(note.policy)
             seen = known.until(note.consent)
         except UndecryptableError as error:
@@ -114,13 +112,7 @@ class Replay:
         seen_so = [seen] if note.consent else [seen, None]
         found = []
         for noted in note.groups:
-            made = [
-                decision
-                for person in seen_so
-                for decision in _decisions(
-                    noted, stored, facts, note, policy, person, was_redecided=annotation.seq > 1
-                )
-            ]
+            made = [decision for person in seen_so for decision in _decisions(noted, kept, policy, person)]
             if not any(_explains(decision, noted, note) for decision in made):
                 replayed = _noted(made[0], noted)
                 found.append(Difference(stored.subject, stored.turn, "decision", noted, replayed))
@@ -147,31 +139,16 @@ class _Known:
 
 
 def _decisions(
-    noted: GroupNote,
-    stored: StoredTurn,
-    facts: TurnFacts,
-    note: TurnNote,
-    policy: Policy,
-    person: PersonFacts | None,
-    *,
-    was_redecided: bool,
+    noted: GroupNote, kept: Kept, policy: Policy, person: PersonFacts | None
 ) -> Iterator[Decision]:
     """Yield what the decision was, and what else it may have been."""
-    turn = TurnToDecide(
-        caller=note.caller,
-        received_at=facts.received_at,
-        conversation=facts.conversation_tag,
-        turn=stored.turn,
-        activity=note.activity,
-        is_nobodys=note.nobody,
-        tried_again_at=note.tried_again_at,
-    )
+    turn, note = kept.as_noted, kept.note
     decision = policy.decide_part(turn, part=noted.part, now=note.decided_at, person=person)
     yield decision
     if person is not None and (noted.reason in _UNREAD or person.are_choices_unread):
         for lookup in (Lookup.FAILED, Lookup.STALE):
             yield policy.decide_part(turn, part=noted.part, now=note.decided_at, person=person, lookup=lookup)
-    if was_redecided and person is not None:
+    if kept.annotation.seq > 1 and person is not None:
         is_unfounded = is_unfounded_upgrade(
             noted,
             decision,

@@ -14,7 +14,7 @@ from chatproxy import codec
 from chatproxy.clock import Clock
 from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
-from chatproxy.crypto.annotation import AnnotationKeys, verify
+from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.record import RecordFlags, open_record, parse_header
 from chatproxy.crypto.wrap import wrapped_under
@@ -29,12 +29,12 @@ from chatproxy.workflows.annotate import (
     GroupNote,
     TurnFacts,
     TurnNote,
-    read,
     shown_reason,
 )
 from chatproxy.workflows.decide import Policy, TurnToDecide
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.policies import Policies
+from chatproxy.workflows.verdict import Kept
 
 _GROUNDS = {
     "service": frozenset({Ground.SERVICE}),
@@ -212,10 +212,8 @@ class Transcripts:
         """Authenticate a row; None where nothing keeps it any more, whatever the store still holds."""
         now = self._clock()
         try:
-            annotation = verify(
-                stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
-            )
-            facts, note = read(annotation)
+            kept = Kept.of(stored, self._annotation_keys)
+            annotation, facts, note = kept.annotation, kept.facts, kept.note
             if annotation.expires_at <= now or owner.state.is_fenced(facts.received_at):
                 return None
             policy = await self._policies.get(note.policy)
@@ -225,15 +223,7 @@ class Transcripts:
             return Spurious(stored.subject, stored.turn, error.reason)
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TTL_TOLERANCE_MS:
             return Spurious(stored.subject, stored.turn, "annotation_ttl")
-        turn = TurnToDecide(
-            caller=note.caller,
-            received_at=facts.received_at,
-            conversation=facts.conversation_tag,
-            turn=stored.turn,
-            activity=note.activity,
-            is_nobodys=note.nobody,
-            tried_again_at=note.tried_again_at,
-        )
+        turn = kept.as_noted
         groups = tuple(
             group
             for before in note.groups

@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, verify
@@ -47,6 +47,11 @@ class Kept:
         annotation = verify(stored.annotation, keys=keys, subject=stored.subject, turn=stored.turn)
         return cls(stored, annotation, *read(annotation))
 
+    @property
+    def as_noted(self) -> TurnToDecide:
+        """What the decision was made on that the note tells of."""
+        return turn_as_noted(self.facts, self.note, self.stored.turn)
+
     def to_decide(self, person: PersonFacts, times: Iterable[int]) -> TurnToDecide:
         """Return what is decided on; *times* as for ``turn_to_decide``."""
         return turn_to_decide(self.facts, self.note, self.stored.turn, person=person, times=times)
@@ -56,16 +61,20 @@ def turn_to_decide(
     facts: TurnFacts, note: TurnNote, turn: TurnId, *, person: PersonFacts, times: Iterable[int]
 ) -> TurnToDecide:
     """Return what is decided on; *times*: when the turns of its conversation were received, as for ``taken_up``."""
+    activity = taken_up(person.grants(note.surface), [*note.activity, *times], received_at=facts.received_at)
+    return replace(turn_as_noted(facts, note, turn), activity=activity)
+
+
+def turn_as_noted(facts: TurnFacts, note: TurnNote, turn: TurnId) -> TurnToDecide:
+    """Return what the decision was made on that the note tells of."""
     return TurnToDecide(
         caller=note.caller,
         received_at=facts.received_at,
         conversation=facts.conversation_tag,
         turn=turn,
+        activity=note.activity,
         is_nobodys=note.nobody,
         tried_again_at=note.tried_again_at,
-        activity=taken_up(
-            person.grants(note.surface), [*note.activity, *times], received_at=facts.received_at
-        ),
     )
 
 

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from chatproxy.clock import Clock
 from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
-from chatproxy.crypto.annotation import AnnotationKeys, verify
+from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.record import open_record, parse_header
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import FoundKey, ReapStore, StoredTurn, SubjectState, TranscriptStore
-from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, read
-from chatproxy.workflows.decide import TurnToDecide
+from chatproxy.workflows.annotate import GroupNote, TurnFacts
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.tombstones import Tombstone, is_of
+from chatproxy.workflows.verdict import Kept
 
 _TOLERANCE_MS = 1000
 _RECENT_MS = 60_000
@@ -105,21 +105,17 @@ class KeptVerifier:
 
     async def _of_turn(self, stored: StoredTurn, *, opens: bool) -> AsyncIterator[Fault]:
         try:
-            annotation = verify(
-                stored.annotation, keys=self._annotation_keys, subject=stored.subject, turn=stored.turn
-            )
-            facts, note = read(annotation)
+            kept = Kept.of(stored, self._annotation_keys)
         except UndecryptableError as error:
             yield Fault(error.reason, stored.subject, stored.turn)
             return
+        annotation, facts, note = kept.annotation, kept.facts, kept.note
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TOLERANCE_MS:
             yield Fault("annotation_ttl", stored.subject, stored.turn)
         owner = await self._owner(stored.subject)
         if owner.facts is None:
             yield Fault("ledger", stored.subject, stored.turn)
-        elif not owner.state.is_fenced(facts.received_at) and await self._contradicts(
-            stored, facts, note, owner.facts
-        ):
+        elif not owner.state.is_fenced(facts.received_at) and await self._contradicts(kept, owner.facts):
             yield Fault("annotation_against_ledger", stored.subject, stored.turn)
         if owner.state.is_fenced(facts.received_at):
             return  # behind the fence of an erasure, on its way out
@@ -132,27 +128,17 @@ class KeptVerifier:
             if reason is not None:
                 yield Fault(reason, stored.subject, stored.turn)
 
-    async def _contradicts(
-        self, stored: StoredTurn, facts: TurnFacts, note: TurnNote, person: PersonFacts
-    ) -> bool:
+    async def _contradicts(self, kept: Kept, person: PersonFacts) -> bool:
         """Whether the note permits or keeps what deciding again does not, though there was time to."""
         now = self._clock()
         if person.events and person.events[-1].at > now - _RECENT_MS:
             return False
         try:
-            policy = await self._policies.get(note.policy)
+            policy = await self._policies.get(kept.note.policy)
         except UndecryptableError:
             return True
-        turn = TurnToDecide(
-            caller=note.caller,
-            received_at=facts.received_at,
-            conversation=facts.conversation_tag,
-            turn=stored.turn,
-            activity=note.activity,
-            tried_again_at=note.tried_again_at,
-        )
-        for group in note.groups:
-            decision = policy.decide_part(turn, part=group.part, now=now, person=person)
+        for group in kept.note.groups:
+            decision = policy.decide_part(kept.as_noted, part=group.part, now=now, person=person)
             live = {str(ground): end for ground, end in decision.grounds.items()}
             eligible = group.eligible
             if any(end > max(now, live.get(name, 0)) + _TOLERANCE_MS for name, end in group.grounds.items()):
@@ -228,17 +214,10 @@ class KeptVerifier:
     async def _has_older(self, stone: Tombstone) -> bool:
         async for stored in self._store.annotations(stone.subject):
             try:
-                facts, _ = read(
-                    verify(
-                        stored.annotation,
-                        keys=self._annotation_keys,
-                        subject=stored.subject,
-                        turn=stored.turn,
-                    )
-                )
+                kept = Kept.of(stored, self._annotation_keys)
             except UndecryptableError:
                 continue
-            if facts.received_at <= stone.at:
+            if kept.facts.received_at <= stone.at:
                 return True
         return False
 
