@@ -29,6 +29,15 @@ ANA = {"x-chat-subject": "ana", "x-chat-plan": "pro"}
 DAY = 86_400_000
 
 
+class AheadClock:
+    """The wall clock, put forward by so many ms, or back."""
+
+    ahead = 0
+
+    def __call__(self) -> int:
+        return wall_clock() + self.ahead
+
+
 def make_keys(directory: Path) -> str:
     """Make a keyset below *directory*; return its URL."""
     path = directory / "keys" / "keyset"

@@ -23,6 +23,7 @@ from integration.proxy_fixtures import (
     OPENAI,
     PATIENCE,
     STREAM_HEAD,
+    AheadClock,
     World,
     a_world,
     all_keys,
@@ -41,19 +42,27 @@ def store(server: EmbeddedServer, connections: Connections) -> str:
     return server.url
 
 
-class Clock:
-    """The wall clock, put forward."""
-
-    ahead = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead
-
-
 async def erased(world: World, subject: str = "ana") -> Erasure:
     erasure = await world.running.vault.eraser.erase(world.tag(subject), by="test")
     assert erasure is not None
     return erasure
+
+
+async def hold(world: World, name: str) -> ConversationTag:
+    """A hold comes over Ana's conversation of that name."""
+    vault = world.running.vault
+    tag = vault.pseudonyms.conversation_tag(tenant="default", subject="ana", conversation=name)
+    await vault.ledger.note(
+        world.tag(),
+        FactKind.HOLD_PLACED,
+        at=wall_clock(),
+        by="test",
+        method="test",
+        scope=Scope(tag),
+        details={"case": "c1", "authority": "court", "review_at": format_instant(wall_clock() + 90 * DAY)},
+    )
+    await world.decided_again()
+    return tag
 
 
 async def keys_of(connections: Connections, tag: SubjectTag) -> list[str]:
@@ -121,7 +130,7 @@ async def test_erasing_again_finds_nothing_and_moves_the_fence(tmp_path: Path, s
 async def test_what_was_under_way_is_not_kept_and_who_comes_back_begins_anew(
     tmp_path: Path, store: str
 ) -> None:
-    clock = Clock()
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         await world.choose(Choice.GIVEN)
         await world.chat("hello")
@@ -169,7 +178,7 @@ async def test_a_stream_that_runs_through_an_erasure_brings_nothing_back(
 async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = Clock()
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         vault, tag = world.running.vault, world.tag()
         await world.chat("before", who=ANA | {"x-chat-conversation": "same"})
@@ -215,21 +224,7 @@ async def test_a_legal_hold_is_not_erased_and_opens_for_nobody(tmp_path: Path, s
         await world.chat("held", who=ANA | {"x-chat-conversation": "held"})
         await world.chat("not held", who=ANA | {"x-chat-conversation": "other"})
         await world.kept()
-        held = vault.pseudonyms.conversation_tag(tenant="default", subject="ana", conversation="held")
-        await vault.ledger.note(
-            tag,
-            FactKind.HOLD_PLACED,
-            at=wall_clock(),
-            by="test",
-            method="test",
-            scope=Scope(conversation=held),
-            details={
-                "case": "c1",
-                "authority": "court",
-                "review_at": format_instant(wall_clock() + 90 * DAY),
-            },
-        )
-        await world.decided_again()
+        held = await hold(world, "held")
         erasure = await erased(world)
         assert (erasure.held_turns, erasure.proof.tried, erasure.proof.opened) == (1, 1, 0)
         assert erasure.held_until is not None
@@ -328,17 +323,7 @@ async def test_an_erasure_under_a_hold_that_broke_off_is_finished(tmp_path: Path
         await world.chat("hello", who=ANA | {"x-chat-conversation": "held"})
         await world.chat("hello", who=ANA | {"x-chat-conversation": "other"})
         await world.kept()
-        held = vault.pseudonyms.conversation_tag(tenant="default", subject="ana", conversation="held")
-        await vault.ledger.note(
-            tag,
-            FactKind.HOLD_PLACED,
-            at=wall_clock(),
-            by="test",
-            method="test",
-            scope=Scope(conversation=held),
-            details={"case": "c", "authority": "a", "review_at": format_instant(wall_clock() + 90 * DAY)},
-        )
-        await world.decided_again()
+        await hold(world, "held")
         # The fence stands, and nothing is sealed anew or destroyed yet.
         assert await vault.roller.renew(tag, await vault.store.subject_state(tag), erasing=True) == 2
         assert await world.turns() == []
@@ -362,7 +347,7 @@ async def rows_of(world: World) -> list[TurnId]:
 async def test_turns_whose_key_was_lost_go_too_and_no_generation_comes_again(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = Clock()
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         await world.chat("hello")
         await world.kept()

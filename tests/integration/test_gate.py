@@ -12,7 +12,17 @@ from chatproxy.consent.events import Choice, Circumstances, FactKind
 from chatproxy.policy.instants import format_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from integration.proxy_fixtures import ANA, ANA_LINES, ANTHROPIC, OPENAI, World, a_world, chatting, exchange
+from integration.proxy_fixtures import (
+    ANA,
+    ANA_LINES,
+    ANTHROPIC,
+    OPENAI,
+    AheadClock,
+    World,
+    a_world,
+    chatting,
+    exchange,
+)
 from integration.test_proxy_store_away import gate as store_door
 from integration.websocket_fixtures import upgrade
 from unit.consent.choice_files import a_choice, a_version, write_notice
@@ -262,22 +272,12 @@ async def test_a_websocket_that_would_be_captured_is_refused_before_it_is_one(
 # --- versions ---
 
 
-class Hands:
-    """A clock that can be put forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead
-
-
 def a_later_version(at: int, *, material: bool) -> str:
     text = a_version("2", published="2026-01-01", material=material)
     return text.replace("2025-09-28T00:00:00Z", format_instant(at))
 
 
-async def choose(world: World, choice: Choice, version: str, clock: Hands) -> None:
+async def choose(world: World, choice: Choice, version: str, clock: AheadClock) -> None:
     [policy] = [known for known in world.running.vault.terms.versions if known.version == version]
     await world.running.vault.ledger.record(
         world.tag(), choice, at=clock(), by="test", method="test", circumstances=Circumstances(policy=policy)
@@ -294,9 +294,9 @@ STEP = 5_000
 @asynccontextmanager
 async def two_versions(
     directory: Path, store: str, *, material: bool, **settings: str
-) -> AsyncIterator[tuple[World, Hands]]:
+) -> AsyncIterator[tuple[World, AheadClock]]:
     """Version 2 takes effect in a while; the clock can be put after that."""
-    clock = Hands()
+    clock = AheadClock()
     choice = a_choice(
         directory / "choice", a_version("1"), a_later_version(clock() + STEP, material=material)
     )

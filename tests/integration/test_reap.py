@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chatproxy.clock import Clock, wall_clock
+from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice
 from chatproxy.errors import NotFoundError, UndecryptableError
 from chatproxy.model import SubjectTag
@@ -17,7 +17,7 @@ from chatproxy.telemetry import Metrics
 from chatproxy.vault import open_vault
 from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.transcripts import Spurious
-from integration.proxy_fixtures import ANA, DAY, World, a_proxy, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_proxy, a_world, all_keys, chatting
 
 HOUR = 3_600_000
 
@@ -25,15 +25,6 @@ HOUR = 3_600_000
 @pytest.fixture
 def store(server: EmbeddedServer, connections: Connections) -> str:
     return server.url
-
-
-class Ahead:
-    """The wall clock, put forward."""
-
-    ahead = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead
 
 
 def reaper(world: World) -> Reaper:
@@ -47,8 +38,7 @@ async def names(connections: Connections, kind: bytes) -> list[bytes]:
 async def test_a_read_at_the_end_fails_before_anything_was_removed(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock: Clock = Ahead()
-    assert isinstance(clock, Ahead)
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         vault, tag = world.running.vault, world.tag()
         await world.chat("hello", who=ANA | {"x-chat-conversation": "one"})
@@ -199,7 +189,7 @@ async def test_the_key_of_a_day_goes_a_grace_after_it_and_one_an_hour(
 async def test_nothing_is_destroyed_while_the_clocks_are_apart(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = Ahead()
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         await world.chat("hello")
         await world.kept()

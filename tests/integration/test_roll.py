@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind, Scope
 from chatproxy.crypto.record import parse_header
 from chatproxy.errors import AccessRefusedError, UndecryptableError
@@ -13,21 +12,12 @@ from chatproxy.model import SubjectTag
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import Vault
-from integration.proxy_fixtures import ANA, DAY, PATIENCE, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, DAY, PATIENCE, AheadClock, World, a_world, all_keys, chatting
 
 
 @pytest.fixture
 def store(server: EmbeddedServer, connections: Connections) -> str:
     return server.url
-
-
-class Clock:
-    """The wall clock, put forward."""
-
-    ahead = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead
 
 
 async def generations(world: World, tag: SubjectTag) -> set[int]:
@@ -56,7 +46,7 @@ async def delete(world: World, conversation: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def roll_due(world: World, clock: Clock, *, ahead: int = 61_000) -> None:
+async def roll_due(world: World, clock: AheadClock, *, ahead: int = 61_000) -> None:
     """Put the clock forward, and wait until this or the proxy's own housekeeping has done what is due then."""
     clock.ahead += ahead
     vault = world.running.vault
@@ -76,7 +66,7 @@ def until(vault: Vault) -> int:
 async def test_a_deletion_has_the_key_rolled_and_the_rest_stays_as_it_was(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = Clock()
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         vault, tag = world.running.vault, world.tag()
         await world.choose(Choice.GIVEN)
@@ -121,7 +111,7 @@ async def test_a_deletion_has_the_key_rolled_and_the_rest_stays_as_it_was(
 
 
 async def test_a_key_is_rolled_at_most_once_a_day(tmp_path: Path, store: str) -> None:
-    clock = Clock()
+    clock = AheadClock()
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         vault, tag = world.running.vault, world.tag()
         await world.choose(Choice.GIVEN)

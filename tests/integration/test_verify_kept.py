@@ -13,7 +13,7 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import open_vault
 from chatproxy.workflows.tombstones import read_tombstones
-from integration.proxy_fixtures import ANA, DAY, a_world, chatting
+from integration.proxy_fixtures import ANA, DAY, AheadClock, a_world, chatting
 from integration.serve_process import call, environment
 
 LONG_AGO = 120_000
@@ -22,15 +22,6 @@ LONG_AGO = 120_000
 @pytest.fixture
 def store(server: EmbeddedServer, connections: Connections) -> str:
     return server.url
-
-
-class Clock:
-    """The wall clock, some time ago."""
-
-    ahead = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead
 
 
 async def keys(connections: Connections, kind: str) -> list[bytes]:
@@ -105,7 +96,7 @@ async def test_what_somebody_has_changed_is_found(
 async def test_an_annotation_that_was_put_back_contradicts_the_ledger(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = Clock()
+    clock = AheadClock()
     clock.ahead = -50_000
     async with a_world(chatting(), tmp_path, store, clock=clock) as world:
         await world.choose(Choice.GIVEN, at=clock() - DAY)
@@ -180,7 +171,7 @@ async def test_a_person_who_was_brought_back_contradicts_the_audit_log(
 
 async def faults_at(directory: Path, store: str, *, ahead: int) -> list[str]:
     """Verify as if it were later: what is recent is not held against anybody."""
-    clock = Clock()
+    clock = AheadClock()
     clock.ahead = ahead
     settings = load_settings(
         {},
