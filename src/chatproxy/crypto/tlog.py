@@ -20,7 +20,6 @@ from chatproxy.errors import UndecryptableError
 _LEAF, _NODE = b"\0", b"\1"
 _ED25519 = b"\1"
 """The signature type of the note format."""
-_ROOT_SIZE = 32
 _KEY_HASH_SIZE = 4
 _SIGNATURE_SIZE = 64
 _CHECKPOINT = re.compile(r"([^\n+ ]+)\n(0|[1-9][0-9]{0,18})\n([A-Za-z0-9+/]{43}=)\n")
