@@ -9,14 +9,14 @@ import pytest
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import DATA_SUBJECT, Choice, FactKind, Scope
 from chatproxy.errors import AuditUnavailableError, ConfirmationNeededError, ConflictError, NotFoundError
-from chatproxy.model import Age, Surface
+from chatproxy.model import Age, ConversationTag, Surface
 from chatproxy.policy.facts import Override
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.workflows.happenings import FeedbackKind
+from chatproxy.workflows.happenings import Actor, FeedbackKind
 from chatproxy.workflows.person import PersonDesk
 from chatproxy.workflows.transcripts import KeptTurn
-from integration.proxy_fixtures import ANA, DAY, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_world, all_keys, chatting
 
 BEN = {"x-chat-subject": "ben", "x-chat-plan": "pro"}
 YEAR = 365 * DAY
@@ -286,6 +286,29 @@ async def test_a_deletion_of_what_is_gone_still_is_one(tmp_path: Path, store: st
         assert (again.deleted_at, again.stays) == (first.deleted_at, ())
 
 
+async def test_the_deletion_of_one_conversation_is_none_of_another(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        desk = desk_of(world)
+        await world.chat("hello")
+        handle = await one_handle(world)
+        await desk.delete_conversation(world.tag(), handle, method="test")
+        unknown = world.running.vault.pseudonyms.conversation_handle(world.tag(), ConversationTag(b"?" * 16))
+        with pytest.raises(NotFoundError):
+            await desk.delete_conversation(world.tag(), unknown, method="test")
+
+
+async def test_of_what_is_over_nothing_can_be_said_to_have_happened(tmp_path: Path, store: str) -> None:
+    clock = AheadClock()
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        await world.chat("hello")
+        [turn] = await world.turns()
+        clock.ahead = 31 * DAY
+        with pytest.raises(NotFoundError):
+            await world.running.vault.happenings.flag(
+                world.tag(), turn.turn, actor=Actor(by="test", method="test")
+            )
+
+
 async def test_a_conversation_that_goes_on_after_its_deletion_is_deleted_again(
     tmp_path: Path, store: str
 ) -> None:
@@ -413,6 +436,14 @@ async def test_a_preview_says_what_a_choice_would_do_and_writes_nothing(
         assert previews.next_turn.if_yes_eligible
         assert (previews.eligible_now, previews.eligible_if_yes, previews.eligible_if_continued) == (0, 0, 1)
         assert await all_keys(connections) == before
+
+
+async def test_a_preview_is_not_about_what_was_deleted(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.chat("hello")
+        handle = await one_handle(world)
+        await desk_of(world).delete_conversation(world.tag(), handle, method="test")
+        assert (await desk_of(world).preview(world.tag())).conversations == ()
 
 
 async def test_what_a_preview_says_of_a_no_is_what_a_no_does(tmp_path: Path, store: str) -> None:

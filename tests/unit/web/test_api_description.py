@@ -90,6 +90,16 @@ def test_every_operation_says_what_it_does_takes_gives_and_how_it_fails(api: Per
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("api, may_refuse", [(PERSON, False), (ADMIN, True)], ids=["person", "admin"])
+def test_only_the_company_can_ask_to_share_what_is_nobodys(
+    api: PersonAPI | AdminAPI, *, may_refuse: bool
+) -> None:
+    [share] = [
+        each for _, _, each in operations(api.description()) if each["operationId"] == "shareConversation"
+    ]
+    assert ("409" in share["responses"]) == may_refuse
+
+
 @BOTH
 def test_what_is_taken_is_strict(api: PersonAPI | AdminAPI) -> None:
     description = api.description()
