@@ -18,7 +18,7 @@ from chatproxy.identities.claims import ClaimNames, Issuer
 from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
 from chatproxy.identity import HeaderIdentity, IdentifyCaller
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, ConversationSource, SubjectTag, TurnId
 from chatproxy.ports import ConsentSource
 from chatproxy.settings import Settings

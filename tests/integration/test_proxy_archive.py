@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chatproxy.clock import wall_clock
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, StreamEnd, TurnId
 from chatproxy.ports import PutStatus, SealedTurn
 from chatproxy.store.connections import Connections

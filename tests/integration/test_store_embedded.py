@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from chatproxy.disk.directory import FileLock
 from chatproxy.errors import StoreRefusedError, StoreUnavailableError
 from chatproxy.ports import PutStatus
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Connections
-from chatproxy.store.directory import FileLock
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.engine import carried_binary
 from chatproxy.store.opening import open_store

@@ -14,7 +14,7 @@ from typing import Any, cast
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identity import HeaderIdentity
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, Exchange, TurnId
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Metrics

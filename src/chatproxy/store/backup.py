@@ -15,9 +15,9 @@ from pathlib import Path
 
 from redis.exceptions import ResponseError
 
+from chatproxy.disk.directory import private_directory
 from chatproxy.errors import ConfigurationError, StoreRefusedError
 from chatproxy.store.connections import Command, Connections, Reply
-from chatproxy.store.directory import private_directory
 
 _DATA = "appendonlydir"
 _ENGINE = "ENGINE"

@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from chatproxy.disk.ballast import Ballast
+from chatproxy.disk.directory import FileLock, private_directory
 from chatproxy.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError
-from chatproxy.store.ballast import Ballast
-from chatproxy.store.directory import FileLock, private_directory
 from chatproxy.store.engine import carried_binary, claim, confirm
 from chatproxy.store.probe import Presence, probe, request_shutdown
 from chatproxy.store.process import ServerProcess, ask_engine

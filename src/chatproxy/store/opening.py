@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from chatproxy.disk.directory import private_directory
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Connections
-from chatproxy.store.directory import private_directory
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.redis import RedisStore
 

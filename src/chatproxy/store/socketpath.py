@@ -11,8 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from chatproxy.disk.directory import private_directory
 from chatproxy.errors import StoreRefusedError
-from chatproxy.store.directory import private_directory
 
 _LONGEST = 103
 """Bytes that every supported system takes (macOS 103, Linux 107)."""

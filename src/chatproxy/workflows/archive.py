@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from chatproxy import capture
 from chatproxy.clock import Clock
 from chatproxy.errors import RingBehindError, StoreUnavailableError, UndecryptableError
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Exchange, SubjectTag
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import PutStatus, SealedTurn, TranscriptStore

@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Log, Metrics, TurnOutcome

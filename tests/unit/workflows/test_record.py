@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, StreamEnd, TurnId
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.record import Capture, Recorder

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chatproxy.journal import MemoryJournal
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, Exchange, TurnId
 
 KIB = 1024

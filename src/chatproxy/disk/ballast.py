@@ -1,8 +1,8 @@
-"""How does the store come back after its disk was full?
+"""How do those who write come back after their disk was full?
 
-The embedded server ends when it cannot write its append-only file, so that nothing is confirmed that is not on
-disk. A file that only takes up space is then removed, and the server can start and serve again while somebody
-makes room (security B7).
+The embedded store ends when it cannot write its append-only file, so that nothing is confirmed that is not on disk; the
+journal keeps what it cannot write in memory. A file that only takes up space is then removed, and both go on while
+somebody makes room (security B7).
 """
 
 import os

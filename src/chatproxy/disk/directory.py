@@ -1,11 +1,11 @@
-"""Is a directory private enough for the store, and whose is it at the moment?"""
+"""Is a directory private enough for what we keep there, and whose is it at the moment?"""
 
 import fcntl
 import os
 import stat
 from pathlib import Path
 
-from chatproxy.errors import StoreRefusedError
+from chatproxy.errors import ConfigurationError
 
 _ELSEWHERE = "or name a directory that chatproxy may make itself"
 
@@ -14,7 +14,7 @@ def private_directory(path: Path) -> Path:
     """Return *path* made absolute, made with mode 0700 if it is not there.
 
     Raises:
-        StoreRefusedError: it is a symbolic link or no directory, belongs to somebody else, others may write in it,
+        ConfigurationError: it is a symbolic link or no directory, belongs to somebody else, others may write in it,
             or it cannot be made.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow the link that is to be refused)
@@ -22,15 +22,15 @@ def private_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
     except FileExistsError:
-        raise StoreRefusedError(f"{path} is no directory: move it away, {_ELSEWHERE}") from None
+        raise ConfigurationError(f"{path} is no directory: move it away, {_ELSEWHERE}") from None
     except OSError as error:
-        raise StoreRefusedError(f"{path} cannot be made: {error.strerror}: {_ELSEWHERE}") from error
+        raise ConfigurationError(f"{path} cannot be made: {error.strerror}: {_ELSEWHERE}") from error
     if not stat.S_ISDIR(found.st_mode):
-        raise StoreRefusedError(f"{path} is a symbolic link: name the directory itself")
+        raise ConfigurationError(f"{path} is a symbolic link: name the directory itself")
     if found.st_uid != os.geteuid():
-        raise StoreRefusedError(f"{path} belongs to another user: change its owner, {_ELSEWHERE}")
+        raise ConfigurationError(f"{path} belongs to another user: change its owner, {_ELSEWHERE}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StoreRefusedError(f"others may write in {path}: chmod 700 it, {_ELSEWHERE}")
+        raise ConfigurationError(f"others may write in {path}: chmod 700 it, {_ELSEWHERE}")
     return path
 
 
