@@ -173,3 +173,5 @@ class Exchange:
     named: TurnId | None = None
     """The turn that the client has named by ``Idempotency-Key``. It is ``turn`` too, unless that had been told to the
     client before the request was whole."""
+    ticket: Any = field(default=None, repr=False, compare=False)
+    """What the journal knows it by; nobody else's business."""

@@ -582,11 +582,31 @@ class Journal(Protocol):
     when the store has confirmed its turn.
     """
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory now."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more than a twentieth of the memory is free."""
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether copies come faster than they are kept: a quarter of the memory is taken."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, waits or is being kept."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is captured now does not survive a crash though it should, in words; None: it does."""
+
     def open(self, exchange: Exchange) -> bool:
         """Begin to keep *exchange*; False if there is no room, and then it is lost and counted."""
 
     def grow(self, exchange: Exchange, size: int) -> bool:
-        """Account for *size* more bytes; False if there is no room for them."""
+        """Account for *size* more bytes, which are then appended; False if there is no room for them."""
 
     def abandon(self, exchange: Exchange) -> None:
         """Forget a running exchange."""
@@ -594,11 +614,17 @@ class Journal(Protocol):
     def close(self, exchange: Exchange) -> None:
         """The exchange has ended: it may be kept now."""
 
+    async def is_safe(self, exchange: Exchange) -> bool:
+        """Wait until an exchange that has ended survives a crash; False if it does not, or that takes too long."""
+
     async def take(self, most: int) -> list[Exchange]:
         """Wait for ended exchanges and return up to *most* of them, oldest first."""
 
     def release(self, exchange: Exchange) -> None:
         """The exchange has met its fate; forget it."""
+
+    async def set_aside(self, exchange: Exchange) -> bool:
+        """Release what cannot be kept, for the next start to try again; False: it is lost."""
 
 
 class AuditLog(Protocol):

@@ -379,7 +379,7 @@ class Settings:
     store_allow_volatile: bool = _setting(
         "false", _boolean, "accept a store without persistence, which loses transcripts when it restarts"
     )
-    data_dir: str = _setting("./.chatproxy", _text, "embedded store, audit log")
+    data_dir: str = _setting("./.chatproxy", _text, "embedded store, journal, audit log")
     retention_service: Period = _setting(
         "30d", _period(), "how long every kept turn may serve the chat itself"
     )
@@ -589,6 +589,11 @@ class Settings:
     media_limit: int = _setting(
         "10MiB", _bytes, "largest content of the media of one turn, together; the rest stays digests"
     )
+    capture_durability: str = _setting(
+        "journal",
+        _one_of("journal", "strict", "relaxed"),
+        "what survives a crash: what is on disk a moment after the answer, every answer that has ended, or what is stored",
+    )
     capture_failure: str = _setting(
         "serve",
         _one_of("serve", "refuse"),
@@ -598,6 +603,9 @@ class Settings:
         "40MiB", _bytes, "largest copy of one exchange; the traffic itself is not limited"
     )
     capture_queue: int = _setting("256MiB", _bytes, "memory for copies that are not kept yet")
+    journal_size: int = _setting(
+        "2GiB", _bytes, "disk for copies that are not kept yet; never more than a fifth of the file system"
+    )
     node: str = _setting("node-1", _text, "name of this process in what it keeps")
     log_level: str = _setting(
         "info", _one_of("debug", "info", "warning", "error"), "least level that is logged"

@@ -29,8 +29,10 @@ class TurnOutcome(StrEnum):
     """Its period was over before the store could take it."""
     ERASED = "erased"
     """Its person was erased while it was under way."""
+    SET_ASIDE = "set_aside"
+    """Could not be kept though the store answers; it lies in the journal, and the next start tries again. A fault."""
     LOST = "lost"
-    """The memory for turns that wait was full. The only outcome that is a fault."""
+    """There was no room for it, or nothing of it could be read again. A fault."""
 
 
 class Redecided(StrEnum):
@@ -94,6 +96,22 @@ class Metrics:
             "chatproxy_relayed_bytes", "Body bytes passed on", ["direction"], registry=on
         )
         self.queue_bytes = Gauge("chatproxy_queue_bytes", "Memory held by copies not kept yet", registry=on)
+        self.journal_bytes = Gauge("chatproxy_journal_bytes", "Disk held by the journal", registry=on)
+        self.journal_room = Gauge("chatproxy_journal_room_bytes", "What the journal may hold", registry=on)
+        self.journal_waiting = Gauge(
+            "chatproxy_journal_waiting",
+            "Ended exchanges that are on disk only, and wait for the store",
+            registry=on,
+        )
+        self.journal_failures = Counter(
+            "chatproxy_journal_failures", "Times the journal could not be written or read", registry=on
+        )
+        self.journal_damaged = Counter(
+            "chatproxy_journal_damaged_frames", "Frames of the journal that did not open", registry=on
+        )
+        self.turns_recovered = Counter(
+            "chatproxy_turns_recovered", "Turns found in the journal of a process that ended", registry=on
+        )
         self.history_unmatched = Counter(
             "chatproxy_history_messages_unmatched", "Resent messages that match no stored turn", registry=on
         )

@@ -18,9 +18,11 @@ from chatproxy.identities.claims import ClaimNames, Issuer
 from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
 from chatproxy.identity import HeaderIdentity, IdentifyCaller
+from chatproxy.journal.disk import DiskJournal
 from chatproxy.journal.memory import MemoryJournal
+from chatproxy.journal.volumes import Volumes
 from chatproxy.model import Caller, ConversationSource, SubjectTag, TurnId
-from chatproxy.ports import ConsentSource
+from chatproxy.ports import ConsentSource, Journal
 from chatproxy.settings import Settings
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
@@ -69,7 +71,7 @@ class RunningProxy:
         vault: Vault,
         public: Listener,
         admin: Listener,
-        journal: MemoryJournal,
+        journal: Journal,
         metrics: Metrics,
         *,
         upstream: str,
@@ -118,9 +120,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
         metrics = Metrics()
         source = await closing.enter_async_context(_consent_source(settings, clock=clock))
         background = Background(logging.getLogger("chatproxy.background"))
+        journal = await _journal(vault, metrics, closing, background)
         closing.push_async_callback(background.aclose)
-        journal = MemoryJournal(settings.capture_queue)
-        metrics.queue_bytes.set_function(lambda: journal.held_bytes)
         subjects = _subjects(vault, source, metrics, background)
         described = _described_chats(settings.json_chats)
         dialects = Dialects((*described, *DIALECTS))
@@ -159,7 +160,8 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             metrics=metrics,
             clock=clock,
             new_request_id=_new_request_id,
-            refuse_uncaptured=settings.capture_failure == "refuse",
+            refuse_uncaptured=_must_keep(settings),
+            hold_until_safe=settings.capture_durability == "strict",
             conversation_headers=[name.encode() for name in settings.conversation_headers]
             if ConversationSource.HEADER in settings.conversation_sources
             else (),
@@ -197,6 +199,40 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             if not await running.all_kept(within=_LAST_KEEPING_SECONDS):
                 _log.error("stopped with turns that could not be kept", bytes=journal.held_bytes)
             await ring_watch.leave()
+
+
+async def _journal(
+    vault: Vault, metrics: Metrics, closing: contextlib.AsyncExitStack, background: Background
+) -> Journal:
+    """Return what exchanges wait in, as durable as the settings ask for. Raises ConfigurationError."""
+    settings = vault.settings
+    if settings.capture_durability == "relaxed":
+        memory = MemoryJournal(settings.capture_queue)
+        metrics.queue_bytes.set_function(lambda: memory.held_bytes)
+        return memory
+    volumes = Volumes(Path(settings.data_dir) / "journal", vault.root, clock=vault.clock)
+    journal = DiskJournal(
+        volumes,
+        memory=settings.capture_queue,
+        disk=settings.journal_size,
+        refuses=_must_keep(settings),
+        keep_ms=settings.retention_service.length,
+        clock=vault.clock,
+        metrics=metrics,
+    )
+    metrics.queue_bytes.set_function(lambda: journal.held_bytes)
+    metrics.journal_bytes.set_function(lambda: journal.disk_bytes)
+    metrics.journal_room.set_function(lambda: journal.disk_room)
+    metrics.journal_waiting.set_function(lambda: journal.waiting)
+    await journal.begin()
+    closing.push_async_callback(journal.aclose)
+    background.spawn(journal.run(), name="journal")
+    return journal
+
+
+def _must_keep(settings: Settings) -> bool:
+    """Whether a chat that cannot be kept is refused."""
+    return settings.capture_failure == "refuse" or settings.capture_durability == "strict"
 
 
 def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
@@ -279,15 +315,17 @@ def _subjects(
     )
 
 
-def _problems(vault: Vault, archive: Archive, journal: MemoryJournal, ring_watch: RingWatch) -> list[str]:
+def _problems(vault: Vault, archive: Archive, journal: Journal, ring_watch: RingWatch) -> list[str]:
     """Return why what is captured now would not be kept, in words."""
     reasons = []
     if vault.health.problem is not None:
         reasons.append(vault.health.problem)
     elif archive.is_failing:
-        reasons.append("the store does not take turns; they wait in memory")
+        reasons.append("the store does not take turns; they wait")
     if ring_watch.problem is not None:
         reasons.append(ring_watch.problem)
+    if journal.problem is not None:
+        reasons.append(journal.problem)
     if journal.is_full:
         reasons.append("the memory for turns that wait is full; new turns are lost")
     return reasons
@@ -313,7 +351,7 @@ async def _publish_checkpoints(vault: Vault) -> None:
     await publish_checkpoints(vault.store, vault.audit, node=vault.settings.node, keys=vault.audit_keys)
 
 
-def _capture(vault: Vault, journal: MemoryJournal, metrics: Metrics) -> Capture:
+def _capture(vault: Vault, journal: Journal, metrics: Metrics) -> Capture:
     def name_turn(caller: Caller, key: bytes, request: bytes) -> TurnId | None:
         if not vault.pseudonyms.is_known:
             return None
@@ -350,7 +388,7 @@ def _gate(vault: Vault, subjects: Subjects, metrics: Metrics) -> Gate | None:
 
 def _archive(
     vault: Vault,
-    journal: MemoryJournal,
+    journal: Journal,
     subjects: Subjects,
     dialects: Dialects,
     redecider: Redecider,

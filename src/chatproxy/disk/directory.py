@@ -34,6 +34,15 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on disk, and survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class FileLock:
     """An exclusive ``flock``: it ends with the last process that holds its descriptor, however that ends."""
 

@@ -1,11 +1,12 @@
-"""What waits between capture and store, in memory (the disk journal of a later version takes its place).
+"""What waits between capture and store, in memory.
 
 Bounded in bytes: an exchange that finds no room is lost, and its caller counts that. The oldest is never dropped for
-a newer one.
+a newer one. A crash loses it all, unless ``chatproxy.journal.disk`` stands behind it.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from chatproxy.model import Exchange
 from chatproxy.ports import Journal
@@ -18,6 +19,8 @@ _PIECE_BYTES = 64
 
 class MemoryJournal:
     """Holds exchanges until the store has confirmed them; a crash loses them."""
+
+    problem: str | None = None
 
     def __init__(self, capacity: int) -> None:
         """Hold at most *capacity* bytes, copies and what it takes to hold them."""
@@ -75,19 +78,46 @@ class MemoryJournal:
         self._ended.append(exchange)
         self._something_ended.set()
 
+    async def is_safe(self, _exchange: Exchange) -> bool:
+        """Nothing here survives a crash."""
+        return False
+
     async def take(self, most: int) -> list[Exchange]:
         """Wait for ended exchanges and take up to *most*, oldest first; they are held until released."""
         while not self._ended:
             self._something_ended.clear()
             await self._something_ended.wait()
+        return self.take_now(most)
+
+    def take_now(self, most: int) -> list[Exchange]:
+        """As ``take``, but of none if none has ended."""
         taken = [self._ended.popleft() for _ in range(min(most, len(self._ended)))]
         self._taken += len(taken)
         return taken
+
+    def put_away(self, may_go: Callable[[Exchange], bool]) -> list[Exchange]:
+        """Stop holding those that wait longest, up to the first that must stay; return them."""
+        gone = []
+        while self._ended and may_go(self._ended[0]):
+            exchange = self._ended.popleft()
+            self._held -= _held_by(exchange)
+            gone.append(exchange)
+        return gone
+
+    def take_back(self, exchange: Exchange) -> None:
+        """Hold an exchange again that was put away, as taken, whether there is room or not."""
+        self._held += _held_by(exchange)
+        self._taken += 1
 
     def release(self, exchange: Exchange) -> None:
         """Stop holding an exchange that was taken."""
         self._taken -= 1
         self._held -= _held_by(exchange)
+
+    async def set_aside(self, exchange: Exchange) -> bool:
+        """What cannot be kept is lost."""
+        self.release(exchange)
+        return False
 
 
 def _held_by(exchange: Exchange) -> int:

@@ -20,6 +20,7 @@ from chatproxy.crypto.keys import KeyStatus, RootSecret
 from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, KeyVersion, parse_keyset, write_keyset
 from chatproxy.crypto.primitives import random_bytes
 from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
+from chatproxy.disk.directory import sync_directory
 from chatproxy.errors import KeysetError, UndecryptableError
 from chatproxy.ports import KeysetSource, RootKey, RootVersion, TranscriptStore
 
@@ -238,14 +239,14 @@ def _make_directory(directory: Path) -> None:
     missing = [part for part in (directory, *directory.parents) if not part.exists()]
     for part in reversed(missing):
         part.mkdir(mode=0o700, exist_ok=True)
-        _flush_directory(part.parent)
+        sync_directory(part.parent)
 
 
 def _write_new(path: Path, data: bytes) -> None:
     """Write *data* durably to a file that must not exist yet. Raises FileExistsError, OSError."""
     with _draft(path, data) as draft:
         os.link(draft, path)
-    _flush_directory(path.parent)
+    sync_directory(path.parent)
 
 
 @contextlib.contextmanager
@@ -262,15 +263,6 @@ def _draft(path: Path, data: bytes) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
-
-
-def _flush_directory(directory: Path) -> None:
-    """Make names in *directory* survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 _: type[RootKey] = FileRoot

@@ -86,6 +86,7 @@ class Proxy:
         clock: Clock,
         new_request_id: Callable[[], str],
         refuse_uncaptured: bool,
+        hold_until_safe: bool = False,
         conversation_headers: Sequence[bytes] = (),
     ) -> None:
         """``conversation_headers``: in which clients may name the conversation, in lower case; the first that is there.
@@ -93,6 +94,8 @@ class Proxy:
         ``gate``: holds up chats of who must choose first; None: nobody must.
 
         ``refuse_uncaptured``: a chat that finds no room to be kept is answered with 503 and not forwarded.
+
+        ``hold_until_safe``: the end of an answer waits until its copy survives a crash; if it does not, the answer is cut.
 
         ``tunnel_idle_timeout``: seconds without a byte after which a WebSocket connection is cut.
         """
@@ -109,6 +112,7 @@ class Proxy:
         self._clock = clock
         self._new_request_id = new_request_id
         self._refuse_uncaptured = refuse_uncaptured
+        self._hold_until_safe = hold_until_safe
         self._conversation_headers = tuple(conversation_headers)
         self._has_warned = False
 
@@ -190,7 +194,7 @@ class Proxy:
         recorder = opened if isinstance(opened, Recorder) else None
         self._metrics.requests.labels("captured" if recorder else "passed").inc()
 
-        relay = _Relay(self._upstream, receive, send, recorder)
+        relay = _Relay(self._upstream, receive, send, recorder, hold_until_safe=self._hold_until_safe)
         try:
             announcement = None
             if dialect is not None:
@@ -213,6 +217,9 @@ class Proxy:
                 _log.warning("upstream gave no answer", kind=type(error).__name__, what=str(error))
                 status, code, message = _blame(error)
                 await self._fail(scope, send, path, status, code, message)
+        except _UnsafeError:
+            self._metrics.failures.labels("capture_unsafe").inc()
+            _log.error("answer cut short: its copy could not be made safe; see /readyz")
         except RefusedRequestError as refused:
             relay.note_failure()
             await self._fail(scope, send, path, refused.status, refused.code, str(refused), closing=True)
@@ -224,9 +231,11 @@ class Proxy:
             raise
         finally:
             relay.close()
-            sent, received = relay.request_bytes, relay.reply_bytes
-            self._metrics.relayed_bytes.labels("request").inc(sent)
-            self._metrics.relayed_bytes.labels("reply").inc(received)
+            self._count_bytes(relay)
+
+    def _count_bytes(self, relay: "_Relay") -> None:
+        self._metrics.relayed_bytes.labels("request").inc(relay.request_bytes)
+        self._metrics.relayed_bytes.labels("reply").inc(relay.reply_bytes)
 
     def _tunnel(
         self, scope: Scope, path: str, caller: Caller, call: UpstreamCall, head: ResponseHead
@@ -311,14 +320,27 @@ class Proxy:
         await send({"type": "http.response.body", "body": body})
 
 
+class _UnsafeError(Exception):
+    """The copy of an answer does not survive a crash, so its end is not passed on."""
+
+
 class _Relay:
     """One exchange under way: two directions, one end."""
 
-    def __init__(self, upstream: Upstream, receive: Receive, send: Send, recorder: Recorder | None) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        receive: Receive,
+        send: Send,
+        recorder: Recorder | None,
+        *,
+        hold_until_safe: bool,
+    ) -> None:
         self._upstream = upstream
         self._receive = receive
         self._send = send
         self._recorder = recorder
+        self._hold_until_safe = hold_until_safe
         self._call: UpstreamCall | None = None
         self._watch: asyncio.Task[None] | None = None
         # Until something else is known: what ends this exchange is chatproxy itself stopping.
@@ -338,7 +360,7 @@ class _Relay:
         announcement: Callable[[], list[Header]] | None,
         handover: _Handover | None,
     ) -> None:
-        """Forward the request and relay the answer. Raises UpstreamError.
+        """Forward the request and relay the answer. Raises UpstreamError, _UnsafeError.
 
         ``handover`` is for a request that asks for a WebSocket.
         """
@@ -382,12 +404,24 @@ class _Relay:
             piece, more = await call.read()
             if not more:
                 self._end = StreamEnd.COMPLETE
+                if self._hold_until_safe and recorder is not None:
+                    await self._make_safe(recorder, piece)
+                    recorder = None
             await self._send({"type": "http.response.body", "body": piece, "more_body": more})
             self.reply_bytes += len(piece)
             if recorder is not None and piece:
                 recorder.reply(piece)
             if not more:
                 return
+
+    async def _make_safe(self, recorder: Recorder, last: bytes) -> None:
+        """Finish the copy, and wait until it survives a crash. Raises _UnsafeError."""
+        if last:
+            recorder.reply(last)
+        self.close()
+        if not await recorder.is_safe():
+            self._end = StreamEnd.ERROR
+            raise _UnsafeError
 
     async def _watch_client(self, call: UpstreamCall, *, more_body: bool) -> None:
         """Pass on the rest of the request's body, then notice when the client leaves."""

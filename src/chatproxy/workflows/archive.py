@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from chatproxy import capture
 from chatproxy.clock import Clock
 from chatproxy.errors import RingBehindError, StoreUnavailableError, UndecryptableError
-from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Exchange, SubjectTag
 from chatproxy.policy.reasons import Reason
-from chatproxy.ports import PutStatus, SealedTurn, TranscriptStore
+from chatproxy.ports import Journal, PutStatus, SealedTurn, TranscriptStore
 from chatproxy.tasks import aside
 from chatproxy.telemetry import Log, Metrics, TurnOutcome
 from chatproxy.wire import Dialects
@@ -37,7 +36,7 @@ _RING_PAUSE = 0.5
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
 _PUT_BYTES = 4 << 20
 _MOST_FAULTS = 5
-"""How often a turn that cannot be sealed, though the store answers, is tried before it is given up."""
+"""How often a turn that cannot be sealed, though the store answers, is tried before it is set aside."""
 
 
 @dataclass(slots=True)
@@ -72,7 +71,7 @@ class Archive:
     def __init__(
         self,
         *,
-        journal: MemoryJournal,
+        journal: Journal,
         store: TranscriptStore,
         places: Places,
         retries: Retries,
@@ -207,10 +206,10 @@ class Archive:
         except UndecryptableError as error:
             # What is cached may lie under a KEK that was taken out of use since.
             self._forget(pending)
-            self._fault(pending, error.reason)
+            await self._fault(pending, error.reason)
             return None
         except Exception as error:  # noqa: BLE001 - the outer edge of keeping one turn
-            self._fault(pending, type(error).__name__)
+            await self._fault(pending, type(error).__name__)
             return None
         if isinstance(turn, Reason):
             self._conclude(pending, TurnOutcome.EXPIRED if turn is Reason.EXPIRED else TurnOutcome.NOT_STORED)
@@ -242,7 +241,7 @@ class Archive:
                 # however many there are. A key that has vanished, or the same wrap refused again, is a fault.
                 self._subjects.forget(turn.subject)
                 if attempt.person.state.generation is None or turn.new_wrap == pending.refused_wrap:
-                    self._fault(pending, "subject_key_changed")
+                    await self._fault(pending, "subject_key_changed")
                 pending.refused_wrap = turn.new_wrap
             case PutStatus.STORED | PutStatus.RESUMED | PutStatus.REPLAYED:
                 # After a replay nobody knows what the first try found, nor whether that was acted on.
@@ -263,21 +262,31 @@ class Archive:
             case PutStatus.ERASED:
                 self._conclude(pending, TurnOutcome.ERASED)
             case PutStatus.DAMAGED:
-                self._fault(pending, "store_damaged")
+                await self._fault(pending, "store_damaged")
 
     def _forget(self, pending: _Pending) -> None:
         """What is known of the person of a turn is not to be relied on."""
         if pending.place is not None:
             self._subjects.forget(pending.place.subject)
 
-    def _fault(self, pending: _Pending, reason: str) -> None:
-        """A turn could not be kept though the store answers: try again, and in the end give it up, loudly."""
+    async def _fault(self, pending: _Pending, reason: str) -> None:
+        """A turn could not be kept though the store answers: try again, and in the end set it aside, loudly."""
         pending.faults += 1
-        if pending.faults >= _MOST_FAULTS:
+        if pending.faults < _MOST_FAULTS:
+            return
+        if await self._journal.set_aside(pending.exchange):
+            _log.error("turn set aside: it cannot be kept; the next start tries again", reason=reason)
+            self._settle_as(pending, TurnOutcome.SET_ASIDE)
+        else:
             _log.error("turn lost: it cannot be kept", reason=reason)
-            self._conclude(pending, TurnOutcome.LOST)
+            self._settle_as(pending, TurnOutcome.LOST)
 
     def _conclude(self, pending: _Pending, outcome: TurnOutcome) -> None:
+        """A turn has met its fate."""
+        self._settle_as(pending, outcome)
+        self._journal.release(pending.exchange)
+
+    def _settle_as(self, pending: _Pending, outcome: TurnOutcome) -> None:
         pending.is_concluded = True
         self._metrics.settle(outcome)
         if pending.place is not None:
@@ -287,7 +296,6 @@ class Archive:
                 self._places.forget(pending.place)
         if pending.understood is not None:
             self._metrics.ends.labels(pending.understood.end).inc()
-        self._journal.release(pending.exchange)
 
 
 def _is_to_be_seen_to(attempt: _Attempt, now: int) -> bool:

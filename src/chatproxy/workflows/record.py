@@ -9,9 +9,9 @@ from functools import partial
 
 import msgspec
 
-from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
 from chatproxy.policy.reasons import Reason
+from chatproxy.ports import Journal
 from chatproxy.telemetry import Log, Metrics, TurnOutcome
 from chatproxy.workflows.decide import circumstances
 
@@ -27,7 +27,7 @@ class Recorder:
     def __init__(
         self,
         exchange: Exchange,
-        journal: MemoryJournal,
+        journal: Journal,
         metrics: Metrics,
         *,
         limit: int,
@@ -91,6 +91,10 @@ class Recorder:
         self.exchange.end = end
         self._journal.close(self.exchange)
 
+    async def is_safe(self) -> bool:
+        """Wait until the copy, which has ended, survives a crash; False if it does not. So is one that was given up."""
+        return self.exchange.end is not None and await self._journal.is_safe(self.exchange)
+
     def _append(self, pieces: list[bytes], chunk: bytes) -> None:
         exchange = self.exchange
         if self._is_over or exchange.truncated:
@@ -111,7 +115,7 @@ class Recorder:
 def count_lost(metrics: Metrics) -> None:
     """A turn is lost: count it and say so."""
     metrics.settle(TurnOutcome.LOST)
-    _log.error("turn lost: the memory for turns that wait is full; see /readyz for what keeps them waiting")
+    _log.error("turn lost: there is no room for turns that wait; see /readyz for what keeps them waiting")
 
 
 class Capture:
@@ -119,7 +123,7 @@ class Capture:
 
     def __init__(
         self,
-        journal: MemoryJournal,
+        journal: Journal,
         metrics: Metrics,
         *,
         limit: int,
