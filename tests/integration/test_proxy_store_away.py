@@ -323,7 +323,7 @@ async def test_what_turns_are_stored_in_batches_after_an_outage_keeps_their_orde
         assert said == [f"{message['role']}: {message['content']}" for message in messages]
 
 
-async def test_the_damaged_keys_of_one_person_do_not_stop_keeping_for_others(
+async def test_the_damaged_keys_of_one_person_stop_nobody_else_and_are_tried_again_by_the_next_start(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
     async with a_world(chatting(), tmp_path, store) as world:
@@ -333,4 +333,8 @@ async def test_the_damaged_keys_of_one_person_do_not_stop_keeping_for_others(
         await world.chat("whole", who={"x-chat-subject": "bea", "x-chat-plan": "pro"})
 
         assert await world.running.all_kept(within=PATIENCE)
-        assert world.outcomes() == {"lost": 1, "stored": 1}
+        assert world.outcomes() == {"set_aside": 1, "stored": 1}
+        await connections.ask([["DEL", keys.subject(world.tag("ana"))]])
+    async with a_world(chatting(), tmp_path, store) as world:
+        assert len(await world.kept()) == 2
+        assert world.outcomes() == {"stored": 1}

@@ -34,7 +34,7 @@ class Purpose(IntEnum):
     EPOCH = 2
     """Ident: day as 4 bytes."""
     JOURNAL = 3
-    """Ident: segment id."""
+    """Reserved: the journal's keys are wrapped by the root."""
     ANNOTATION = 4
     """Ident: version as 2 bytes."""
 
