@@ -167,10 +167,13 @@ class Volume:
         self._lock.close()
         return True
 
-    def close(self) -> None:
-        """Leave it to whoever comes next."""
+    def leave(self) -> None:
+        """Leave what is still needed to whoever comes next. Raises OSError."""
         self.roll()
-        self._lock.close()
+        for segment in [segment for segment in self.segments if segment.is_spent]:
+            self.remove(segment)
+        if not self.remove_if_spent():
+            self._lock.close()
 
     def find_all(self) -> int:
         """Look for what a dead process has left; return how many exchanges. Raises OSError."""

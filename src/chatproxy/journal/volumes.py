@@ -155,7 +155,5 @@ class Volumes:
 
     def _leave(self) -> None:
         for volume in self._volumes:
-            volume.roll()
-            with contextlib.suppress(OSError):
-                if not volume.remove_if_spent():
-                    volume.close()
+            with contextlib.suppress(OSError):  # what cannot be removed is adopted
+                volume.leave()
