@@ -365,9 +365,7 @@ class Settings:
     )
     listen: Address = _setting("127.0.0.1:8080", _address, "chat traffic and the data subject's pages")
     admin_listen: Address = _setting("127.0.0.1:8081", _address, "health, metrics, admin API")
-    workers: int = _setting(
-        "1", _count(1, 256), "processes; more than one needs the disk journal of a later version"
-    )
+    workers: int = _setting("1", _count(1, 256), "processes that share the listeners and the embedded store")
     drain_time: float = _setting(
         "60s", _seconds(zero=True), "how long running answers may go on after SIGTERM"
     )
@@ -764,11 +762,6 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.media_limit > _LARGEST_MEDIA:
         problems.append(
             "CHATPROXY_MEDIA_LIMIT must not be over 30MiB: what is larger could not be read again"
-        )
-    if settings.workers > 1:
-        problems.append(
-            "CHATPROXY_WORKERS must be 1: more processes need the disk journal of a later version; "
-            "run more nodes on one server store instead"
         )
     if both := set(settings.plans_consumer) & set(settings.plans_exempt):
         problems.append(

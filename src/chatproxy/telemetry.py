@@ -96,6 +96,11 @@ class Metrics:
             "chatproxy_relayed_bytes", "Body bytes passed on", ["direction"], registry=on
         )
         self.queue_bytes = Gauge("chatproxy_queue_bytes", "Memory held by copies not kept yet", registry=on)
+        self.workers = Gauge("chatproxy_workers", "Processes of this node that answer", registry=on)
+        self.workers.set(1)
+        self.loop_blocked = Counter(
+            "chatproxy_loop_blocked", "Times the event loop stood still for seconds", registry=on
+        )
         self.journal_bytes = Gauge("chatproxy_journal_bytes", "Disk held by the journal", registry=on)
         self.journal_room = Gauge("chatproxy_journal_room_bytes", "What the journal may hold", registry=on)
         self.journal_waiting = Gauge(

@@ -80,6 +80,8 @@ class Vault:
     terms: Terms
     controller: Controller | None
     """Who keeps the conversations, as consent records name them."""
+    process: str
+    """The name of this process among those that share keys: the node's, or a worker's."""
     opened: asyncio.Event
     """Set once keyset and key ring are known. Before the first ring, nothing may make the store look used."""
 
@@ -204,7 +206,7 @@ class Vault:
             self.store,
             self.root,
             self.record_keys,
-            node=self.settings.node,
+            node=self.process,
             instance=uuid.uuid4().hex,
             policy=self.policy.digest,
             clock=self.clock,
@@ -234,8 +236,8 @@ class Vault:
         """Return what rotates the keys by itself, as often as the settings say."""
         return ScheduledRotation(
             self.store,
-            self.rotation(by=f"node {self.settings.node}"),
-            node=self.settings.node,
+            self.rotation(by=f"node {self.process}"),
+            node=self.process,
             period_ms=int(self.settings.key_rotation * 1000),
             clock=self.clock,
         )
@@ -415,8 +417,9 @@ async def open_vault(
     clock: Clock = wall_clock,
     store_may_be_away: bool = False,
     is_being_restored: bool = False,
+    worker: int | None = None,
 ) -> AsyncIterator[Vault]:
-    """Open keyset and store and see that they fit each other.
+    """Open keyset and store and see that they fit each other. ``worker``: which one of its node, where there are some.
 
     With ``store_may_be_away`` a store, or a provider of the root, that does not answer yet is accepted; one that
     answers and must not be used never is. A store that was restored from a backup is opened by the command that brings
@@ -468,5 +471,6 @@ async def open_vault(
             policies=policies,
             terms=terms,
             controller=controller,
+            process=settings.node if worker is None else f"{settings.node}/{worker}",
             opened=opened,
         )

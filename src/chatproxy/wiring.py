@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from chatproxy.clock import Clock, wall_clock
@@ -27,6 +29,7 @@ from chatproxy.settings import Settings
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.vault import Vault, open_vault
+from chatproxy.watchdog import watched
 from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
@@ -37,6 +40,7 @@ from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener
+from chatproxy.web.siblings import Siblings
 from chatproxy.web.upstream import Upstream
 from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import OriginRules
@@ -108,18 +112,37 @@ class RunningProxy:
         self._public.cut()
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One of several processes that serve as one node."""
+
+    number: int
+    public: socket.socket
+    """What all of them listen on."""
+    admin: socket.socket
+    directory: Path
+    """Where they meet."""
+
+
 @contextlib.asynccontextmanager
-async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> AsyncIterator[RunningProxy]:
+async def running_proxy(
+    settings: Settings, *, clock: Clock = wall_clock, worker: Worker | None = None
+) -> AsyncIterator[RunningProxy]:
     """Serve; on leaving, stop in order: no new chats, running answers end, turns are kept, the store closes.
 
     Raises ConfigurationError.
     """
     address = _upstream_address(settings)
     async with contextlib.AsyncExitStack() as closing:
-        vault = await closing.enter_async_context(open_vault(settings, clock=clock, store_may_be_away=True))
+        vault = await closing.enter_async_context(
+            open_vault(
+                settings, clock=clock, store_may_be_away=True, worker=worker.number if worker else None
+            )
+        )
         metrics = Metrics()
         source = await closing.enter_async_context(_consent_source(settings, clock=clock))
         background = Background(logging.getLogger("chatproxy.background"))
+        closing.enter_context(watched(metrics))
         journal = await _journal(vault, metrics, closing, background)
         closing.push_async_callback(background.aclose)
         subjects = _subjects(vault, source, metrics, background)
@@ -172,12 +195,17 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             stopping = ["stopping: no new chats are taken"] if is_draining else []
             return stopping + _problems(vault, archive, journal, ring_watch)
 
+        siblings = None
+        if worker is not None:
+            siblings = Siblings(worker.directory, metrics, unready=unready)
+            await closing.enter_async_context(siblings.present())
         admin = Listener(
-            build_admin(metrics, unready=unready, api=admin_api.routes()),
+            build_admin(metrics, unready=unready, siblings=siblings, api=admin_api.routes()),
             host=settings.admin_listen.host,
             port=settings.admin_listen.port,
             setting="CHATPROXY_ADMIN_LISTEN",
             drain_seconds=0,
+            listening=worker.admin if worker else None,
         )
         public = Listener(
             Public(proxy, own),
@@ -185,6 +213,7 @@ async def running_proxy(settings: Settings, *, clock: Clock = wall_clock) -> Asy
             port=settings.listen.port,
             setting="CHATPROXY_LISTEN",
             drain_seconds=settings.drain_time,
+            listening=worker.public if worker else None,
             refusal=proxy.refusal,
         )
         await admin.start()

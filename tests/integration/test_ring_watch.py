@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from chatproxy.clock import wall_clock
+from chatproxy.crypto.keyring import Keyring
+from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import RingBehindError, UndecryptableError
 from chatproxy.model import SubjectTag
 from chatproxy.ports import SubjectState
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
-from chatproxy.vault import Vault, open_vault
+from chatproxy.vault import Vault, open_keyset, open_vault
+from chatproxy.workflows.keys import load_keyring
 from chatproxy.workflows.rotate import Step
 from chatproxy.workflows.watch_ring import list_nodes
 from integration.proxy_fixtures import a_proxy
@@ -132,3 +136,28 @@ async def test_a_node_that_has_left_is_not_heard_of_again(tmp_path: Path, store:
         await watch.look()
 
         assert await list_nodes(vault.store) == []
+
+
+async def test_whoever_meets_a_store_in_which_another_makes_the_first_ring_uses_that_one(
+    tmp_path: Path, server: EmbeddedServer, connections: Connections
+) -> None:
+    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
+    source = open_keyset(settings)
+    found = source.local()
+    assert found is not None
+    keyset: Keyset = found
+    made: list[Keyring] = []
+
+    async def make(on: RedisStore, by: str) -> Keyring:
+        return await load_keyring(on, source.root, keyset, source=by, now=wall_clock())
+
+    class SlowStore(RedisStore):
+        """One that sees the store empty of a ring, and then another is quicker."""
+
+        async def is_empty(self) -> bool:
+            made.append(await make(RedisStore(connections), "another"))
+            return await super().is_empty()
+
+    ring = await make(SlowStore(connections), "this one")
+
+    assert [ring.data] == [each.data for each in made]

@@ -2,27 +2,38 @@
 
 import asyncio
 import signal
+import socket
 
 import click
 
+from chatproxy.cli.workers import Place, Supervisor, WorkerFailedError, end_with
 from chatproxy.settings import Settings, load_settings
 from chatproxy.telemetry import Log, configure_logging
 from chatproxy.web.server import run_event_loop
-from chatproxy.wiring import RunningProxy, running_proxy
+from chatproxy.wiring import RunningProxy, Worker, running_proxy
 
 _log = Log("serve")
 
 
 @click.command()
-def serve() -> None:
+@click.option("--worker", "place", hidden=True, help="What a worker is told by its parent.")
+def serve(place: str | None) -> None:
     """Run the proxy in front of CHATPROXY_UPSTREAM.
 
     SIGTERM or Ctrl-C stops it: running answers may end within CHATPROXY_DRAIN_TIME, and what was captured is
-    stored. A second one ends the waiting.
+    stored. A second one ends the waiting. With CHATPROXY_WORKERS above 1, SIGHUP replaces the workers one by one.
     """
     settings = load_settings().settings
     configure_logging(settings.log_level)
-    run_event_loop(_serve(settings))
+    if place is not None:
+        run_event_loop(_work(settings, Place.read(place)))
+    elif settings.workers > 1:
+        try:
+            run_event_loop(Supervisor(settings, ("-m", "chatproxy", "serve")).run())
+        except WorkerFailedError as failed:
+            raise SystemExit(failed.status) from None
+    else:
+        run_event_loop(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -31,6 +42,18 @@ async def _serve(settings: Settings) -> None:
         await stop_signal(running)
         _log.info("stopping", drain_seconds=settings.drain_time)
     _log.info("stopped")
+
+
+async def _work(settings: Settings, place: Place) -> None:
+    end_with(place.parent)
+    worker = Worker(
+        place.number, socket.socket(fileno=place.public), socket.socket(fileno=place.admin), place.directory
+    )
+    async with running_proxy(settings, worker=worker) as running:
+        _log.info("worker serving", worker=place.number)
+        place.say_ready()
+        await stop_signal(running)
+    _log.info("worker stopped", worker=place.number)
 
 
 async def stop_signal(running: RunningProxy) -> None:

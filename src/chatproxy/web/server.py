@@ -124,9 +124,13 @@ class Listener:
         port: int,
         setting: str,
         drain_seconds: float,
+        listening: socket.socket | None = None,
         refusal: Callable[[], tuple[bytes, list[Header]]] = lambda: (b"this is not a request\n", []),
     ) -> None:
-        """``refusal`` gives body and headers of the answer to what cannot be read as a request."""
+        """``listening``: a socket that is bound already, shared with other processes.
+
+        ``refusal`` gives body and headers of the answer to what cannot be read as a request.
+        """
         self._address = (host, port)
         self._setting = setting
         self._server = uvicorn.Server(
@@ -147,41 +151,23 @@ class Listener:
         )
         self._drain_seconds = drain_seconds
         self._is_cut = False
-        self._socket: socket.socket | None = None
+        self._socket = listening
 
     @property
     def url(self) -> str:
         """Where it listens, with the port the system chose if it was 0."""
         if self._socket is None:
             raise RuntimeError("not started")
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(self._socket)
 
     async def start(self) -> None:
         """Bind and accept. Raises ConfigurationError when the address cannot be bound."""
-        host, port = self._address
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            family, kind, protocol, _, address = found[0]
-            listening = socket.socket(family, kind, protocol)
-            try:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.bind(address)
-            except OSError:
-                listening.close()
-                raise
-        except OSError as error:
-            raise ConfigurationError(
-                f"{self._setting} = {host}:{port} cannot be listened on: {error.strerror}; "
-                "stop what uses it or choose another port"
-            ) from None
-        listening.settimeout(0)
-        self._socket = listening
+        if self._socket is None:
+            host, port = self._address
+            self._socket = await bind(host, port, setting=self._setting)
         self._server.config.load()
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
-        await self._server.startup(sockets=[listening])
+        await self._server.startup(sockets=[self._socket])
 
     async def stop(self) -> None:
         """Stop accepting, let running answers end within the drain time, then cancel those that are left."""
@@ -208,6 +194,36 @@ class Listener:
     def cut(self) -> None:
         """Do not drain, now or when it comes to that: what still runs is cut, visibly unfinished."""
         self._is_cut = True
+
+
+async def bind(host: str, port: int, *, setting: str) -> socket.socket:
+    """Return a socket that listens there. Raises ConfigurationError, which names the *setting*."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"{setting} = {host}:{port} cannot be listened on: {error.strerror}; "
+            "stop what uses it or choose another port"
+        ) from None
+    listening.settimeout(0)
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return where a socket listens, with the port that the system chose if it was 0."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run_event_loop(main: Any) -> Any:

@@ -18,6 +18,7 @@ from chatproxy.errors import (
 from chatproxy.model import SubjectTag
 from chatproxy.ports import RootKey, SubjectState, TranscriptStore
 
+_LOOKS, _LOOK_SECONDS = 20, 0.05
 _TRIES = 5
 CHECK_NAME = "keyset"
 """The control value by which a store knows the keyset that it was made with."""
@@ -42,13 +43,14 @@ async def load_keyring(
     found = await store.read_control(CHECK_NAME)
     data = await store.read_control(RING_NAME)
     if found is None and data is None:
-        if not await store.is_empty():
-            raise KeysetError(_NO_RING)
-        # Two nodes may begin at once: the first to swap wins, and the other reads what is there then.
-        minted = MintedSecrets()
-        manifest = minted.manifest(await root.wrap(RING_PURPOSE, minted.to_wrap()), created_at=now)
-        await store.swap_control(CHECK_NAME, None, keyset.check_value)
-        await store.swap_control(RING_NAME, None, manifest)
+        # Several may begin at once: the first to swap wins, and the others read what is there then.
+        if await store.is_empty():
+            minted = MintedSecrets()
+            manifest = minted.manifest(await root.wrap(RING_PURPOSE, minted.to_wrap()), created_at=now)
+            await store.swap_control(CHECK_NAME, None, keyset.check_value)
+            await store.swap_control(RING_NAME, None, manifest)
+        else:
+            await _made_by_another(store)
         found = await store.read_control(CHECK_NAME)
     keyset.require_check_value(found or b"", source=source)
     try:
@@ -62,6 +64,15 @@ async def load_keyring(
     if ring is None:
         raise KeysetError(_NO_RING)
     return ring
+
+
+async def _made_by_another(store: TranscriptStore) -> None:
+    """Wait for the ring that another process makes at this moment. Raises KeysetError if nobody does."""
+    for _ in range(_LOOKS):
+        if await store.read_control(RING_NAME) is not None:
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise KeysetError(_NO_RING)
 
 
 async def read_ring(store: TranscriptStore, root: RootKey) -> Keyring | None:
