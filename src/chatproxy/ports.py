@@ -118,6 +118,9 @@ class PutStatus(IntEnum):
     """The same turn was stored before; nothing changed."""
     RESUMED = 3
     """Stored, and a yes may reach older turns of the conversation now (R12): the person is to be decided on again."""
+    RESUMED_BEFORE = 4
+    """Stored before, in a conversation with turns from before and since the yes: as RESUMED, since nobody knows whether
+    that was heard."""
     KEY_CHANGED = -2
     """The subject has another key generation than the caller knows: read the state again."""
     EXPIRED = -3

@@ -428,6 +428,7 @@ def _archive(
         vault.store,
         vault.pseudonyms,
         random=secrets.token_bytes,
+        erased_at=subjects.erased_at,
         sources=[ConversationSource(name) for name in settings.conversation_sources],
     )
     return Archive(

@@ -12,7 +12,7 @@ from chatproxy.crypto.record import parse_header
 from chatproxy.errors import AuditUnavailableError, NotFoundError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
-from chatproxy.ports import Chore, RedecidedTurn, RedecideStatus
+from chatproxy.ports import Chore, Erased, RedecidedTurn, RedecideStatus
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.erase import Erasure
@@ -198,6 +198,62 @@ async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(
         [members] = await connections.ask([["ZCARD", b"cp:{%s}:ix" % tag.hex().encode()]])
         assert members == 1
         assert sum(name.startswith("r:") for name in await keys_of(connections, tag)) == 1
+
+
+async def fence_only(world: World) -> int:
+    """Erase Ana, and leave her rows for a sweep; return the fence."""
+    vault, tag = world.running.vault, world.tag()
+    state = await vault.store.subject_state(tag)
+    found = await vault.erasure.erase(
+        tag, at=wall_clock(), ledger_length=len(state.ledger), stays=None, events=(), ledger_keep_until=0
+    )
+    assert isinstance(found, Erased)
+    await vault.erasure.mark_chore(Chore.ERASE, tag, 0)
+    return found.at
+
+
+@pytest.mark.parametrize("is_swept_between", [True, False], ids=["swept", "not swept"])
+async def test_a_retry_that_comes_between_an_erasure_and_its_sweep_is_a_turn_of_its_own(
+    tmp_path: Path, store: str, *, is_swept_between: bool
+) -> None:
+    clock = Clock()
+    named = ANA | {"idempotency-key": "k-1"}
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        await world.chat("hello", who=named)
+        await world.kept()
+        fence = await fence_only(world)
+        if is_swept_between:
+            assert await world.running.vault.eraser.take_up()
+        clock.ahead = fence - wall_clock() + 1000
+        await world.chat("hello", who=named)
+        [row] = await world.kept()
+        assert world.outcomes() == {"stored": 2}
+        while await world.running.vault.eraser.take_up():
+            pass
+        assert await world.said(row["conversation"]) == ["user: hello", "assistant: reply 1"]
+
+
+async def test_a_history_from_before_an_erasure_leads_nowhere_on_any_node(tmp_path: Path, store: str) -> None:
+    clock = Clock()
+    async with (
+        a_world(chatting(), tmp_path, store, clock=clock) as here,
+        a_world(chatting(), tmp_path, store, clock=clock) as there,
+    ):
+        asked = [{"role": "user", "content": "hello"}]
+        known = [*asked, {"role": "assistant", "content": "reply 0"}, {"role": "user", "content": "more"}]
+        await here.chat(asked)
+        await here.kept()
+        await there.chat(known)  # so that both remember where she was
+        [first, second] = await there.kept()
+        assert first["conversation"] == second["conversation"]
+        clock.ahead = await fence_only(here) - wall_clock() + 1000
+        for world in (here, there):
+            await world.chat(known)
+            assert await world.running.all_kept(within=PATIENCE)
+        rows = await here.kept()
+        assert len({row["conversation"] for row in (first, *rows)}) == 3
+        for row in rows:
+            assert (await here.said(row["conversation"]))[0] == "user: more"
 
 
 async def test_an_erasure_that_broke_off_is_finished_by_any_node(

@@ -47,16 +47,17 @@ class FaultyStore:
 def an_archive(
     vault: Vault, store: Any, journal: MemoryJournal, metrics: Metrics, background: Background
 ) -> Archive:
-    places = Places(store, vault.pseudonyms, random=secrets.token_bytes)
+    subjects = Subjects(
+        store, vault.annotation_keys, clock=wall_clock, metrics=metrics,
+        background=background, max_staleness_ms=60_000,
+    )  # fmt: skip
+    places = Places(store, vault.pseudonyms, random=secrets.token_bytes, erased_at=subjects.erased_at)
     return Archive(
         journal=journal,
         store=store,
         places=places,
         retries=Retries(store, places, vault.annotation_keys),
-        subjects=Subjects(
-            store, vault.annotation_keys, clock=wall_clock, metrics=metrics,
-            background=background, max_staleness_ms=60_000,
-        ),
+        subjects=subjects,
         keys=vault.record_keys,
         sealer=Sealer(
             policy=vault.policy, keys=vault.record_keys, annotation_keys=vault.annotation_keys, metrics=metrics,

@@ -2,18 +2,30 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from chatproxy.ports import Erased, EraseRefusal, NewKey, RedecideStatus, ResealedTurn
+from chatproxy.model import ConversationTag
+from chatproxy.ports import (
+    Erased,
+    EraseRefusal,
+    NewKey,
+    PutStatus,
+    RedecideStatus,
+    ResealedTurn,
+    SealedGroup,
+    SealedTurn,
+)
 from chatproxy.store.connections import Connections
 from chatproxy.store.erasure import CLOCKS_APART_MS, RedisErasure
 from chatproxy.store.redis import RedisStore
 from integration.proxy_fixtures import PATIENCE, all_keys
-from integration.store_builders import ALICE, HOUR, NOW, WRAP, a_group, a_turn
+from integration.store_builders import ALICE, HOUR, NOW, WRAP, a_group, a_turn, an_attempt
 
 TURN = b"T" * 16
+OTHER = b"U" * 16
 
 
 @pytest.fixture
@@ -123,3 +135,117 @@ async def test_only_keys_before_the_one_that_stays_are_retired(
     assert await erasure.retire_keys(ALICE, stays=3) == (1, 2)
     state = await store.subject_state(ALICE)
     assert (state.generation, set(state.wraps), state.generation_floor) == (3, {3}, 2)
+
+
+def sealed_under(generation: int, blob: bytes = b"", number: int = 0) -> SealedGroup:
+    return a_group(number=number, blob=b"CP\1\1\0\1" + generation.to_bytes(2, "big") + blob)
+
+
+def tried(turn: bytes, generation: int, **facts: Any) -> SealedTurn:
+    """An attempt that was cut, unless it says otherwise."""
+    values: dict[str, Any] = {
+        "completes": False,
+        "generation": generation,
+        "groups": (sealed_under(generation),),
+        "annotation": {b"mac": b"first"},
+    }
+    return an_attempt(turn, **(values | facts))
+
+
+ELSEWHERE = ConversationTag(b"D" * 16)
+TWO_ATTEMPTS = [tried(TURN, 1), tried(TURN, 1, announced=OTHER, waiting=TURN, completes=True)]
+
+
+@pytest.mark.parametrize(
+    "before, since, again",
+    [
+        pytest.param(
+            [tried(TURN, 1, completes=True)], [], tried(TURN, 2, is_named=True, completes=True), id="done"
+        ),
+        pytest.param([tried(TURN, 1)], [], tried(TURN, 2, is_named=True, waiting=TURN), id="cut"),
+        pytest.param(
+            TWO_ATTEMPTS,
+            [tried(b"V" * 16, 2, completes=True, asked=b"R" * 16)],
+            tried(OTHER, 2, is_named=True, completes=True),
+            id="done under the name of another attempt",
+        ),
+        pytest.param(
+            TWO_ATTEMPTS,
+            [],
+            tried(OTHER, 2, is_named=True, completes=True, conversation=ELSEWHERE),
+            id="the same in another conversation",
+        ),
+    ],
+)
+async def test_what_an_erasure_left_for_its_sweep_is_no_turn_that_is_kept_already(
+    store: RedisStore,
+    erasure: RedisErasure,
+    before: list[SealedTurn],
+    since: list[SealedTurn],
+    again: SealedTurn,
+) -> None:
+    groups = (sealed_under(1), sealed_under(1, number=1))
+    for turn in before:
+        assert await store.put([replace(turn, groups=groups)]) == [PutStatus.STORED]
+    erased = await erase(erasure, at=0)
+    assert isinstance(erased, Erased)
+    late = replace(again, received_at=erased.at + 1)
+    for turn in (*(replace(turn, received_at=erased.at + 1) for turn in since), late):
+        assert await store.put([turn]) == [PutStatus.STORED]
+    assert await store.records(ALICE, again.turn, [0, 1]) == [sealed_under(2).blob, None]
+    # And from then on it is kept as any other.
+    assert await store.put([late]) == [PutStatus.REPLAYED]
+    assert await store.records(ALICE, again.turn, [0, 1]) == [sealed_under(2).blob, None]
+
+
+async def test_a_name_that_was_given_since_an_erasure_leads_to_its_turn(
+    store: RedisStore, erasure: RedisErasure
+) -> None:
+    await keep_one(store)
+    erased = await erase(erasure, at=0)
+    assert isinstance(erased, Erased)
+    since: dict[str, Any] = {"received_at": erased.at + 1, "completes": True, "is_named": True}
+    first = tried(TURN, 2, received_at=erased.at + 1)
+    retry = tried(TURN, 2, announced=OTHER, waiting=TURN, **since)
+    assert await store.put([first, retry]) == [PutStatus.STORED, PutStatus.STORED]
+    assert await store.put([tried(OTHER, 2, **since)]) == [PutStatus.REPLAYED]
+
+
+async def test_what_a_hold_kept_through_an_erasure_is_not_overwritten(
+    store: RedisStore, erasure: RedisErasure
+) -> None:
+    held = tried(TURN, 1, completes=True)
+    await store.put([held])
+    assert await erasure.renew_key(ALICE, before=1, key=NewKey(2, WRAP), at=NOW, erasing=True)
+    [row] = [row async for row in store.annotations(ALICE)]
+    [status] = await erasure.reseal(
+        [ResealedTurn(ALICE, row.turn, row.annotation[b"mac"], 2, (sealed_under(2, b"held"),))]
+    )
+    assert status is RedecideStatus.CHANGED
+    erased = await erase(erasure, at=0, stays=2)
+    assert isinstance(erased, Erased)
+    late = tried(TURN, 2, completes=True, received_at=erased.at + 1, is_named=True)
+    assert await store.put([late]) == [PutStatus.REPLAYED]
+    assert await store.records(ALICE, row.turn, [0]) == [sealed_under(2, b"held").blob]
+
+
+async def test_what_an_erasure_left_for_its_sweep_is_not_gone_on_with(
+    store: RedisStore, erasure: RedisErasure
+) -> None:
+    head = b"h" * 16
+    await store.put([a_turn(turn=TURN, heads=(head,))])
+    found = await store.find_head(ALICE, head)
+    assert found is not None
+    erased = await erase(erasure, at=0)
+    assert isinstance(erased, Erased)
+    assert await store.find_head(ALICE, head) is None
+    await store.put(
+        [
+            a_turn(
+                turn=OTHER, heads=(head,), generation=2, received_at=erased.at + 1, expires_at=NOW + 2 * HOUR
+            )
+        ]
+    )
+    found = await store.find_head(ALICE, head)
+    assert found is not None
+    assert found.turn == OTHER

@@ -237,6 +237,35 @@ async def test_a_put_tells_that_it_takes_a_conversation_up(
     assert await store.put([a_turn(received_at=received_at, grant_since=grant_since)]) == [status]
 
 
+@pytest.mark.parametrize(
+    "there, received_at, grant_since, status",
+    [
+        pytest.param([], AFTER, SINCE, PutStatus.REPLAYED, id="alone"),
+        pytest.param([AFTER], AFTER + 1, SINCE, PutStatus.REPLAYED, id="all since"),
+        pytest.param([SINCE], AFTER, SINCE, PutStatus.REPLAYED, id="all since, one at the grant"),
+        pytest.param([BEFORE], BEFORE + 1, SINCE, PutStatus.REPLAYED, id="all before"),
+        pytest.param([BEFORE], SINCE, SINCE, PutStatus.RESUMED_BEFORE, id="first since"),
+        pytest.param([BEFORE, AFTER], AFTER + 1, SINCE, PutStatus.RESUMED_BEFORE, id="one more since"),
+        pytest.param([AFTER], BEFORE, SINCE, PutStatus.RESUMED_BEFORE, id="one from before"),
+        pytest.param([BEFORE], AFTER, 0, PutStatus.REPLAYED, id="no grant"),
+    ],
+)
+async def test_a_put_of_what_is_kept_already_tells_whether_its_conversation_lies_on_both_sides_of_a_yes(
+    store: RedisStore, there: list[int], received_at: int, grant_since: int, status: PutStatus
+) -> None:
+    await store.put([a_turn(received_at=at) for at in there])
+    turn = a_turn(received_at=received_at, grant_since=grant_since)
+    await store.put([turn])
+    assert await store.put([turn]) == [status]
+    assert await store.put([turn]) == [status]
+
+
+async def test_a_put_of_what_is_kept_elsewhere_is_not_sure(store: RedisStore) -> None:
+    turn = a_turn(received_at=AFTER, grant_since=SINCE)
+    await store.put([replace(turn, conversation=ConversationTag(b"D" * 16))])
+    assert await store.put([turn]) == [PutStatus.RESUMED_BEFORE]
+
+
 async def test_who_is_claimed_is_due_again_when_the_claim_lapses(store: RedisStore) -> None:
     people = [SubjectTag(bytes([number]) * 16) for number in range(40)]
     await store.mark_all_due(people, NOW)

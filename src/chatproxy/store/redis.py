@@ -99,8 +99,14 @@ class RedisStore:
             return None
         known = KnownTurn(ConversationTag(value[:16]), TurnId(value[16:32]), value[32:] or None)
         # A turn may have gone before its pointer: a retry that took its place has other heads, and only those go with it.
-        [is_kept] = await self._ask(["EXISTS", keys.annotation(subject, known.turn)])
-        return known if is_kept else None
+        is_kept, received_at, erased_at = await self._ask(
+            ["EXISTS", keys.annotation(subject, known.turn)],
+            ["ZSCORE", keys.conversation(subject, known.conversation), known.turn],
+            ["HGET", keys.subject(subject), "erased_at"],
+        )
+        # Nor does anything lead to what an erasure has left for its sweep.
+        is_fenced = erased_at is not None and (received_at is None or float(received_at) <= int(erased_at))
+        return known if is_kept and not is_fenced else None
 
     async def find_attempt(self, subject: SubjectTag, asked: bytes) -> TurnId | None:
         """Find the attempt at a request that did not complete and waits to be tried again."""

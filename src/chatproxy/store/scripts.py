@@ -97,12 +97,25 @@ for group = 1, groups do
   if tonumber(ARGV[first_group + 2 * group]) <= now then return -3 end
 end
 local kept, replaces, same, continues = redis.call('EXISTS', KEYS[5]) == 1, false, false, false
+local left_behind = kept and erased_at and names > 0
+for name = 1, left_behind and names or 0 do
+  local head = redis.call('GETRANGE', KEYS[8 + name], 6, 7)
+  if #head == 2 and string.byte(head, 1) * 256 + string.byte(head, 2) > tonumber(floor or '0') then
+    left_behind = false
+  end
+end
+-- What an erasure has left for its sweep opens no more: it is no turn that this one could be again.
+if left_behind then kept = false end
 if completes == '' then
   same = kept
 else
   local mark = redis.call('GET', KEYS[6]) or ''
   local waiting, kind, measure = string.sub(mark, 1, 16), string.sub(mark, 17, 17), tonumber(string.sub(mark, 18))
-  local renamed = redis.call('EXISTS', KEYS[7]) == 1
+  local renamed = redis.call('GET', KEYS[7])
+  if renamed and erased_at then
+    local at = redis.call('ZSCORE', KEYS[4], renamed)
+    renamed = generation and not (at and tonumber(at) <= tonumber(erased_at))
+  end
   local borrowed = turn == known and turn ~= announced and named == '0'
   if kept and kind == 'o' and waiting == turn then
     if waiting ~= known then return -7 end
@@ -124,7 +137,11 @@ else
 end
 if same then
   if completes ~= '' and turn ~= announced then redis.call('SET', KEYS[7], turn, 'PXAT', ARGV[2]) end
-  return 2
+  if granted == 0 then return 2 end
+  -- Nobody knows whether what the put that kept it has answered was heard.
+  local since = redis.call('ZCOUNT', KEYS[4], granted, '+inf')
+  if redis.call('ZSCORE', KEYS[4], turn) and (since == 0 or since == redis.call('ZCARD', KEYS[4])) then return 2 end
+  return 4
 end
 
 -- Of a conversation with turns from before the grant, this is the first turn since, or one from before it.
@@ -135,7 +152,7 @@ if granted > 0 then
   else resumes = since == 0 and redis.call('EXISTS', KEYS[4]) == 1 end
 end
 
-if replaces then
+if replaces or left_behind then
   for name = 1, names do redis.call('DEL', KEYS[8 + name]) end
 end
 if not generation then

@@ -34,6 +34,7 @@ _STRIDE = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _RING_PAUSE = 0.5
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
+_RESUMING = frozenset({PutStatus.RESUMED, PutStatus.RESUMED_BEFORE})
 _PUT_BYTES = 4 << 20
 _MOST_FAULTS = 5
 """How often a turn that cannot be sealed, though the store answers, is tried before it is set aside."""
@@ -243,12 +244,8 @@ class Archive:
                 if attempt.person.state.generation is None or turn.new_wrap == pending.refused_wrap:
                     await self._fault(pending, "subject_key_changed")
                 pending.refused_wrap = turn.new_wrap
-            case PutStatus.STORED | PutStatus.RESUMED | PutStatus.REPLAYED:
-                # After a replay nobody knows what the first try found, nor whether that was acted on.
-                is_resumed = status is PutStatus.RESUMED or (
-                    status is PutStatus.REPLAYED and turn.grant_since > 0
-                )
-                if is_resumed or _is_to_be_seen_to(attempt, self._clock()):
+            case PutStatus.STORED | PutStatus.RESUMED | PutStatus.REPLAYED | PutStatus.RESUMED_BEFORE:
+                if status in _RESUMING or _is_to_be_seen_to(attempt, self._clock()):
                     await self._decide_again(turn.subject)
                 if attempt.person.state.generation is None and turn.new_wrap is not None:
                     self._subjects.has_key(
@@ -332,7 +329,7 @@ def _without_repeated(understood: capture.Understood, repeated: int) -> capture.
 
 
 def _kept_as(pending: _Pending, status: PutStatus) -> TurnOutcome:
-    if status is PutStatus.REPLAYED:
+    if status in {PutStatus.REPLAYED, PutStatus.RESUMED_BEFORE}:
         return TurnOutcome.REPLAYED
     is_parsed = pending.understood is not None and pending.understood.transcript.parsed
     return TurnOutcome.STORED if is_parsed else TurnOutcome.UNPARSED

@@ -7,10 +7,11 @@
 2. Where the backend remembers, the client names the answer that it continues instead, or the conversation. Some
    clients name the conversation in a header, beside the history. Such names are the client's words, so they count within the person only: the same name of two people is two conversations,
    and of nobody's conversations none is found by its own (security D4). An answer of nobody's is, as by its words.
+3. What was received before the person was erased is at no place any more, also where this process remembers it.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -38,6 +39,8 @@ class _Known:
 
     subject: SubjectTag
     turn: KnownTurn
+    received_at: int = 0
+    """When it was, ms, at the latest; 0 where the store has looked at that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,14 @@ class Places:
         pseudonyms: Pseudonymizer,
         *,
         random: Callable[[int], bytes],
+        erased_at: Callable[[SubjectTag], Awaitable[int | None]],
         sources: Sequence[ConversationSource] = CONVERSATION_SOURCES,
     ) -> None:
-        """``sources``: which of them name a conversation, the strongest first."""
+        """``erased_at``: the fence of a person's erasure, in ms; None: there is none.
+
+        ``sources``: which of them name a conversation, the strongest first.
+        """
+        self._erased_at = erased_at
         self._sources = tuple(sources)
         self._store = store
         self._pseudonyms = pseudonyms
@@ -90,9 +98,13 @@ class Places:
         self._recent: OrderedDict[bytes, _Known | None] = OrderedDict()
 
     async def find(self, exchange: Exchange, understood: Understood) -> Place:
-        """Find the place of a turn. Raises StoreUnavailableError."""
+        """Find the place of a turn. Raises StoreUnavailableError, UndecryptableError."""
         caller = exchange.caller
         named_subject = self._named_subject(caller)
+        if caller.subject is not None and named_subject is not None:
+            erased_at = await self._erased_at(named_subject)
+            if erased_at is not None:
+                self._forget_erased(named_subject, erased_at)
         by_dialect = self._conversation_of_dialect(exchange, understood) if named_subject else None
         by_header = self._conversation_of_header(exchange) if named_subject else None
         keyed = self._pseudonyms.history_hasher(named_subject)
@@ -138,13 +150,13 @@ class Places:
             after_asked=parent.asked if parent else None,
             is_apart=not resent and understood.continues is None,
         )
-        self._remember(place)
+        self._remember(place, exchange)
         return place
 
-    def move(self, place: Place) -> None:
-        """What follows the turn of *place* is to find it there."""
+    def move(self, place: Place, exchange: Exchange) -> None:
+        """What follows the turn of *place*, which *exchange* is, is to find it there."""
         self.forget(place)
-        self._remember(place)
+        self._remember(place, exchange)
 
     def _named_subject(self, caller: Caller) -> SubjectTag | None:
         """Return the pseudonym of a caller who is known, or of a conversation that is known though nobody is."""
@@ -185,6 +197,16 @@ class Places:
         for head in place.heads:
             self._recent.pop(head, None)
 
+    def _forget_erased(self, subject: SubjectTag, erased_at: int) -> None:
+        """Forget what was received of a person until they were erased, also what is on its way to be refused."""
+        fenced = [
+            head
+            for head, known in self._recent.items()
+            if known is not None and known.subject == subject and known.received_at <= erased_at
+        ]
+        for head in fenced:
+            del self._recent[head]
+
     async def _follow(
         self, subject: SubjectTag | None, positions: Iterable[history.Position]
     ) -> tuple[_Known | None, int]:
@@ -209,8 +231,9 @@ class Places:
         found = await self._store.find_head(owner, head)
         return _Known(owner, found) if found else None
 
-    def _remember(self, place: Place) -> None:
-        known = _Known(place.subject, KnownTurn(place.conversation, place.turn, place.asked))
+    def _remember(self, place: Place, exchange: Exchange) -> None:
+        turn = KnownTurn(place.conversation, place.turn, place.asked)
+        known = _Known(place.subject, turn, exchange.received_at)
         for head in place.heads:
             before = self._recent.get(head, known)
             # Two conversations of nobody that said the same cannot be told apart: neither is continued.

@@ -37,7 +37,7 @@ class Retries:
         own = replace(place, turn=exchange.named or exchange.turn, waiting=None, first_received_at=None)
         waiting = None if own.asked is None else await self._store.find_attempt(own.subject, own.asked)
         found = own if waiting is None else await self._as_attempt(own, waiting)
-        self._places.move(found)
+        self._places.move(found, exchange)
         return found
 
     async def _as_attempt(self, place: Place, waiting: TurnId) -> Place:

@@ -120,6 +120,10 @@ class Subjects:
         reading = self._readings.get(subject) or self._begin(subject)
         return await asyncio.shield(reading.done)
 
+    async def erased_at(self, subject: SubjectTag) -> int | None:
+        """Return the fence of an erasure (ms), None: there is none. Raises StoreUnavailableError, UndecryptableError."""
+        return (await self._current(subject)).state.erased_at
+
     async def ask(self, subject: SubjectTag, caller: Caller) -> Person | None:
         """Return what is known of *caller* for certain now; None: the company's consent service does not answer.
 

@@ -36,6 +36,10 @@ class Heads:
 
     heads: dict[tuple[bytes, bytes], KnownTurn] = field(default_factory=dict)
     strays: dict[bytes, SubjectTag] = field(default_factory=dict)
+    fence: int | None = None
+
+    async def erased_at(self, subject: SubjectTag) -> int | None:
+        return self.fence
 
     async def find_head(self, subject: SubjectTag, head: bytes) -> KnownTurn | None:
         return self.heads.get((subject, head))
@@ -103,11 +107,24 @@ class Bench:
         exchange = Exchange(turn, 0, caller, dialect, conversation=header)
         pseudonyms = Pseudonymizer(PseudonymKey(bytes(32)))
         places = Places(
-            cast("TranscriptStore", self.store), pseudonyms, random=self._random, **cast("Any", self._sources)
+            cast("TranscriptStore", self.store),
+            pseudonyms,
+            random=self._random,
+            erased_at=self.store.erased_at,
+            **cast("Any", self._sources),
         )
         place = await places.find(exchange, understood)
         self.store.keep(turn, place)
         return turn, place
+
+
+def places_of(store: Heads) -> Places:
+    return Places(
+        cast("TranscriptStore", store),
+        Pseudonymizer(PseudonymKey(bytes(32))),
+        random=bytes,
+        erased_at=store.erased_at,
+    )
 
 
 def spoken(role: str, text: str) -> Message:
@@ -336,9 +353,7 @@ async def test_of_nobody_there_is_no_other_attempt(caller: Caller) -> None:
 
 async def test_a_request_that_asks_nothing_is_an_attempt_only_under_its_name() -> None:
     async def asked(named: TurnId | None) -> bytes | None:
-        places = Places(
-            cast("TranscriptStore", Heads()), Pseudonymizer(PseudonymKey(bytes(32))), random=bytes
-        )
+        places = places_of(Heads())
         exchange = Exchange(TurnId(bytes(16)), 0, ANA, "openai_chat", named=named)
         return (await places.find(exchange, Understood(Transcript((), ()), StreamEnd.ERROR))).asked
 
@@ -393,13 +408,37 @@ async def test_of_nobody_a_question_without_an_answer_leads_nowhere() -> None:
 
 async def test_nothing_leads_to_what_could_not_be_read() -> None:
     store = Heads()
-    places = Places(
-        cast("TranscriptStore", store),
-        Pseudonymizer(PseudonymKey(bytes(32))),
-        random=bytes,
-    )
+    places = places_of(store)
     raw = Understood(
         Transcript((), (), parsed=False), StreamEnd.COMPLETE, reply_ids=("resp_1",), conversation="c"
     )
 
     assert (await places.find(Exchange(TurnId(bytes(16)), 0, ANA, "openai_responses"), raw)).heads == ()
+
+
+async def test_what_was_received_before_an_erasure_is_not_gone_on_with_from_memory() -> None:
+    store = Heads()
+    places = places_of(store)
+
+    async def placed(number: int, caller: Caller, at: int, *said: str) -> Place:
+        spoke = [spoken("assistant" if index % 2 else "user", text) for index, text in enumerate(said)]
+        answer = spoken("assistant", f"answer {number}")
+        understood = Understood(
+            Transcript((spoke[-1],), (answer,)), StreamEnd.COMPLETE, history=tuple(spoke[:-1])
+        )
+        exchange = Exchange(TurnId(bytes([number]) * 16), at, caller, "openai_chat")
+        return await places.find(exchange, understood)
+
+    first = await placed(1, ANA, 10, "q")
+    of_ben = await placed(2, BEN, 10, "q")
+    assert (await placed(3, ANA, 11, "q", "answer 1", "r")).after == first.turn
+    store.fence = 20
+    under_way = await placed(4, ANA, 20, "s")
+    anew = await placed(5, ANA, 21, "q", "answer 1", "r")
+    assert (anew.after, anew.unmatched) == (None, 2)
+    assert anew.conversation != first.conversation
+    assert (await placed(6, ANA, 22, "s", "answer 4", "t")).after is None
+    assert (await placed(7, ANA, 23, "q", "answer 1", "r", "answer 5", "u")).after == anew.turn
+    assert under_way.after is None
+    store.fence = None
+    assert (await placed(8, BEN, 24, "q", "answer 2", "v")).after == of_ben.turn
