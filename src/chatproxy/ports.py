@@ -411,6 +411,16 @@ class Removed(NamedTuple):
         return Removed(self.annotations + annotations, self.records + records, self.names + names)
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What an erasure has done so far, as the store has written it down in the steps that did it."""
+
+    erased: Erased
+    kek_versions: tuple[int, ...]
+    """Under which the destroyed keys lay wrapped."""
+    removed: Removed
+
+
 class Chore(StrEnum):
     """Work on one person that any node may take up."""
 
@@ -457,6 +467,18 @@ class ErasureStore(Protocol):
 
     async def rolled_at(self, subject: SubjectTag) -> int | None:
         """When keys of the person were last retired, ms."""
+
+    async def unfinished(self, subject: SubjectTag) -> Unfinished | None:
+        """What an erasure has done so far whose certificate is not made yet; None: there is no such one."""
+
+    async def conclude(self, subject: SubjectTag, *, erased_at: int, certificate: bytes) -> bool:
+        """Keep the certificate of an erasure until it is handed over; False if another one has begun since."""
+
+    async def certificate(self, subject: SubjectTag) -> bytes | None:
+        """The certificate of a person's erasure that was not handed over yet."""
+
+    async def forget_certificate(self, subject: SubjectTag, certificate: bytes) -> None:
+        """The certificate was handed over."""
 
     async def sweep(self, subject: SubjectTag, turns: Sequence[Doomed]) -> Removed:
         """Remove those of *turns* whose keys are gone."""

@@ -157,6 +157,7 @@ class Vault:
             clock=self.clock,
             training=self.policy.periods.training,
             rewrites_log=self.settings.store == EMBEDDED,
+            certify=self._erasure_certificate,
         )
 
     @property
@@ -189,7 +190,7 @@ class Vault:
             versions=self.terms.versions,
         )
 
-    async def erasure_certificate(self, erasure: Erasure) -> bytes:
+    async def _erasure_certificate(self, erasure: Erasure) -> bytes:
         """Return the signed certificate of an erasure that was just done. Raises AuditUnavailableError."""
         note = await asyncio.to_thread(self.audit.latest_checkpoint)
         certificate = certificate_of(

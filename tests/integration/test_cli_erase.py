@@ -1,14 +1,17 @@
 """`chatproxy subject erase` and what can be checked of its certificate. Against a real store."""
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from chatproxy.consent.events import Choice
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from integration.proxy_fixtures import ANA, a_world, all_keys, chatting
-from integration.serve_process import call, environment
+from integration.proxy_fixtures import ANA, PATIENCE, a_world, all_keys, chatting
+from integration.serve_process import WORDS, call, environment
 
 
 @pytest.fixture
@@ -86,3 +89,62 @@ async def test_erasing_asks_first_and_never_overwrites(tmp_path: Path, store: st
     refused = await call(env, "subject", "erase", "ana", "--yes", "--certificate", str(tmp_path / "there"))
     assert refused.status == 2
     assert (tmp_path / "there").read_text() == "kept"
+
+
+async def test_a_certificate_waits_until_it_is_taken(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.chat("hello")
+        await world.kept()
+    first = await call(env, "subject", "erase", "ana", "--yes")
+    assert first.out.startswith("Erased, at ")
+    assert (await call(env, "subject", "erase", "ana", "--yes")).out == first.out
+    path = tmp_path / "certificate.json"
+    assert (await call(env, "subject", "erase", "ana", "--yes", "--certificate", str(path))).out == first.out
+    assert (await call(env, "subject", "verify-certificate", str(path))).status == 0
+    assert (await call(env, "subject", "erase", "ana", "--yes")).out == "Nothing found.\n"
+
+
+@pytest.mark.parametrize("who", ["another node", "the command again"])
+async def test_the_certificate_of_an_erasure_that_was_killed_is_made_and_says_the_whole(
+    tmp_path: Path, store: str, connections: Connections, who: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        for number in range(250):
+            await world.chat(f"number {number}", who=ANA | {"x-chat-conversation": f"c {number}"})
+        assert len(await world.kept()) == 250
+        await world.decided_again()
+        tag = world.tag()
+    fence = f"cp:{{{tag.hex()}}}:s"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chatproxy", "subject", "erase", "ana", "--yes",
+        env={**WORDS, **env}, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        while (await connections.ask([["HEXISTS", fence, "gone"]])) != [1]:
+            await asyncio.sleep(0)
+    process.kill()
+    assert await process.wait() == -9
+    [left] = await connections.ask([["ZCARD", f"cp:{{{tag.hex()}}}:ix"]])
+    path = tmp_path / "certificate.json"
+    if who == "another node":
+        [[chore, _]] = await connections.ask([["ZRANGE", "cp:{chore:erase}", 0, 0, "WITHSCORES"]])
+        assert chore == tag
+        await connections.ask([["ZADD", "cp:{chore:erase}", 0, tag]])  # its claim lapses
+        async with a_world(chatting(), tmp_path, store) as world, asyncio.timeout(PATIENCE):
+            while await world.running.vault.eraser.certificate(tag) is None:
+                await asyncio.sleep(0.01)
+    done = await call(env, "subject", "erase", "ana", "--yes", "--certificate", str(path), "--json")
+    assert done.status == 0, done.err
+    certificate = done.rows()[0]["certificate"]
+    assert certificate["removed"]["turns"] == certificate["removed"]["records"] == 250
+    assert certificate["removed"]["ledger_events"] == 1
+    assert certificate["keys"] == {"subject_generations": [1], "kek_versions": [1]}
+    assert (certificate["proof"]["tried"] > 0) == (left > 0)
+    assert certificate["proof"]["opened"] == 0
+    assert (await call(env, "subject", "verify-certificate", str(path))).status == 0
+    [fields] = await connections.ask([["HKEYS", fence]])
+    assert set(fields) == {b"erased_at", b"gen_floor"}
+    assert (await call(env, "subject", "erase", "ana", "--yes")).out == "Nothing found.\n"

@@ -3,19 +3,23 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind, Scope
 from chatproxy.crypto.record import parse_header
-from chatproxy.errors import AuditUnavailableError, NotFoundError
+from chatproxy.crypto.tlog import read_checkpoint
+from chatproxy.errors import AuditUnavailableError, NotFoundError, StoreUnavailableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import Chore, Erased, RedecidedTurn, RedecideStatus
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.workflows.erase import Erasure
+from chatproxy.vault import Vault
+from chatproxy.workflows.erase import Eraser, Erasure
+from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate, verify_certificate
 from chatproxy.workflows.transcripts import KeptTurn
 from integration.proxy_fixtures import (
     ANA,
@@ -271,6 +275,123 @@ async def test_an_erasure_that_broke_off_is_finished_by_any_node(
         while await vault.eraser.take_up():
             pass
         assert await keys_of(connections, tag) == ["s"]
+
+
+class Breaking:
+    """A store that goes away before or after one of its calls, and stays away."""
+
+    def __init__(self, real: Any, at: int, *, is_done: bool) -> None:
+        self._real, self._left, self._is_done = real, at, is_done
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*words: Any, **named: Any) -> Any:
+            self._left -= 1
+            if self._left >= 0:
+                return await getattr(self._real, name)(*words, **named)
+            if self._left == -1 and self._is_done:
+                await getattr(self._real, name)(*words, **named)
+            raise StoreUnavailableError("gone")
+
+        return call
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+async def test_wherever_an_erasure_breaks_off_its_certificate_says_the_whole(
+    tmp_path: Path, store: str, connections: Connections, *, is_done: bool
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault = world.running.vault
+        ended = set()
+        for at in range(30):
+            name = f"p{at}"
+            await world.choose(Choice.GIVEN, subject=name)
+            for conversation in ("one", "two"):
+                await world.chat(
+                    "hello", who=BEA | {"x-chat-subject": name, "x-chat-conversation": conversation}
+                )
+            await world.kept()
+            await world.decided_again()
+            tag = world.tag(name)
+            try:
+                await an_eraser(vault, Breaking(vault.erasure, at, is_done=is_done)).erase(tag, by="test")
+            except StoreUnavailableError:
+                is_whole = False
+            else:
+                is_whole = True
+            is_fenced = (await vault.store.subject_state(tag)).erased_at is not None
+            await connections.ask([["ZADD", "cp:{chore:erase}", "XX", 0, tag]])
+            async with asyncio.timeout(PATIENCE):
+                while await vault.eraser.take_up():
+                    pass
+            certificate = await vault.eraser.certificate(tag)
+            assert (certificate is not None) == is_fenced
+            if certificate is not None:
+                said = verify_certificate(certificate, publics=vault.keyset.signing_publics())
+                assert (said["removed"]["turns"], said["removed"]["records"]) == (2, 2)
+                assert said["removed"]["ledger_events"] == 1
+                assert said["keys"] == {"subject_generations": [1], "kek_versions": [1]}
+                assert said["proof"]["opened"] == 0
+                assert await keys_of(connections, tag) == ["s"]
+            ended.add((is_fenced, is_whole))
+            if is_whole:
+                break
+        assert ended == {(False, False), (True, False), (True, True)}
+
+
+def an_eraser(vault: Vault, erasure: Any) -> Eraser:
+    async def certify(done: Erasure) -> bytes:
+        note = vault.audit.latest_checkpoint()
+        return sign_certificate(
+            certificate_of(
+                done,
+                certificate_id="1",
+                checkpoint=read_checkpoint(note or "", keys=vault.audit_keys),
+                horizon_ms=DAY,
+            ),
+            seed=vault.keyset.signing_key(),
+        )
+
+    return Eraser(
+        vault.store, erasure, vault.record_keys, vault.annotation_keys,
+        audit=vault.audit, clock=wall_clock, training=vault.policy.periods.training,
+        rewrites_log=False, certify=certify,
+    )  # fmt: skip
+
+
+async def test_an_erasure_of_who_came_back_meanwhile_certifies_what_was_before(
+    tmp_path: Path, store: str
+) -> None:
+    clock = Clock()
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        vault = world.running.vault
+        await world.chat("before")
+        await world.kept()
+        clock.ahead = await fence_only(world) - wall_clock() + 1000
+        await world.chat("after")
+        while await vault.eraser.take_up():
+            pass
+        certificate = await vault.eraser.certificate(world.tag())
+        assert certificate is not None
+        said = verify_certificate(certificate, publics=vault.keyset.signing_publics())
+        assert (said["removed"]["turns"], said["proof"]["tried"], said["proof"]["opened"]) == (1, 1, 0)
+        assert len(await world.kept()) == 1
+
+
+async def test_an_erasure_that_comes_on_top_of_an_unfinished_one_certifies_both(
+    tmp_path: Path, store: str
+) -> None:
+    clock = Clock()
+    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("before")
+        await world.kept()
+        await world.decided_again()
+        clock.ahead = await fence_only(world) - wall_clock() + 1000
+        await world.chat("after")
+        await world.turns()
+        erasure = await erased(world)
+        assert (erasure.erased.generations, erasure.kek_versions, erasure.erased.events) == ((1, 2), (1,), 1)
+        assert (erasure.removed.annotations, erasure.removed.records) == (2, 2)
 
 
 async def test_a_legal_hold_is_not_erased_and_opens_for_nobody(tmp_path: Path, store: str) -> None:

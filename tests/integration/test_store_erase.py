@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chatproxy.model import ConversationTag
+from chatproxy.model import ConversationTag, TurnId
 from chatproxy.ports import (
     Erased,
     EraseRefusal,
@@ -18,6 +18,7 @@ from chatproxy.ports import (
     SealedGroup,
     SealedTurn,
 )
+from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.store.erasure import CLOCKS_APART_MS, RedisErasure
 from chatproxy.store.redis import RedisStore
@@ -249,3 +250,40 @@ async def test_what_an_erasure_left_for_its_sweep_is_not_gone_on_with(
     found = await store.find_head(ALICE, head)
     assert found is not None
     assert found.turn == OTHER
+
+
+async def test_a_certificate_is_kept_for_the_erasure_that_was_seen_and_until_it_is_handed_over(
+    store: RedisStore, connections: Connections, erasure: RedisErasure
+) -> None:
+    await keep_one(store)
+    assert await erasure.unfinished(ALICE) is None
+    first = await erase(erasure, at=0)
+    second = await erase(erasure, at=NOW + HOUR)
+    assert isinstance(first, Erased)
+    assert isinstance(second, Erased)
+    assert not await erasure.conclude(ALICE, erased_at=first.at, certificate=b"of the first")
+    assert await erasure.certificate(ALICE) is None
+    assert await erasure.conclude(ALICE, erased_at=second.at, certificate=b"of both")
+    assert not await erasure.conclude(ALICE, erased_at=second.at, certificate=b"of nothing")
+    await erasure.forget_certificate(ALICE, b"of the first")
+    assert await erasure.certificate(ALICE) == b"of both"
+    await erasure.forget_certificate(ALICE, b"of both")
+    [fields] = await connections.ask([["HKEYS", keys.subject(ALICE)]])
+    assert set(fields) == {b"erased_at", b"gen_floor"}
+
+
+async def test_whatever_a_sweep_removes_is_counted(
+    store: RedisStore, connections: Connections, erasure: RedisErasure
+) -> None:
+    head = b"h" * 16
+    await store.put([tried(TURN, 1, completes=True, heads=(head,))])
+    first = await erase(erasure, at=0)
+    assert isinstance(first, Erased)
+    await connections.ask([["DEL", keys.annotation(ALICE, TurnId(TURN))]])
+    removed = await erasure.sweep_rest(ALICE)
+    unfinished = await erasure.unfinished(ALICE)
+    assert unfinished is not None
+    assert unfinished.removed == removed
+    # Head, mark of the attempt, place in the conversation, and in the index if it is come upon before the record.
+    assert removed in {(0, 1, 3), (0, 1, 4)}
+    assert await erasure.sweep_rest(ALICE) == (0, 0, 0)

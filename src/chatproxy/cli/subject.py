@@ -13,7 +13,7 @@ from chatproxy.cli.printing import print_json
 from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.consent.events import FactEvent
 from chatproxy.consent.receipts import read_public_keys
-from chatproxy.errors import UndecryptableError
+from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.vault import Vault
 from chatproxy.workflows.erasure_certificate import verify_certificate as read_certificate
 
@@ -77,7 +77,9 @@ def minor(subject: str, tenant: str, *, is_said: bool, as_json: bool) -> None:
 def erase(subject: str, tenant: str, *, is_said: bool, path: Path | None, as_json: bool) -> None:
     """Erase a person: from this instant on nothing of them opens or is written, on any node.
 
-    What a legal hold covers stays, sealed, and the certificate says so. Exit code 0 also where nothing is held.
+    What a legal hold covers stays, sealed, and the certificate says so. Exit code 0 also where nothing is held. If this
+    is stopped, any node that runs goes on; do it again for the certificate, which waits until it is taken: with
+    --certificate or --json.
     """
     if path is not None and path.exists():
         raise click.UsageError(f"{path} is there already; name a new file for the certificate")
@@ -86,7 +88,14 @@ def erase(subject: str, tenant: str, *, is_said: bool, path: Path | None, as_jso
     async def work(vault: Vault) -> bytes | None:
         tag = vault.pseudonyms.subject_tag(tenant=tenant, subject=subject)
         erasure = await vault.eraser.erase(tag, by=operator().by)
-        return None if erasure is None else await vault.erasure_certificate(erasure)
+        file = await vault.eraser.certificate(tag)
+        if file is None and erasure is not None:
+            raise StoreUnavailableError("somebody else is erasing this person too: do it again")
+        if file is not None and (path is not None or as_json):
+            if path is not None:
+                _write(path, file)
+            await vault.eraser.handed_over(tag, file)
+        return file
 
     file = in_vault(work)
     if file is None:
@@ -96,8 +105,6 @@ def erase(subject: str, tenant: str, *, is_said: bool, path: Path | None, as_jso
             click.echo("Nothing found.")
         return
     certificate = verified(file, None)
-    if path is not None:
-        _write(path, file)
     if as_json:
         print_json({"erased": True, "certificate": certificate})
         return

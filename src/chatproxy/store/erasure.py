@@ -22,6 +22,7 @@ from chatproxy.ports import (
     RedecideStatus,
     Removed,
     ResealedTurn,
+    Unfinished,
 )
 from chatproxy.store import erasure_scripts, keys, scripts
 from chatproxy.store.calling import run_calls
@@ -37,6 +38,7 @@ _ID = 16
 _DONE = b"0"
 _REWRITING = (b"aof_rewrite_in_progress:1", b"aof_rewrite_scheduled:1")
 _POLL_SECONDS = 0.05
+_UNFINISHED = ("erased_at", "gone", "swept_turns", "swept_records", "swept_names")
 
 
 class RedisErasure:
@@ -103,6 +105,36 @@ class RedisErasure:
         """Return when keys of the person were last retired, ms."""
         [at] = await self._ask(["HGET", keys.subject(subject), "rolled_at"])
         return None if at is None else int(at)
+
+    async def unfinished(self, subject: SubjectTag) -> Unfinished | None:
+        """Return what an erasure has done so far whose certificate is not made yet."""
+        [[at, gone, *removed]] = await self._ask(["HMGET", keys.subject(subject), *_UNFINISHED])
+        if at is None or gone is None:
+            return None
+        turns, events, *noted = gone.split(b" ")
+        pairs = [pair.split(b":") for pair in b"".join(noted).split(b",") if pair]
+        return Unfinished(
+            Erased(
+                int(at), tuple(sorted(int(generation) for generation, _ in pairs)), int(turns), int(events)
+            ),
+            tuple(sorted({int(kek) for _, kek in pairs})),
+            Removed(*(int(number or 0) for number in removed)),
+        )
+
+    async def conclude(self, subject: SubjectTag, *, erased_at: int, certificate: bytes) -> bool:
+        """Keep the certificate of an erasure that is finished; False if it is not the one that was seen."""
+        call = erasure_scripts.conclude(subject, erased_at=erased_at, certificate=certificate)
+        return bool(await self._run_one(call))
+
+    async def certificate(self, subject: SubjectTag) -> bytes | None:
+        """Return the certificate of an erasure that was not handed over yet."""
+        certificate: bytes | None
+        [certificate] = await self._ask(["HGET", keys.subject(subject), "certificate"])
+        return certificate
+
+    async def forget_certificate(self, subject: SubjectTag, certificate: bytes) -> None:
+        """The certificate was handed over."""
+        await self._run_one(erasure_scripts.forget_certificate(subject, certificate))
 
     async def sweep(self, subject: SubjectTag, turns: Sequence[Doomed]) -> Removed:
         """Remove those of *turns* whose keys are gone."""

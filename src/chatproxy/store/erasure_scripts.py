@@ -7,6 +7,9 @@ The rules of :mod:`chatproxy.store.scripts` hold here too. Beyond them:
 2. Removing goes by the generation that a record itself names. What lies under a later one is the writing of a person
    who came back, and is not touched.
 3. Nothing here fails on a key of the wrong type: what somebody else has put there goes too.
+4. What an erasure destroys is written down in the same step, and what its sweep removes is counted in the same step, so
+   that whoever finishes it knows the whole of it. ``gone``: turns, ledger events, and for each generation of the key that
+   was destroyed the version of the KEK that it lay under.
 """
 
 from collections.abc import Sequence
@@ -20,6 +23,16 @@ _FENCE = """
 -- The later of two clocks, and what clocks may be apart: a node that is ahead has no later instants than this.
 local function fence(at, apart, before)
   return math.max(math.max(now, at) + apart, tonumber(before or '0'))
+end
+"""
+
+_COUNT = """
+-- What a sweep removes counts as long as its erasure is not finished.
+local function count(subject, turns, records, names)
+  if redis.pcall('HEXISTS', subject, 'gone') ~= 1 then return end
+  redis.call('HINCRBY', subject, 'swept_turns', turns)
+  redis.call('HINCRBY', subject, 'swept_records', records)
+  redis.call('HINCRBY', subject, 'swept_names', names)
 end
 """
 
@@ -48,12 +61,22 @@ end
 if events ~= tonumber(ARGV[4]) then return {-4} end
 if is_held and (known['gen'] ~= ARGV[7] or not known['w' .. ARGV[7]]) then return {-2} end
 
+local all, lost, noted = turns, events, {}
+if known['gone'] then
+  -- An erasure before is not finished: this one ends with the whole of both.
+  local before_turns, before_lost, before = string.match(known['gone'], '^(%d+) (%d+) (.*)$')
+  all, lost = math.max(all, tonumber(before_turns)), lost + tonumber(before_lost)
+  if before ~= '' then table.insert(noted, before) end
+end
+
 if not is_held then last = math.max(tonumber(known['gen'] or '0'), tonumber(known['gen_floor'] or '0')) end
-for name, _ in pairs(known) do
+for name, wrap in pairs(known) do
   local generation = tonumber(string.match(name, '^w(%d+)$'))
   if generation and generation ~= stays then
     redis.call('HDEL', KEYS[1], name)
     table.insert(gone, generation)
+    local high, low = string.byte(wrap, 3, 4)
+    table.insert(noted, generation .. ':' .. (low and high * 256 + low or 0))
     if not is_held then last = math.max(last, generation) end
   end
 end
@@ -61,7 +84,8 @@ end
 if not known['gen'] and not known['gen_floor'] and turns > 0 then last = math.max(last, 32767) end
 if not is_held then redis.call('HDEL', KEYS[1], 'gen') end
 redis.call('HDEL', KEYS[1], 'erasing')
-redis.call('HSET', KEYS[1], 'erased_at', string.format('%.0f', at), 'gen_floor', string.format('%.0f', last))
+redis.call('HSET', KEYS[1], 'erased_at', string.format('%.0f', at), 'gen_floor', string.format('%.0f', last),
+  'gone', string.format('%.0f %.0f ', all, lost) .. table.concat(noted, ','))
 if is_held then
   keep(KEYS[1], until_then)
 else
@@ -131,7 +155,8 @@ return gone
 )
 
 _SWEEP_TURN = Script.of(
-    """
+    _COUNT
+    + """
 -- KEYS: subject, index, annotation, all records of the turn, conversation and heads if they are known...
 -- ARGV: turn, number of records, conversation and turn as a head begins or ''
 local floor = tonumber(redis.call('HGET', KEYS[1], 'gen_floor') or '0')
@@ -152,26 +177,49 @@ if ARGV[3] ~= '' then
     if type(head) == 'string' and string.sub(head, 1, 32) == ARGV[3] then heads = heads + redis.call('DEL', KEYS[number]) end
   end
 end
+count(KEYS[1], annotations, sealed, heads)
 return {annotations, sealed, heads}
 """
 )
 
 _SWEEP_POINTER = Script.of(
-    """
--- KEYS: pointer, annotation that it leads to. ARGV: what the pointer was seen to say
+    _COUNT
+    + """
+-- KEYS: pointer, annotation that it leads to, subject. ARGV: what the pointer was seen to say
 if redis.call('EXISTS', KEYS[2]) == 1 or redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+count(KEYS[3], 0, 0, 1)
 return redis.call('DEL', KEYS[1])
 """
 )
 
 _SWEEP_MEMBERS = Script.of(
-    """
--- KEYS: index, annotations... ARGV: members, each of the annotation in its place
+    _COUNT
+    + """
+-- KEYS: index, subject, annotations... ARGV: members, each of the annotation in its place
 local gone = 0
 for number, member in ipairs(ARGV) do
-  if redis.call('EXISTS', KEYS[1 + number]) == 0 then gone = gone + redis.call('ZREM', KEYS[1], member) end
+  if redis.call('EXISTS', KEYS[2 + number]) == 0 then gone = gone + redis.call('ZREM', KEYS[1], member) end
 end
+count(KEYS[2], 0, 0, gone)
 return gone
+"""
+)
+
+_CONCLUDE = Script.of(
+    """
+-- KEYS: subject. ARGV: the fence that was seen, certificate
+if redis.call('HGET', KEYS[1], 'erased_at') ~= ARGV[1] or redis.call('HEXISTS', KEYS[1], 'gone') == 0 then return 0 end
+redis.call('HDEL', KEYS[1], 'gone', 'swept_turns', 'swept_records', 'swept_names')
+redis.call('HSET', KEYS[1], 'certificate', ARGV[2])
+return 1
+"""
+)
+
+_FORGET_CERTIFICATE = Script.of(
+    """
+-- KEYS: subject. ARGV: certificate
+if redis.call('HGET', KEYS[1], 'certificate') ~= ARGV[1] then return 0 end
+return redis.call('HDEL', KEYS[1], 'certificate')
 """
 )
 
@@ -261,13 +309,27 @@ def sweep_turn(subject: SubjectTag, doomed: Doomed) -> Call:
 
 def sweep_pointer(subject: SubjectTag, pointer: bytes, turn: TurnId, *, seen: bytes) -> Call:
     """Remove a pointer to a turn that is not kept."""
-    return Call(script=_SWEEP_POINTER, keys=[pointer, keys.annotation(subject, turn)], arguments=[seen])
+    return Call(
+        script=_SWEEP_POINTER,
+        keys=[pointer, keys.annotation(subject, turn), keys.subject(subject)],
+        arguments=[seen],
+    )
 
 
 def sweep_members(subject: SubjectTag, index: bytes, turns: Sequence[TurnId]) -> Call:
     """Take turns that are not kept out of an index."""
     return Call(
         script=_SWEEP_MEMBERS,
-        keys=[index, *(keys.annotation(subject, turn) for turn in turns)],
+        keys=[index, keys.subject(subject), *(keys.annotation(subject, turn) for turn in turns)],
         arguments=list(turns),
     )
+
+
+def conclude(subject: SubjectTag, *, erased_at: int, certificate: bytes) -> Call:
+    """Put the certificate of an erasure in the place of what it has written down: answers 1, else 0."""
+    return Call(script=_CONCLUDE, keys=[keys.subject(subject)], arguments=[erased_at, certificate])
+
+
+def forget_certificate(subject: SubjectTag, certificate: bytes) -> Call:
+    """Take a certificate out that was handed over: answers 1, or 0 where there is another one."""
+    return Call(script=_FORGET_CERTIFICATE, keys=[keys.subject(subject)], arguments=[certificate])

@@ -8,7 +8,8 @@ key                         type    expires                                conte
 ==========================  ======  =====================================  =================================
 ``cp:{T}:s``                hash    with the last of its records; after    ``gen``, ``w<gen>``, ``erased_at``,
                                     an erasure or a roll not before the    ``gen_floor``, ``erasing``,
-                                    erasure horizon and 30 days            ``rolled_at``
+                                    erasure horizon and 30 days            ``rolled_at``, ``gone``, ``swept_…``,
+                                                                           ``certificate``
 ``cp:{T}:r:<turn>[.n]``     string  with its group                         sealed record of group 0 [n]
 ``cp:{T}:a:<turn>``         hash    with the last of the turn's groups     annotation
 ``cp:{T}:p:<asked>``        string  with its turn, in a day at most        last attempt at a request: turn id,

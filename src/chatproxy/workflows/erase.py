@@ -8,12 +8,14 @@
    destroyed. From the first moment the fence stands, and whatever is behind it is read for no purpose.
 4. The rest is removed in the background, by the generation of the key that it lies under: a person who comes back
    meanwhile begins anew, and nothing of that is touched.
+5. The store writes down what is destroyed and removed in the steps that do it, so the certificate is made by whoever
+   finishes, also after the first was stopped. It lies in the store until it is handed over.
 """
 
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chatproxy.clock import Clock
@@ -21,7 +23,6 @@ from chatproxy.consent.events import ACCOUNT, FactKind, read_ledger, write_fact
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.record import open_record, parse_header
-from chatproxy.crypto.wrap import wrapped_under
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag
 from chatproxy.policy.periods import Period
@@ -105,8 +106,13 @@ class Eraser:
         clock: Clock,
         training: Period,
         rewrites_log: bool,
+        certify: Callable[["Erasure"], Awaitable[bytes]],
     ) -> None:
-        """``training``: the longest that a yes keeps a turn; ``rewrites_log``: whether the store is ours alone."""
+        """``training``: the longest that a yes keeps a turn; ``rewrites_log``: whether the store is ours alone.
+
+        ``certify``: makes the signed certificate of an erasure that the audit log has.
+        """
+        self._certify = certify
         self._store = store
         self._erasure = erasure
         self._keys = keys
@@ -118,7 +124,7 @@ class Eraser:
         self._roller = Roller(store, erasure, keys, annotation_keys, clock=clock)
 
     async def erase(self, subject: SubjectTag, *, by: str) -> Erasure | None:
-        """Erase a person to the end; None: nothing is held of such a person.
+        """Erase a person to the end, or end what was begun; None: nothing is held of such a person.
 
         Raises StoreUnavailableError, AuditUnavailableError, and UndecryptableError where the ledger is not authentic,
         since then nobody can tell whether a legal hold stands.
@@ -129,14 +135,32 @@ class Eraser:
             return None
         await self._audited(ERASE_ACTION, subject, by=by, generations=_listed(before.wraps))
         due = await self._erasure.mark_chore(Chore.ERASE, subject, self._clock() + _CLAIM_MS)
-        erased = await self._destroy(subject, before)
-        if erased is None:
+        await self._destroy(subject, before)
+        if await self._erasure.unfinished(subject) is None:
             await self._erasure.settle_chore(Chore.ERASE, due)
             return None
-        claim = _Claim(self._erasure, due, self._clock)
-        removed = await self._sweep(subject, claim)
+        return await self._complete(subject, _Claim(self._erasure, due, self._clock), sample, by=by)
+
+    async def certificate(self, subject: SubjectTag) -> bytes | None:
+        """Return the certificate of a person's erasure, until it is handed over. Raises StoreUnavailableError."""
+        return await self._erasure.certificate(subject)
+
+    async def handed_over(self, subject: SubjectTag, certificate: bytes) -> None:
+        """Somebody else has the certificate now. Raises StoreUnavailableError."""
+        await self._erasure.forget_certificate(subject, certificate)
+
+    async def _complete(
+        self, subject: SubjectTag, claim: "_Claim", sample: Sequence["_Sample"], *, by: str
+    ) -> "Erasure":
+        """Remove what is left, and certify the whole."""
+        await self._sweep(subject, claim)
+        completed_at = self._clock()
         held_turns, held_until = await self._held(subject)
         proof = await self._try(subject, sample)
+        done = await self._erasure.unfinished(subject)
+        if done is None:
+            raise StoreUnavailableError("somebody else has just finished this erasure; ask again")
+        erased = done.erased
         await self._audited(
             "subject.erased",
             subject,
@@ -148,25 +172,19 @@ class Eraser:
             held=held_turns,
             opened=proof.opened,
         )
-        await self._finish(claim)
-        return Erasure(
+        erasure = Erasure(
             subject=subject,
             erased=erased,
-            kek_versions=tuple(
-                sorted(
-                    {
-                        wrapped_under(wrap)
-                        for generation, wrap in before.wraps.items()
-                        if generation in erased.generations
-                    }
-                )
-            ),
-            removed=removed,
-            completed_at=self._clock(),
+            kek_versions=done.kek_versions,
+            removed=done.removed,
+            completed_at=completed_at,
             held_turns=held_turns,
             held_until=held_until,
             proof=proof,
         )
+        await self._erasure.conclude(subject, erased_at=erased.at, certificate=await self._certify(erasure))
+        await self._finish(claim)
+        return erasure
 
     async def take_up(self) -> bool:
         """Finish an erasure that somebody has left unfinished; False if there was none.
@@ -188,13 +206,17 @@ class Eraser:
         if await self._erasure.is_erasing(subject):
             await self._destroy(subject, await self._store.subject_state(subject))
         state = await self._store.subject_state(subject)
+        if await self._erasure.unfinished(subject) is not None:
+            sample = await self._sample(subject, state, up_to=state.generation_floor)
+            await self._complete(subject, claim, sample, by="chatproxy")
+            return
         if state.erased_at is not None:
             removed = await self._sweep(subject, claim)
             await self._audited("subject.swept", subject, by="chatproxy", records=removed.records)
         await self._finish(claim)
 
-    async def _destroy(self, subject: SubjectTag, state: SubjectState) -> Erased | None:
-        """Do what makes everything unreadable that no hold covers; None: there was nothing."""
+    async def _destroy(self, subject: SubjectTag, state: SubjectState) -> None:
+        """Do what makes everything unreadable that no hold covers."""
         for _ in range(_MOST_TRIES):
             person = PersonFacts(read_ledger(state.ledger, subject=subject, keys=self._annotation_keys))
             stays: int | None = None
@@ -213,9 +235,9 @@ class Eraser:
                 if isinstance(found, Erased):
                     if stays is not None:
                         await self._store.mark_due(subject, self._clock())
-                    return found
+                    return
                 if found is EraseRefusal.NOTHING:
-                    return None
+                    return
             state = await self._store.subject_state(subject)
         raise StoreUnavailableError("the ledger or the key of this person keeps changing; try again")
 
@@ -294,8 +316,10 @@ class Eraser:
             return True
         return False
 
-    async def _sample(self, subject: SubjectTag, state: SubjectState) -> list[_Sample]:
-        """Return a few records as they lie in the store, of turns that no hold covers."""
+    async def _sample(
+        self, subject: SubjectTag, state: SubjectState, *, up_to: int | None = None
+    ) -> list[_Sample]:
+        """Return a few records as they lie in the store, of turns that no hold covers; ``up_to``: a generation."""
         person = PersonFacts(read_ledger(state.ledger, subject=subject, keys=self._annotation_keys))
         sample: list[_Sample] = []
         async for stored in self._store.annotations(subject):
@@ -307,7 +331,7 @@ class Eraser:
                 continue
             number = kept.note.groups[0].n
             [blob] = await self._store.records(subject, stored.turn, [number])
-            if blob is not None:
+            if blob is not None and (up_to is None or parse_header(blob).generation <= up_to):
                 sample.append(_Sample(blob, kept.facts.record_metadata(number), parse_header(blob).epoch))
             if len(sample) == _SAMPLE:
                 break
