@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +59,7 @@ from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.rotate import Rotation
 from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
-from chatproxy.workflows.tombstones import Tombstones
+from chatproxy.workflows.tombstones import Replayed, Tombstones, read_tombstones, replay
 from chatproxy.workflows.transcripts import Transcripts
 from chatproxy.workflows.verify_kept import KeptVerifier
 from chatproxy.workflows.watch_ring import RingWatch
@@ -346,6 +346,17 @@ class Vault:
             clock=self.clock,
             versions=self.terms.versions,
         )
+
+
+async def bring_up_to_date(settings: Settings, logs: Sequence[Path], *, since: int, by: str) -> Replayed:
+    """Do again on a restored store what the audit *logs* have since the instant *since* (ms); *by*: who restores it.
+
+    Raises OSError, ConfigurationError, StoreUnavailableError, AuditUnavailableError, UndecryptableError.
+    """
+    stones = read_tombstones(logs, since=since)
+    async with open_vault(settings, is_being_restored=True) as vault:
+        await asyncio.to_thread(vault.audit.append, "store.restore", {"since": since, "entries": len(stones)})
+        return await replay(stones, eraser=vault.eraser, ledger=vault.ledger, by=by)
 
 
 def audit_directory(settings: Settings) -> Path:

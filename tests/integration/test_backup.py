@@ -9,20 +9,19 @@ import pytest
 
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind, Scope
-from chatproxy.crypto.annotation import verify
-from chatproxy.crypto.record import open_record, parse_header
-from chatproxy.errors import StoreRefusedError, UndecryptableError
+from chatproxy.demo.old_backup import read_old_backup
+from chatproxy.errors import StoreRefusedError
 from chatproxy.model import ConversationTag, SubjectTag
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
-from chatproxy.store.address import StoreAddress
 from chatproxy.store.backup import lay_down
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.store.redis import RedisStore
+from chatproxy.telemetry import Metrics
 from chatproxy.vault import Vault, open_vault
-from chatproxy.workflows.annotate import read
-from integration.proxy_fixtures import World, a_world, chatting
+from chatproxy.workflows.rotate import Step
+from integration.proxy_fixtures import DAY, World, a_world, chatting
+from integration.rotation_fixtures import a_rotation, advance
 from integration.serve_process import Finished, call, environment, run
 
 
@@ -135,69 +134,61 @@ async def test_a_restore_does_not_overwrite_and_takes_no_damaged_or_forgetful_ba
     assert (await run(env, "backup", str(copy))).status == 1
 
 
-async def test_the_keys_of_today_open_nothing_in_an_old_backup_of_what_was_erased_deleted_or_is_over(
+async def test_after_the_horizon_an_old_backup_and_all_keys_of_now_open_nothing_that_is_to_be_gone(
     tmp_path: Path,
 ) -> None:
-    """As it is once the root version of the backup's own key ring was destroyed: only the keys of today are left."""
+    """F1, for an erasure, a deletion, a withdrawal and an expiry, with a rotation of root and KEK to its end."""
     async with four_people(tmp_path) as world:
         vault = world.running.vault
+        await world.chat(
+            "eve one", who=who("eve", "one")
+        )  # has not agreed: ends in 30 days, not in five years
+        assert len(await world.kept()) == 9
         copy = await back_up(tmp_path)
+        everything = await readable(copy, vault)
+        assert len(everything) == 9
         assert await vault.eraser.erase(world.tag("ana"), by="test") is not None
         await delete(vault, "bea", "one")
-        await world.choose(Choice.WITHDRAWN, subject="carl")  # so that it ends in 30 days, not in five years
+        await world.choose(Choice.WITHDRAWN, subject="carl")
         await world.decided_again()
         for name in ("bea", "carl"):
             await vault.roller.roll(world.tag(name))
-        opened = await opened_of(copy, vault)
-        assert opened == {"dan one", "dan two"}
-        # What was not deleted goes on in the store of today.
-        handle = vault.pseudonyms.conversation_handle(*named(vault, "bea", "two"))
-        assert await world.said(handle) == ["user: bea two", "assistant: reply"]
-        # And when the days of what is left are over, their keys go.
+        # Destroying keys of people is not enough: the backup has its own wraps of them, and the ring to open those.
+        assert await readable(copy, vault) == everything
+        await advance(a_rotation(vault), Step.DESTROYED)
+        assert await readable(copy, vault) == {"dan one", "dan two", "eve one"}
+        # When a day is over its key goes, and no copy of what ended on it opens.
+        reaper, later = vault.reaper(Metrics()), wall_clock() + 34 * DAY
+        for hour in range(4):
+            await reaper.destroy_epoch(later + hour * 3_600_000)
+        assert await readable(copy, vault) == {"dan one", "dan two"}
+        # What was to stay goes on in the store of now.
+        for name, kept in (("bea", "two"), ("dan", "one")):
+            handle = vault.pseudonyms.conversation_handle(*named(vault, name, kept))
+            opened = await world.said(handle, purpose="capability")
+            assert opened == [f"user: {name} {kept}", "assistant: reply"]
+
+
+async def test_what_expired_since_is_gone_from_a_backup_only_when_its_own_keys_are(tmp_path: Path) -> None:
+    async with four_people(tmp_path) as world:
+        vault = world.running.vault
+        copy = await back_up(tmp_path)
+        everything = await readable(copy, vault)
         await vault.store.connections.ask([["DEL", "cp:{epoch}:k"]])
-        assert await opened_of(copy, vault) == set()
+        assert await readable(copy, vault) == everything
+        await advance(a_rotation(vault), Step.DESTROYED)
+        assert await readable(copy, vault) == set()
 
 
-async def opened_of(copy: Path, today: Vault) -> set[str]:
-    """Return what was said in those records of a backup that open with the keys of *today*."""
-    scratch = copy.with_name("scratch")
-    shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(copy, scratch)
-    (scratch / "BACKUP.json").unlink()
-    scratch.chmod(0o700)
-    opened = set()
-    async with EmbeddedServer(scratch, ballast_bytes=0) as server:
-        connections = Connections(StoreAddress.parse(server.url), deadline=10.0)
-        old = RedisStore(connections)
-        rows = [row async for row in old.annotations()]
-        assert len(rows) == 8
-        for row in rows:
-            facts, note = read(
-                verify(row.annotation, keys=today.annotation_keys, subject=row.subject, turn=row.turn)
-            )
-            number = note.groups[0].n
-            [blob] = await old.records(row.subject, row.turn, [number])
-            assert blob is not None
-            header = parse_header(blob)
-            state = await today.store.subject_state(row.subject)
-            try:
-                open_record(
-                    blob,
-                    subject_key=today.record_keys.unwrap_subject_key(row.subject, state, header.generation),
-                    epoch_key=await today.record_keys.existing_epoch_key(header.epoch),
-                    subject=row.subject,
-                    metadata=facts.record_metadata(number),
-                )
-            except UndecryptableError:
-                continue
-            opened |= {
-                f"{name} {conversation}"
-                for name in ("ana", "bea", "carl", "dan")
-                for conversation in ("one", "two")
-                if named(today, name, conversation) == (row.subject, facts.conversation_tag)
-            }
-        await connections.aclose()
-    return opened
+async def readable(copy: Path, today: Vault) -> set[str]:
+    """Return whose conversations in a backup open with its own keys and those of *today*."""
+    old = await read_old_backup(copy, today, scratch=copy.with_name("scratch"))
+    names = {
+        named(today, name, conversation): f"{name} {conversation}"
+        for name in ("ana", "bea", "carl", "dan", "eve")
+        for conversation in ("one", "two")
+    }
+    return {names[place] for place in old.readable}
 
 
 def _overrides(tmp_path: Path) -> dict[str, str]:

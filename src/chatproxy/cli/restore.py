@@ -11,12 +11,11 @@ from chatproxy.cli.people import as_json_option
 from chatproxy.cli.printing import print_json
 from chatproxy.errors import ConfigurationError
 from chatproxy.policy.instants import format_instant, parse_instant
-from chatproxy.settings import Settings, load_settings
+from chatproxy.settings import load_settings
 from chatproxy.store.backup import declare_up_to_date, lay_down
 from chatproxy.store.opening import EMBEDDED
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import audit_directory, open_vault
-from chatproxy.workflows.tombstones import Replayed, read_tombstones, replay
+from chatproxy.vault import audit_directory, bring_up_to_date
 
 
 @click.command()
@@ -60,7 +59,7 @@ def restore(
                 "a store of your own is restored by its own means; then run this with --since"
             )
         at = lay_down(directory, Path(settings.data_dir) / "store").taken_at
-    done = asyncio.run(_bring_up_to_date(settings, found, since=at))
+    done = asyncio.run(bring_up_to_date(settings, found, since=at, by=operator().by))
     if since is None:
         declare_up_to_date(Path(settings.data_dir) / "store")
     if as_json:
@@ -70,13 +69,6 @@ def restore(
             f"As of {format_instant(at)}, with what has happened since: {done.erased} people erased again, "
             f"{done.events} events written again."
         )
-
-
-async def _bring_up_to_date(settings: Settings, logs: list[Path], *, since: int) -> Replayed:
-    stones = read_tombstones(logs, since=since)
-    async with open_vault(settings, is_being_restored=True) as vault:
-        await asyncio.to_thread(vault.audit.append, "store.restore", {"since": since, "entries": len(stones)})
-        return await replay(stones, eraser=vault.eraser, ledger=vault.ledger, by=operator().by)
 
 
 def _instant(text: str) -> int:

@@ -9,26 +9,33 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from chatproxy.audit.log import LOG_NAME
+from chatproxy.audit.verify import verify_log
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, parse_manifest
+from chatproxy.demo.old_backup import read_old_backup
 from chatproxy.demo.tour import demonstration, let_people_chat
-from chatproxy.errors import UndecryptableError
+from chatproxy.errors import AccessRefusedError, NotFoundError, StoreRefusedError, UndecryptableError
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.model import ConversationTag, SubjectTag
-from chatproxy.settings import Address
-from chatproxy.vault import Vault
+from chatproxy.settings import Address, Settings
+from chatproxy.store.backup import declare_up_to_date, lay_down, take_backup
+from chatproxy.vault import Vault, audit_directory, bring_up_to_date, open_vault
 from chatproxy.wiring import RunningProxy
+from chatproxy.workflows.happenings import Actor
 from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.keys import open_ring
 from chatproxy.workflows.rotate import NotYetError, Rotation, Step
+from chatproxy.workflows.tombstones import read_tombstones
 from chatproxy.workflows.transcripts import KeptTurn
 
 _PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.05
+_A_LIFE_MS = 100 * 365 * 86_400_000
 _ANYWHERE = Address("127.0.0.1", 0)
 
 
@@ -50,12 +57,17 @@ class Evidence:
         return bool(self.claims) and all(held for _, held in self.claims)
 
 
+def _running(directory: Path) -> AbstractAsyncContextManager[RunningProxy]:
+    """Run a proxy on a store of its own."""
+    return demonstration(
+        directory, listen=_ANYWHERE, admin_listen=_ANYWHERE, admin_token=secrets.token_urlsafe()
+    )
+
+
 @asynccontextmanager
 async def _scratch(directory: Path) -> AsyncIterator[RunningProxy]:
-    """Run a proxy on a store of its own, with a few conversations kept in it."""
-    async with demonstration(
-        directory, listen=_ANYWHERE, admin_listen=_ANYWHERE, admin_token=secrets.token_urlsafe()
-    ) as running:
+    """Run it with a few conversations kept."""
+    async with _running(directory) as running:
         await let_people_chat(running)
         yield running
 
@@ -122,6 +134,88 @@ async def drill_erase(directory: Path, evidence: Evidence) -> None:
         )
         await _see_that_it_is_gone(vault, old_ring, evidence)
         evidence.claim(f"{others} turns of the others open after it", held=await _opened(vault) == others)
+
+
+async def drill_restore(directory: Path, evidence: Evidence) -> None:
+    """Lose the store and restore its backup: what was kept opens again, and what has gone since stays gone."""
+    backup, lost = directory / "backup", directory / "lost"
+    async with _scratch(directory) as running:
+        vault = running.vault
+        settings = vault.settings
+        store = Path(settings.data_dir) / "store"
+        copied = await take_backup(vault.store.connections, store, backup, now=vault.clock())
+        evidence.claim(
+            f"a backup was taken beside the running proxy: {len(copied.files)} files", held=bool(copied.files)
+        )
+        rows = [row async for row in vault.transcripts.walk() if isinstance(row, KeptTurn)]
+        erased = rows[0].subject
+        deleted = next(row for row in rows if row.subject != erased)
+        await vault.eraser.erase(erased, by="drill")
+        await vault.happenings.delete_conversation(
+            deleted.subject, deleted.facts.conversation_tag, actor=Actor(by="drill", method="drill")
+        )
+        kept = await _opened(vault, without=deleted.subject)
+        evidence.claim("since then a person was erased, and a conversation deleted", held=kept > 0)
+    store.rename(lost)
+    lay_down(backup, store)
+    evidence.claim(
+        "nothing opens the restored store before all that is done again", held=await _is_shut(settings)
+    )
+    logs = [audit_directory(settings) / LOG_NAME]
+    done = await bring_up_to_date(settings, logs, since=copied.taken_at, by="drill")
+    declare_up_to_date(store)
+    evidence.claim(
+        f"from the audit log: {done.erased} erased again, {done.events} written again",
+        held=(done.erased, done.events) == (1, 1),
+    )
+    async with _running(directory) as running:
+        vault = running.vault
+        await _see_what_was_restored(vault, erased=erased, deleted=deleted, kept=kept, evidence=evidence)
+        await vault.roller.roll(deleted.subject)
+        await _rotate(vault, evidence)
+        old = await read_old_backup(backup, vault, scratch=directory / "old")
+        others = {place for place in old.conversations if place[0] not in {erased, deleted.subject}}
+        evidence.claim(
+            f"of {len(old.conversations)} conversations in the old backup the keys of now open {len(old.readable)}, and "
+            "nothing of these two people",
+            held=old.readable == others and len(others) > 0,
+        )
+
+
+async def _is_shut(settings: Settings) -> bool:
+    try:
+        async with open_vault(settings):
+            return False
+    except StoreRefusedError:
+        return True
+
+
+async def _see_what_was_restored(
+    vault: Vault, *, erased: SubjectTag, deleted: KeptTurn, kept: int, evidence: Evidence
+) -> None:
+    opened = await _opened(vault, without=deleted.subject)
+    evidence.claim(f"all {kept} other turns open again", held=opened == kept)
+    state = await vault.store.subject_state(erased)
+    left = [row async for row in vault.store.annotations(erased)]
+    evidence.claim(
+        "of the person who was erased nothing is there, and no key", held=not (left or state.wraps)
+    )
+    try:
+        shown = await vault.transcripts.show(
+            deleted.subject, deleted.facts.conversation_tag, purpose="service"
+        )
+    except (NotFoundError, AccessRefusedError):
+        shown = []
+    evidence.claim("the conversation that was deleted is not read", held=not shown)
+    later = replace(vault, clock=lambda: vault.clock() + _A_LIFE_MS)
+    over = [row async for row in later.transcripts.walk()]
+    evidence.claim("what is over is not read, whatever the store holds of it", held=not over)
+    stones = read_tombstones([audit_directory(vault.settings) / LOG_NAME], since=0)
+    verifier = vault.kept_verifier
+    faults = [fault async for fault in verifier.faults(stones, opens=True)]
+    evidence.claim(f"each of {verifier.looked.records} records is as it was kept", held=not faults)
+    log = verify_log(audit_directory(vault.settings), keys=vault.audit_keys)
+    evidence.claim(f"the audit log is whole: {log.entries} entries", held=log.fault is None)
 
 
 async def _unwraps(vault: Vault, subject: SubjectTag, wraps: Mapping[int, bytes]) -> bool:
@@ -200,5 +294,5 @@ async def _opens(ring: bytes, vault: Vault, keyset: Path) -> bool:
 
 
 DRILLS: Mapping[str, Callable[[Path, Evidence], Awaitable[None]]] = MappingProxyType(
-    {"rotate": drill_rotate, "erase": drill_erase, "compromise": drill_compromise}
+    {"rotate": drill_rotate, "erase": drill_erase, "restore": drill_restore, "compromise": drill_compromise}
 )
