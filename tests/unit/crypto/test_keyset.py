@@ -139,3 +139,67 @@ def test_a_store_of_another_keyset_is_refused_with_both_names() -> None:
 def test_what_is_no_check_value_is_another_keysets_and_not_repeated(found: bytes) -> None:
     with pytest.raises(KeysetError, match=r"made with another keyset\. "):
         make_keyset(created_at=AT).require_check_value(found, source="keyset")
+
+
+def roots(keyset: Keyset) -> list[tuple[int, KeyStatus, bool]]:
+    return [(entry.version, entry.status, entry.key is not None) for entry in keyset.root]
+
+
+def test_a_root_goes_through_its_life_and_another_takes_its_place() -> None:
+    keyset = make_keyset(created_at=AT)
+    old = keyset.root[0].key
+    assert old is not None
+
+    added = keyset.with_new_root(created_at=AT + 1)
+    promoted = added.with_root_status(2, KeyStatus.PRIMARY)
+    retired = promoted.with_root_status(1, KeyStatus.RETIRED)
+    destroyed = retired.with_root_status(1, KeyStatus.DESTROYED)
+
+    assert roots(added) == [(1, KeyStatus.PRIMARY, True), (2, KeyStatus.PENDING, True)]
+    assert added.root[1].created_at == AT + 1
+    assert added.root[1].key is not None
+    assert added.root[1].key.reveal() != old.reveal()
+    assert roots(promoted) == [(1, KeyStatus.DECRYPT, True), (2, KeyStatus.PRIMARY, True)]
+    assert roots(retired) == [(1, KeyStatus.RETIRED, True), (2, KeyStatus.PRIMARY, True)]
+    assert retired.root[0].key is old
+    assert roots(retired.with_root_status(1, KeyStatus.DECRYPT)) == roots(promoted)
+    assert roots(destroyed) == [(1, KeyStatus.DESTROYED, False), (2, KeyStatus.PRIMARY, True)]
+    assert [entry.version for entry in destroyed.with_new_root(created_at=AT).root] == [1, 2, 3]
+    assert parse_keyset(write_keyset(destroyed), source="x").root[0].key is None
+
+
+def test_one_root_is_added_at_a_time() -> None:
+    with pytest.raises(KeysetError, match="PENDING already"):
+        make_keyset(created_at=AT).with_new_root(created_at=AT).with_new_root(created_at=AT)
+
+
+@pytest.mark.parametrize(
+    "version, status, message",
+    [
+        (3, KeyStatus.PRIMARY, "no root version 3"),
+        (1, KeyStatus.DESTROYED, "1 is PRIMARY, and cannot become DESTROYED"),
+        (1, KeyStatus.RETIRED, "1 is PRIMARY, and cannot become RETIRED"),
+        (2, KeyStatus.RETIRED, "2 is PENDING, and cannot become RETIRED"),
+    ],
+)
+def test_a_root_takes_no_step_out_of_order(version: int, status: KeyStatus, message: str) -> None:
+    keyset = make_keyset(created_at=AT).with_new_root(created_at=AT)
+    with pytest.raises(KeysetError, match=message):
+        keyset.with_root_status(version, status)
+
+
+def test_what_signs_is_the_primary_one() -> None:
+    keyset = make_keyset(created_at=AT)
+    assert ed25519_public(keyset.signing_key().reveal()) == keyset.signing_publics()[0]
+
+
+def test_a_text_with_blanks_is_no_key() -> None:
+    draws = iter(
+        [
+            b"Or else & now: the 32 characters",
+            *(bytes([n] * 5) + hashlib.sha256(b"%d" % n).digest()[5:] for n in range(9)),
+        ]
+    )
+    keyset = make_keyset(created_at=AT, random=lambda size: next(draws)[:size])
+    with pytest.raises(KeysetError, match="not random"):
+        parse_keyset(write_keyset(keyset), source="x")

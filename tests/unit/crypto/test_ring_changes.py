@@ -11,10 +11,12 @@ from chatproxy.crypto.ring_changes import (
     next_version,
     older_versions,
     pending_version,
+    require_settled,
     with_destroyed,
     with_pending,
     with_primary,
     with_retired,
+    with_rewrapped,
     with_unretired,
 )
 from chatproxy.errors import KeysetError
@@ -112,3 +114,22 @@ def test_older_versions_are_those_before_the_primary_one() -> None:
     assert older_versions(EACH, KeyStatus.DECRYPT, KeyStatus.RETIRED) == [2, 3]
     assert older_versions(EACH, KeyStatus.DESTROYED) == [1]
     assert older_versions(EACH, KeyStatus.PENDING, KeyStatus.PRIMARY) == []
+
+
+def test_a_ring_is_put_under_another_root_with_every_secret_of_it() -> None:
+    ring = a_ring(KeyStatus.DESTROYED, KeyStatus.PRIMARY)
+
+    moved = with_rewrapped(ring, [b"mac anew", b"key anew"])
+
+    assert (moved.counter, moved.wrapped_mac_key) == (8, b"mac anew")
+    assert [key.wrapped for key in moved.keys] == [None, b"key anew"]
+    assert [replace(key, wrapped=None) for key in moved.keys] == [
+        replace(key, wrapped=None) for key in ring.keys
+    ]
+
+
+@pytest.mark.parametrize("status", [KeyStatus.PENDING, KeyStatus.DECRYPT, KeyStatus.RETIRED])
+def test_a_ring_is_moved_only_when_no_version_comes_or_goes(status: KeyStatus) -> None:
+    require_settled(a_ring(KeyStatus.DESTROYED, KeyStatus.PRIMARY))
+    with pytest.raises(KeysetError, match="not over"):
+        require_settled(a_ring(KeyStatus.DESTROYED, status, KeyStatus.PRIMARY))

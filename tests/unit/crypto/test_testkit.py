@@ -1,21 +1,33 @@
 """Every case of tests/vectors/testkit comes out as its file says, and the files are what their script makes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatproxy.consent.receipts import verify_receipt
 from chatproxy.crypto.annotation import AnnotationKeys, authenticate, verify
 from chatproxy.crypto.keyring import Keyring
-from chatproxy.crypto.keys import DataKey, KeyEncryptionKey, MacKey, PseudonymKey, RootSecret
+from chatproxy.crypto.keys import (
+    DataKey,
+    KeyEncryptionKey,
+    MacKey,
+    PseudonymKey,
+    RootSecret,
+    SigningSeed,
+)
 from chatproxy.crypto.keyset import parse_keyset, write_keyset
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.record import open_record, parse_header, seal_record
 from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
+from chatproxy.crypto.sealed_keyset import open_sealed, parse_sealed, secrets_of, write_sealed
+from chatproxy.crypto.signed_document import sign_document
 from chatproxy.crypto.wrap import Purpose, unwrap_key, wrap_key, wrapped_under
 from chatproxy.errors import KeysetError, UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
+from chatproxy.workflows.erasure_certificate import verify_certificate
 from vectors.testkit import make
 
 DIRECTORY = Path(__file__).parents[2] / "vectors"
@@ -132,6 +144,48 @@ def test_keysets(case: dict[str, Any]) -> None:
     keyset = parse_keyset(data, source="/keys/keyset")
 
     assert write_keyset(keyset).strip() == data.strip()
+
+
+@cases("testkit/sealed_keysets.json")
+def test_sealed_keysets(case: dict[str, Any]) -> None:
+    data, secrets = case["text"].encode(), [bytes.fromhex(secret) for secret in case["secrets"]]
+    if case["expect"] != "opens":
+        with pytest.raises(KeysetError) as caught:
+            open_sealed(data, secrets)
+        assert case["expect"] in str(caught.value)
+        return
+
+    keyset = open_sealed(data, secrets)
+
+    assert [secret for _, secret in secrets_of(keyset)] == secrets
+    assert write_sealed(keyset, [wrap for _, wrap in parse_sealed(data).wrapped_secrets()]) == data
+
+
+@pytest.mark.parametrize(
+    "verify_file, case",
+    [
+        pytest.param(verify_file, case, id=f"{name}: {case['name']}")
+        for name, verify_file in (("receipt", verify_receipt), ("certificate", verify_certificate))
+        for case in json.loads((DIRECTORY / f"testkit/{name}s.json").read_text())
+    ],
+)
+def test_signed_documents(verify_file: Callable[..., dict[str, Any]], case: dict[str, Any]) -> None:
+    file, publics = (
+        unhex(case, "file") + b" " * case["blanks"],
+        [bytes.fromhex(public) for public in case["publics"]],
+    )
+    if case["expect"] != "opens":
+        with pytest.raises(UndecryptableError) as caught:
+            verify_file(file, publics=publics)
+        assert caught.value.reason == case["expect"]
+        return
+
+    assert verify_file(file, publics=publics) == case["says"]
+
+
+def test_a_signed_document_is_written_as_the_testkit_has_it() -> None:
+    [whole] = [case for case in json.loads(make.text_of("receipts")) if case["name"] == "whole"]
+    assert sign_document(whole["says"], seed=SigningSeed(make.drawn("signing"))) == unhex(whole, "file")
 
 
 @cases("testkit/rings.json")

@@ -1,11 +1,12 @@
 """The tree is that of RFC 6962, and its signed statements are what tools for notes take."""
 
 import base64
+from collections.abc import Callable
 
 import pytest
 
 from chatproxy.crypto.keys import SigningSeed
-from chatproxy.crypto.primitives import ed25519_public, sha256
+from chatproxy.crypto.primitives import ed25519_public, ed25519_sign, sha256
 from chatproxy.crypto.tlog import Checkpoint, NoteSigner, Tree, leaf_hash, read_checkpoint, verifier_key
 from chatproxy.errors import UndecryptableError
 
@@ -62,6 +63,9 @@ def a_note(size: int = 3) -> str:
     )
 
 
+CHECKPOINT = a_note().partition("\n\n")[0] + "\n"
+
+
 def test_a_checkpoint_has_the_form_of_the_standard() -> None:
     origin, size, root, gap, signature, end = a_note().split("\n")
     assert (origin, size, gap, end) == ("log.example/1", "3", "", "")
@@ -90,3 +94,39 @@ def test_every_altered_character_is_found() -> None:
 def test_a_checkpoint_of_somebody_else_is_refused(keys: dict[str, list[bytes]]) -> None:
     with pytest.raises(UndecryptableError, match="checkpoint_signature"):
         read_checkpoint(a_note(), keys=keys)
+
+
+def signed_as_it_is(text: str, spelled: Callable[[str], str] = str) -> str:
+    """A note that we have signed, whatever it says, with its signature spelled otherwise."""
+    signer = NoteSigner("log.example/1", SigningSeed(SEED))
+    blob = base64.b64decode(signer.sign(Checkpoint("log.example/1", 0, bytes(32))).split()[-1])[:4]
+    signature = base64.b64encode(blob + ed25519_sign(SEED, text.encode())).decode()
+    return f"{text}\n— log.example/1 {spelled(signature)}\n"
+
+
+@pytest.mark.parametrize(
+    "note, reason",
+    [
+        pytest.param(a_note().partition("\n\n")[0] + "\n", "checkpoint_format", id="without a signature"),
+        pytest.param(
+            signed_as_it_is("log.example/1\n3\n"), "checkpoint_format", id="signed, but no checkpoint"
+        ),
+        pytest.param(
+            signed_as_it_is(CHECKPOINT, lambda text: "=" + text), "checkpoint_signature", id="padded before"
+        ),
+        pytest.param(
+            signed_as_it_is(CHECKPOINT, lambda text: text[:-1]), "checkpoint_signature", id="padding cut off"
+        ),
+        pytest.param(signed_as_it_is(CHECKPOINT, lambda _: "A"), "checkpoint_signature", id="not base64"),
+        pytest.param(
+            signed_as_it_is(CHECKPOINT, lambda text: text[:-4]), "checkpoint_signature", id="cut short"
+        ),
+    ],
+)
+def test_what_is_no_signed_checkpoint_is_refused(note: str, reason: str) -> None:
+    with pytest.raises(UndecryptableError, match=reason):
+        read_checkpoint(note, keys={"log.example/1": [PUBLIC]})
+
+
+def test_a_note_that_was_signed_elsewhere_is_read() -> None:
+    assert read_checkpoint(signed_as_it_is(CHECKPOINT), keys={"log.example/1": [PUBLIC]}).size == 3

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 DAY_MS = 86_400_000
@@ -177,6 +178,44 @@ def keyset_file(keyset: Any, *, name: str = "chatproxy/keyset/v1", checksum: str
     body = json.dumps(keyset, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(body.encode()).hexdigest() if checksum is None else checksum
     return f'{{"format":{json.dumps(name)},"keyset":{body},"checksum":{json.dumps(digest)}}}\n'
+
+
+def sealed_keyset(
+    keyset: Any,
+    secrets: Sequence[bytes],
+    *,
+    name: str = "chatproxy/sealed-keyset/v1",
+    size: int = 32,
+    body: str | None = None,
+) -> str:
+    text = json.dumps(keyset, sort_keys=True, separators=(",", ":")) if body is None else body
+    key = hkdf(secrets[0], b"", b"chatproxy/sealed-keyset-mac/v1", size)
+    signature = base64.b64encode(mac(key, lp(text.encode()) + b"".join(map(lp, secrets)))).decode()
+    return f'{{"format":{json.dumps(name)},"keyset":{text},"mac":{json.dumps(signature)}}}'
+
+
+def canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def public_key(seed: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def key_id(public: bytes) -> str:
+    """The thumbprint of RFC 7638."""
+    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{base64url(public)}"}}'
+    return base64url(hashlib.sha256(jwk.encode()).digest())
+
+
+def signature_of(document: Any, seed: bytes, **changed: Any) -> dict[str, Any]:
+    message = str(document["format"]).encode() + b"\n" + canonical(document)
+    signed = Ed25519PrivateKey.from_private_bytes(seed).sign(message)
+    return {"alg": "EdDSA", "kid": key_id(public_key(seed)), "value": base64url(signed), **changed}
 
 
 def ring(body: Any, mac_key: bytes, *, name: str = "chatproxy/ring/v1") -> str:

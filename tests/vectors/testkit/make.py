@@ -1,7 +1,8 @@
 """Writes the files of this directory: ``python tests/vectors/testkit/make.py``. Made once; a test compares.
 
 Every case is complete in itself (keys, names, bytes, hex but for JSON texts) and says what must come of it:
-``opens``, or the reason code, or for keysets and rings a piece of the message.
+``opens``, or the reason code, or for keysets and rings a piece of the message. Signed statements have ``blanks`` more at
+their end.
 """
 
 import base64
@@ -480,13 +481,201 @@ def pseudonyms() -> Iterator[Case]:
         }
 
 
+def sealed_keysets() -> Iterator[Case]:
+    secrets = [drawn(name) for name in ("pseudonyms", "annotations 1", "annotations 2", "signing 2")]
+
+    def entry(version: int, status: str, **more: Any) -> Any:
+        return {"version": version, "status": status, "created_at": 1_790_000_000_000, **more}
+
+    def wrapped(name: str) -> str:
+        return b64(drawn("wrap of " + name, 63))
+
+    good: dict[str, Any] = {
+        "id": drawn("sealed id", 16).hex(),
+        "created_at": 1_790_000_000_000,
+        "pseudonyms": {"created_at": 1_790_000_000_000, "wrapped": wrapped("pseudonyms")},
+        "annotations": [
+            entry(1, "DECRYPT", wrapped=wrapped("annotations 1")),
+            entry(2, "PRIMARY", wrapped=wrapped("annotations 2")),
+        ],
+        "signing": [
+            entry(1, "DESTROYED", wrapped=None, public=b64(second.public_key(drawn("signing 1")))),
+            entry(2, "PRIMARY", wrapped=wrapped("s 2"), public=b64(second.public_key(drawn("signing 2")))),
+        ],
+    }
+
+    def case(name: str, text: str, expect: str, given: list[bytes] | None = None) -> Case:
+        opened = [secret.hex() for secret in (secrets if given is None else given)]
+        return {"name": name, "text": text, "secrets": opened, "expect": expect}
+
+    def edited(name: str, edit: Callable[[Any], object], expect: str) -> Case:
+        keyset = copy.deepcopy(good)
+        edit(keyset)
+        return case(name, second.sealed_keyset(keyset, secrets), expect)
+
+    whole = second.sealed_keyset(good, secrets)
+    unfit, unread = "its check value does not fit", "is damaged"
+    yield case("whole", whole, "opens")
+    yield case("empty", "", unread)
+    yield case("cut in the middle", whole[: len(whole) // 2], unread)
+    yield case("two", whole + whole, unread)
+    yield case("nested without end", '{"format":"chatproxy/sealed-keyset/v1","keyset":' + "[" * 5000, unread)
+    yield case("another program's", '{"format":"x"}', "has the format 'x'")
+    yield case(
+        "newer format",
+        second.sealed_keyset(good, secrets, name="chatproxy/sealed-keyset/v2"),
+        "has the format 'chatproxy/sealed-keyset/v2'",
+    )
+    yield case("a field of the file more", whole[:-1] + ',"x":1}', unread)
+    yield case("mac altered", whole.replace('"mac":"', '"mac":"AAAA'), unfit)
+    yield case("mac under a longer key", second.sealed_keyset(good, secrets, size=33), unfit)
+    yield case("a blank more", whole.replace('"id":"', '"id": "'), unfit)
+    yield case("destroyed version brought back", whole.replace("DESTROYED", "RETIRED"), unfit)
+    swapped = whole.replace("DECRYPT", "@").replace("PRIMARY", "DECRYPT", 1).replace("@", "PRIMARY")
+    yield case("another version made primary", swapped, unfit)
+    first, other = good["annotations"][0]["wrapped"], good["annotations"][1]["wrapped"]
+    exchanged = whole.replace(first, "@").replace(other, first).replace("@", other)
+    yield case("wraps exchanged", exchanged, unfit)
+    yield case("secrets exchanged", whole, unfit, [secrets[0], secrets[2], secrets[1], secrets[3]])
+    yield case("another secret", whole, unfit, [*secrets[:3], drawn("x")])
+    yield case("another pseudonym key", whole, unfit, [drawn("x"), *secrets[1:]])
+    yield case("a secret less", whole, "was not unwrapped to keys", secrets[:3])
+    yield case("a secret more", whole, "was not unwrapped to keys", [*secrets, drawn("x")])
+    yield case("a secret cut short", whole, "was not unwrapped to keys", [*secrets[:3], secrets[3][:31]])
+    yield edited("a field more", lambda keyset: keyset.update(extra=1), unread)
+    for field in sorted(good):
+        yield edited(f"without {field}", lambda keyset, field=field: keyset.pop(field), unread)  # type: ignore[misc]
+    yield edited("id not hex", lambda keyset: keyset.update(id="mine"), unread)
+    yield edited("id with a newline", lambda keyset: keyset.update(id=good["id"] + "\n"), unread)
+    for version in (0, -1, 65_536):
+        yield edited(f"version {version}", partial(_set_version, version), unread)
+    yield edited("created before 1970", lambda keyset: keyset.update(created_at=-1), unread)
+    yield edited("unknown status", lambda keyset: keyset["signing"][1].update(status="ACTIVE"), unread)
+    yield edited("two primaries", lambda keyset: keyset["annotations"][0].update(status="PRIMARY"), "PRIMARY")
+    yield edited("version twice", lambda keyset: keyset["annotations"][0].update(version=2), "twice")
+    yield edited(
+        "public key of another seed",
+        lambda keyset: keyset["signing"][1].update(public=b64(drawn("x"))),
+        "has a public key",
+    )
+
+
+def _set_version(version: int, keyset: Any) -> None:
+    keyset["annotations"][0]["version"] = version
+
+
+def _documents(kind: str, said: dict[str, Any]) -> Iterator[Case]:
+    """A signed statement and what others may make of it; *said*: what is in it."""
+    seed, other = drawn("signing"), drawn("another signing key")
+    publics = [second.public_key(seed).hex(), second.public_key(drawn("an older key")).hex()]
+    form = f"chatproxy/{kind}/v1"
+    word = kind.rpartition("-")[2]
+    not_one, unknown, forged = f"{word}_format", f"{word}_unknown_key", f"{word}_signature"
+    document = {"format": form, **said}
+
+    def case(name: str, file: bytes, expect: str, opens_to: Any = None, *, blanks: int = 0) -> Case:
+        shown = {} if opens_to is None else {"says": opens_to}
+        return {
+            "name": name,
+            "file": file.hex(),
+            "blanks": blanks,
+            "publics": publics,
+            "expect": expect,
+            **shown,
+        }
+
+    def signed(document: Any = document, seed: bytes = seed, **changed: Any) -> bytes:
+        return second.canonical({**document, "signature": second.signature_of(document, seed, **changed)})
+
+    def signed_as(signature: Any) -> bytes:
+        return second.canonical({**document, "signature": signature})
+
+    whole = signed() + b"\n"
+    good = second.signature_of(document, seed)
+    yield case("whole", whole, "opens", document)
+    yield case("without the line end", whole.strip(), "opens", document)
+    yield case("under an older key", signed(seed=drawn("an older key")), "opens", document)
+    spaced = json.dumps({**document, "signature": good}, indent=2).encode()
+    yield case("written in another way", spaced, "opens", document)
+    yield case("empty", b"", not_one)
+    yield case("cut in the middle", whole[: len(whole) // 2], not_one)
+    yield case("two", whole + whole, not_one)
+    yield case("a list", b"[]", not_one)
+    yield case("not UTF-8", whole.replace(b"chatproxy", b"chatprox\xff"), not_one)
+    yield case("nested without end", b'{"x":' + b"[" * 5000, not_one)
+    longest = (256 << 10) - len(whole)
+    yield case("as long as may be", whole, "opens", document, blanks=longest)
+    yield case("a byte longer", whole, not_one, blanks=longest + 1)
+    yield case("a member twice", b'{"format":"x",' + whole[1:], not_one)
+    yield case("a fraction", signed(document | {"extra": 1.5}), not_one)
+    yield case("not a number", signed(document | {"extra": float("nan")}), not_one)
+    yield case("half a character", whole.replace(b'"format"', b'"\\ud800":0,"format"', 1), not_one)
+    yield case("of another form", signed(document | {"format": form + "2"}), not_one)
+    yield case("no signature", second.canonical(document), not_one)
+    yield case("signature is a text", signed_as("x"), not_one)
+    yield case("signature with a member more", signed(extra=1), not_one)
+    yield case("another algorithm", signed(alg="none"), not_one)
+    for name in ("alg", "kid", "value"):
+        yield case(
+            f"signature without {name}", signed_as({k: v for k, v in good.items() if k != name}), not_one
+        )
+    yield case("signature padded", signed(value=good["value"] + "=="), not_one)
+    yield case("signature in base64", signed(value=good["value"][:-4] + "+/+/"), not_one)
+    short = second.base64url(base64.urlsafe_b64decode(good["value"] + "==")[:-4])
+    yield case("signed by somebody else", signed(seed=other), unknown)
+    yield case("under a key that is not named", signed(kid="x"), unknown)
+    yield case("signed by somebody else in our name", signed(seed=other, kid=good["kid"]), forged)
+    yield case("signature cut short", signed(value=short), forged)
+    yield case("signature empty", signed(value=""), forged)
+    yield case("a member more", second.canonical({**document, "x": 1, "signature": good}), forged)
+    for name, value in said.items():
+        if isinstance(value, str):
+            yield case(
+                f"{name} altered",
+                second.canonical({**document, name: value + "x", "signature": good}),
+                forged,
+            )
+    unsigned_form = second.signature_of(document | {"format": "chatproxy/other/v1"}, seed)
+    yield case("signed as another form", signed_as(unsigned_form), forged)
+
+
+def receipts() -> Iterator[Case]:
+    return _documents(
+        "receipt",
+        {
+            "schema_version": "ISO/IEC TS 27560:2023",
+            "receipt_id": "0b5a5dcb-7d59-4d4e-9d4c-0b6a0d0e2a11",
+            "pii_principal_id": drawn("subject", 16).hex(),
+            "event": {"event_state": "given", "event_time": "2026-11-23T04:41:07.000Z"},
+            "party_identification": {"party_name": "Société 例え", "party_role": "controller"},
+        },
+    )
+
+
+def certificates() -> Iterator[Case]:
+    return _documents(
+        "erasure-certificate",
+        {
+            "certificate_id": "0b5a5dcb-7d59-4d4e-9d4c-0b6a0d0e2a12",
+            "subject": drawn("subject", 16).hex(),
+            "erased_at": "2026-11-23T04:41:07.000Z",
+            "removed": {"turns": 2, "records": 2, "names": 6, "ledger_events": 1},
+            "proof": {"tried": 2, "opened": 0, "codes": {"no_subject_key": 2}},
+            "kept": [],
+        },
+    )
+
+
 FILES = {
     "records": records,
     "wraps": wraps,
     "root_wraps": root_wraps,
     "annotations": annotations,
     "keysets": keysets,
+    "sealed_keysets": sealed_keysets,
     "rings": rings,
+    "receipts": receipts,
+    "certificates": certificates,
     "pseudonyms": pseudonyms,
 }
 
