@@ -40,6 +40,7 @@ from chatproxy.store.preflight import judge, read_facts, require_safe
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
+from chatproxy.workflows.annotation_log import AnnotationLog
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.erase import Eraser, Erasure
 from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
@@ -272,6 +273,7 @@ class Vault:
             clock=self.clock,
             metrics=metrics,
             mark_roll=self.roller.mark,
+            note_changes=AnnotationLog(LateAudit(lambda: self.audit)).note,
             versions=self.terms.versions,
         )
 

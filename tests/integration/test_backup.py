@@ -100,6 +100,11 @@ async def test_a_restored_store_knows_who_was_erased_and_what_was_deleted_since(
     assert "dan one" in (await said(tmp_path, "dan", "one")).out
     audit = await run(environment(tmp_path), "audit", "verify", "--offline")
     assert audit.status == 0, audit.out
+    # What was decided since on what was brought back does not count as put back by somebody.
+    log = (tmp_path / "data" / "audit" / "audit.jsonl").read_text()
+    assert "annotations.changed" in log
+    whole = await run(environment(tmp_path), "transcripts", "verify")
+    assert whole.status == 0, whole.out
 
 
 async def test_nothing_opens_a_restored_store_before_it_is_up_to_date(tmp_path: Path) -> None:

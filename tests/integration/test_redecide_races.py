@@ -23,6 +23,7 @@ from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Metrics, Redecided
 from chatproxy.vault import Vault, open_vault
+from chatproxy.workflows.annotation_log import AnnotationLog
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.verdict import Kept
 from integration.keeping import Keeper
@@ -65,7 +66,7 @@ def a_redecider(
 ) -> Redecider:
     return Redecider(
         store or vault.store, vault.record_keys, vault.annotation_keys, vault.policies,
-        clock=clock, mark_roll=vault.roller.mark,
+        clock=clock, mark_roll=vault.roller.mark, note_changes=AnnotationLog(vault.audit).note,
         metrics=metrics or Metrics(), versions=versions,
     )  # fmt: skip
 

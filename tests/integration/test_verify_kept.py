@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from chatproxy.clock import wall_clock
@@ -12,9 +13,21 @@ from chatproxy.settings import load_settings
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import open_vault
+from chatproxy.workflows.annotation_log import read_last_changes
 from chatproxy.workflows.tombstones import read_tombstones
-from integration.proxy_fixtures import ANA, DAY, AheadClock, a_world, chatting
+from integration.proxy_fixtures import (
+    ANA,
+    DAY,
+    STREAM_HEAD,
+    AheadClock,
+    a_world,
+    answer_to,
+    chatting,
+    chunk,
+    openai_events,
+)
 from integration.serve_process import call, environment
+from simulators.backend import Peer
 
 LONG_AGO = 120_000
 
@@ -137,7 +150,68 @@ async def test_a_flag_that_was_lifted_does_not_come_back_unseen(
         for kind, saved in before.items():
             for (name, value), end in zip(saved.items(), ends[kind], strict=True):
                 await connections.ask([["RESTORE", name, end, value, "REPLACE", "ABSTTL"]])
-    assert await faults_at(tmp_path, store, ahead=LONG_AGO) == ["annotation_against_ledger"]
+    assert await faults_at(tmp_path, store, ahead=LONG_AGO) == [
+        "annotation_put_back",
+        "annotation_against_ledger",
+    ]
+    assert await faults(tmp_path, store) == ["annotation_put_back"]  # also when it has just happened
+
+
+async def test_an_earlier_annotation_that_permits_nothing_more_is_found_too(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        await world.chat("hello", who=ANA | {"x-chat-conversation": "c"})
+        await world.kept()
+        before = {kind: await snapshot(connections, kind) for kind in ("a:", "r:")}
+        ends = {
+            kind: await connections.ask([["PEXPIRETIME", name] for name in before[kind]]) for kind in before
+        }
+        [row] = [row async for row in vault.store.annotations(tag)]
+        await vault.ledger.note(
+            tag, FactKind.FLAGGED, at=wall_clock(), by="test", method="test", scope=Scope(turn=row.turn)
+        )
+        await world.decided_again()
+        assert await faults(tmp_path, store) == []
+        for kind, saved in before.items():
+            for (name, value), end in zip(saved.items(), ends[kind], strict=True):
+                await connections.ask([["RESTORE", name, end, value, "REPLACE", "ABSTTL"]])
+        assert await faults(tmp_path, store) == ["annotation_put_back"]
+
+
+async def test_a_retry_of_a_turn_that_was_decided_on_again_is_no_older_annotation(
+    tmp_path: Path, store: str
+) -> None:
+    cut = True
+
+    async def script(peer: Peer) -> None:
+        while True:
+            request = await peer.read_request()
+            if cut:
+                await peer.send(STREAM_HEAD + chunk(openai_events("half")[0]))
+                peer.close()
+                return
+            await peer.send(answer_to(request, "whole"))
+
+    async with a_world(script, tmp_path, store) as world:
+        vault, tag = world.running.vault, world.tag()
+        with pytest.raises(httpx.HTTPError):
+            await world.chat("hello", stream=True)
+        await world.kept()
+        [row] = [row async for row in vault.store.annotations(tag)]
+        await vault.ledger.note(
+            tag, FactKind.FLAGGED, at=wall_clock(), by="test", method="test", scope=Scope(turn=row.turn)
+        )
+        await world.decided_again()
+        [row] = [row async for row in vault.store.annotations(tag)]
+        assert row.annotation[b"seq"] == b"2"
+        cut = False
+        await world.chat("hello", stream=True)
+        await world.kept()
+        [row] = [row async for row in vault.store.annotations(tag)]
+        assert row.annotation[b"seq"] == b"1"
+        assert await faults(tmp_path, store) == []
 
 
 async def test_a_ledger_that_was_cut_short_contradicts_the_audit_log(
@@ -179,7 +253,8 @@ async def faults_at(directory: Path, store: str, *, ahead: int) -> list[str]:
             k.removeprefix("CHATPROXY_").lower(): v for k, v in environment(directory, store=store).items()
         },
     ).settings
-    stones = read_tombstones([directory / "data" / "audit" / "audit.jsonl"], since=0)
+    logs = [directory / "data" / "audit" / "audit.jsonl"]
+    stones, changes = read_tombstones(logs, since=0), read_last_changes(logs)
     async with open_vault(settings) as vault:
         verifier = dataclasses.replace(vault, clock=clock).kept_verifier
-        return [fault.reason async for fault in verifier.faults(stones, opens=True)]
+        return [fault.reason async for fault in verifier.faults(stones, changes, opens=True)]

@@ -15,6 +15,7 @@ from chatproxy.model import Part, PartKind
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
 from chatproxy.vault import Vault, audit_directory
+from chatproxy.workflows.annotation_log import read_last_changes
 from chatproxy.workflows.tombstones import read_tombstones
 from chatproxy.workflows.transcripts import PURPOSES, KeptTurn, OpenedTurn, Spurious, summary
 from chatproxy.workflows.verify_kept import Looked
@@ -44,7 +45,8 @@ def verify(logs: tuple[Path, ...], *, headers_only: bool, as_json: bool) -> None
     """
     settings = load_settings().settings
     own = audit_directory(settings) / LOG_NAME
-    stones = read_tombstones([*([own] if own.exists() else []), *logs], since=0)
+    logs = (*([own] if own.exists() else []), *logs)
+    stones, changes = read_tombstones(logs, since=0), read_last_changes(logs)
 
     async def work(vault: Vault) -> tuple[list[dict[str, str | None]], Looked]:
         await asyncio.to_thread(vault.audit.append, "transcripts.verify", {"opens": not headers_only})
@@ -55,7 +57,7 @@ def verify(logs: tuple[Path, ...], *, headers_only: bool, as_json: bool) -> None
                 "subject": fault.subject.hex(),
                 "turn": vault.pseudonyms.turn_handle(fault.subject, fault.turn) if fault.turn else None,
             }
-            async for fault in verifier.faults(stones, opens=not headers_only)
+            async for fault in verifier.faults(stones, changes, opens=not headers_only)
         ]
         return faults, verifier.looked
 

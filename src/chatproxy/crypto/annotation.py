@@ -2,7 +2,7 @@
 
 The annotation of a turn is a store hash of seven fields. All but ``mac`` are authenticated together with the
 subject and the turn, so that none can be edited, swapped or moved (security B5). Rolling one back to an older,
-authentic state is what ``seq`` and the audit log are for.
+authentic state is what ``seq`` and the audit log are for (``chatproxy.workflows.annotation_log``).
 
 ``mac = HMAC-SHA256(K[kv], "chatproxy/ann/v1" || TLV...)``, TLV: number of the field (1 byte), ``lp(value)``.
 """

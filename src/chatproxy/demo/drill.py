@@ -26,6 +26,7 @@ from chatproxy.settings import Address, Settings
 from chatproxy.store.backup import declare_up_to_date, lay_down, take_backup
 from chatproxy.vault import Vault, audit_directory, bring_up_to_date, open_vault
 from chatproxy.wiring import RunningProxy
+from chatproxy.workflows.annotation_log import read_last_changes
 from chatproxy.workflows.happenings import Actor
 from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.keys import open_ring
@@ -210,9 +211,10 @@ async def _see_what_was_restored(
     later = replace(vault, clock=lambda: vault.clock() + _A_LIFE_MS)
     over = [row async for row in later.transcripts.walk()]
     evidence.claim("what is over is not read, whatever the store holds of it", held=not over)
-    stones = read_tombstones([audit_directory(vault.settings) / LOG_NAME], since=0)
+    logs = [audit_directory(vault.settings) / LOG_NAME]
+    stones, changes = read_tombstones(logs, since=0), read_last_changes(logs)
     verifier = vault.kept_verifier
-    faults = [fault async for fault in verifier.faults(stones, opens=True)]
+    faults = [fault async for fault in verifier.faults(stones, changes, opens=True)]
     evidence.claim(f"each of {verifier.looked.records} records is as it was kept", held=not faults)
     log = verify_log(audit_directory(vault.settings), keys=vault.audit_keys)
     evidence.claim(f"the audit log is whole: {log.entries} entries", held=log.fault is None)

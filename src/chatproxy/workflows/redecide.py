@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -53,6 +53,7 @@ _log = Log("redecide")
 
 _BATCH = 50
 _PORTION, _PORTION_BYTES = 25, 4 << 20
+_NOTED_AT_ONCE = 500
 """What is written in one round trip: putting it together takes about a millisecond."""
 _STRIDE_SECONDS = 0.001
 """How long is worked before others get their turn."""
@@ -84,6 +85,8 @@ class Tally:
     """When they are to be looked at again without anything having happened, ms."""
     is_settled: bool = False
     """If not, the ledger cannot be read, or keeps changing, so it is to be tried again."""
+    unnoted: dict[TurnId, int] = field(default_factory=dict, repr=False)
+    """The numbers of changed annotations that the audit log has not been told."""
 
     def again_at(self, at: int | None) -> None:
         """Look at them again at *at* (ms) at the latest."""
@@ -224,10 +227,15 @@ class Redecider:
         clock: Clock,
         metrics: Metrics,
         mark_roll: Callable[[SubjectTag], Awaitable[object]],
+        note_changes: Callable[[SubjectTag, Mapping[TurnId, int]], Awaitable[None]],
         versions: Sequence[PolicyVersion] = (),
     ) -> None:
-        """``versions``: of the policy that people choose about. ``mark_roll``: has a person's key rolled soon."""
+        """``versions``: of the policy that people choose about. ``mark_roll``: has a person's key rolled soon.
+
+        ``note_changes``: is told the numbers of annotations that have changed.
+        """
         self._mark_roll = mark_roll
+        self._note_changes = note_changes
         self._store = store
         self._keys = keys
         self._annotation_keys = annotation_keys
@@ -369,7 +377,15 @@ class Redecider:
                     break
         except UndecryptableError as error:
             _log.error("what is kept of a person cannot be decided on again", reason=error.reason)
+        finally:
+            await self._note(subject, tally)
         return tally
+
+    async def _note(self, subject: SubjectTag, tally: Tally, *, at_least: int = 1) -> None:
+        """Tell which annotations have changed, once there are so many."""
+        if len(tally.unnoted) >= at_least:
+            changed, tally.unnoted = tally.unnoted, {}
+            await self._note_changes(subject, changed)
 
     async def _read(self, subject: SubjectTag) -> _Person:
         """Read a person. Raises UndecryptableError where the ledger is not authentic, StoreUnavailableError."""
@@ -399,6 +415,7 @@ class Redecider:
                     touched=touched,
                     faults=faults,
                 )
+                await self._note(subject, tally, at_least=_NOTED_AT_ONCE)
                 if overtaken.by_event:
                     is_current = False
                     person = await self._read(subject)
@@ -515,7 +532,7 @@ class Redecider:
                 # Backups have it sealed to the later end. Marked first, in case this process does not live to do it.
                 await self._mark_roll(person.subject)
             turns = await self._carried_out(portion, person, faults)
-            await self._write(turns, overtaken, counted, faults)
+            await self._write(turns, overtaken, counted, tally, faults)
         for outcome, number in counted.items():
             tally.turns[outcome] += number
             self._metrics.redecided.labels(outcome).inc(number)
@@ -621,6 +638,7 @@ class Redecider:
         turns: Sequence[RedecidedTurn],
         overtaken: _Overtaken,
         counted: Counter[Redecided],
+        tally: Tally,
         faults: Counter[str],
     ) -> None:
         """Write some decisions; those that were made on what is no longer so are to be made again."""
@@ -629,6 +647,7 @@ class Redecider:
             match status:
                 case RedecideStatus.CHANGED:
                     counted[Redecided.CHANGED] += 1
+                    tally.unnoted[turn.turn] = int(turn.annotation[b"seq"])
                 case RedecideStatus.GONE:
                     counted[Redecided.ERASED] += 1
                 case RedecideStatus.DAMAGED:

@@ -5,11 +5,12 @@
 2. By the ledger: a decision is made of the ledger and the facts of the turn, and making it again changes nothing. So an
    annotation that was put back to an earlier, authentic one permits or keeps what the ledger does not any more. No
    reader is misled by it, since each decides again; here it is told.
-3. By the audit log: what tightened a ledger, and who was erased, is written there too, outside the store. A ledger that
-   was cut short, or a person who was brought back with an old copy of the store, contradicts it.
+3. By the audit log: what tightened a ledger, who was erased, and which annotations have changed, is written there too,
+   outside the store. A ledger that was cut short, a person who was brought back with an old copy of the store, or an
+   earlier annotation that was put back, contradicts it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chatproxy.clock import Clock
@@ -22,6 +23,7 @@ from chatproxy.model import SubjectTag, TurnId
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import FoundKey, ReapStore, StoredTurn, SubjectState, TranscriptStore
 from chatproxy.workflows.annotate import GroupNote, TurnFacts
+from chatproxy.workflows.annotation_log import LastChange, Turn
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.tombstones import Tombstone, is_of
@@ -84,14 +86,17 @@ class KeptVerifier:
         self._owners: dict[SubjectTag, _Owner] = {}
         self.looked = Looked()
 
-    async def faults(self, stones: Sequence[Tombstone], *, opens: bool) -> AsyncIterator[Fault]:
+    async def faults(
+        self, stones: Sequence[Tombstone], changes: Mapping[Turn, LastChange], *, opens: bool
+    ) -> AsyncIterator[Fault]:
         """Yield what is not as it was kept. Raises StoreUnavailableError.
 
-        *stones*: what the audit log has; ``opens``: whether each record is opened too.
+        *stones*, *changes*: what the audit log has, read before; ``opens``: whether each record is opened too.
         """
         async for stored in self._store.annotations():
             self.looked.turns += 1
-            async for of_turn in self._of_turn(stored, opens=opens):
+            last = changes.get((stored.subject, stored.turn))
+            async for of_turn in self._of_turn(stored, last, opens=opens):
                 yield of_turn
         async for found in self._reaping.walk():
             for key in found:
@@ -103,7 +108,9 @@ class KeptVerifier:
             if (fault := await self._of_stone(stone)) is not None:
                 yield fault
 
-    async def _of_turn(self, stored: StoredTurn, *, opens: bool) -> AsyncIterator[Fault]:
+    async def _of_turn(
+        self, stored: StoredTurn, last: LastChange | None, *, opens: bool
+    ) -> AsyncIterator[Fault]:
         try:
             kept = Kept.of(stored, self._annotation_keys)
         except UndecryptableError as error:
@@ -112,6 +119,9 @@ class KeptVerifier:
         annotation, facts, note = kept.annotation, kept.facts, kept.note
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TOLERANCE_MS:
             yield Fault("annotation_ttl", stored.subject, stored.turn)
+        # A retry that took the place of a turn begins its numbers anew; it was decided on later.
+        if last is not None and annotation.seq < last.seq and note.decided_at < last.at:
+            yield Fault("annotation_put_back", stored.subject, stored.turn)
         owner = await self._owner(stored.subject)
         if owner.facts is None:
             yield Fault("ledger", stored.subject, stored.turn)
