@@ -305,7 +305,10 @@ def keysets() -> Iterator[Case]:  # noqa: PLR0915 - a table
     for field in sorted(good):
         yield edited(f"without {field}", lambda keyset, field=field: keyset.pop(field), f"`{field}`")  # type: ignore[misc]
     yield edited("a field more", lambda keyset: keyset.update(extra=1), "unknown field `extra`")
-    yield edited("a key's field more", lambda keyset: keyset["root"][0].update(note=""), "`note`")
+    for where in ("root", "annotations", "signing"):
+        more = partial(_one_more, where)
+        yield edited(f"a field of a key of {where} more", more, "`note`")
+    yield edited("a field of pseudonyms more", lambda keyset: keyset["pseudonyms"].update(note=""), "`note`")
     yield edited("id not hex", lambda keyset: keyset.update(id="my keyset"), "`$.id`")
     yield edited("id with a newline", lambda keyset: keyset.update(id=good["id"] + "\n"), "`$.id`")
     yield edited("version 0", lambda keyset: keyset["root"][0].update(version=0), "`int` >= 1")
@@ -427,6 +430,7 @@ def rings() -> Iterator[Case]:
     yield case("another version made primary", swapped, "not authentic")
     yield case("counter set back", whole.replace('"counter":9', '"counter":8'), "not authentic")
     yield case("a blank more", whole.replace('"counter":9', '"counter": 9'), "not authentic")
+    yield case("a field of the file more", whole[:-1] + ',"x":1}', "cannot be read")
     yield edited("no key", lambda body: body.update(keys=[]), "exactly one PRIMARY")
     yield edited(
         "two primaries", lambda body: body["keys"][2].update(status="PRIMARY"), "exactly one PRIMARY"
@@ -543,6 +547,9 @@ def sealed_keysets() -> Iterator[Case]:
     yield case("a secret more", whole, "was not unwrapped to keys", [*secrets, drawn("x")])
     yield case("a secret cut short", whole, "was not unwrapped to keys", [*secrets[:3], secrets[3][:31]])
     yield edited("a field more", lambda keyset: keyset.update(extra=1), unread)
+    for where in ("annotations", "signing"):
+        yield edited(f"a field of a key of {where} more", partial(_one_more, where), unread)
+    yield edited("a field of pseudonyms more", lambda keyset: keyset["pseudonyms"].update(note=""), unread)
     for field in sorted(good):
         yield edited(f"without {field}", lambda keyset, field=field: keyset.pop(field), unread)  # type: ignore[misc]
     yield edited("id not hex", lambda keyset: keyset.update(id="mine"), unread)
@@ -558,6 +565,10 @@ def sealed_keysets() -> Iterator[Case]:
         lambda keyset: keyset["signing"][1].update(public=b64(drawn("x"))),
         "has a public key",
     )
+
+
+def _one_more(where: str, keyset: Any) -> None:
+    keyset[where][0]["note"] = ""
 
 
 def _set_version(version: int, keyset: Any) -> None:
