@@ -12,6 +12,7 @@ TICKETS = Tickets(KEY, use=b"link", random=lambda size: b"n" * size)
 
 def test_a_ticket_says_what_it_was_issued_for() -> None:
     assert TICKETS.open(TICKETS.issue(b"ana")) == b"ana"
+    assert TICKETS.open(TICKETS.issue(b"")) == b""
 
 
 def test_a_ticket_does_not_show_what_it_says() -> None:
