@@ -33,7 +33,7 @@ async def fill(vault: Vault, subject: SubjectTag, turns: int) -> None:
     key, wrap = vault.record_keys.new_subject_key(subject, generation=1)
     now = wall_clock()
     expires_at = now + 30 * _DAY_MS
-    day_key = await vault.record_keys.epoch_key(epoch_day(expires_at))
+    epoch_key = await vault.record_keys.epoch_key(epoch_day(expires_at))
     payload = secrets.token_bytes(_BYTES)
     for first in range(0, turns, _BATCH):
         batch = []
@@ -75,11 +75,12 @@ async def fill(vault: Vault, subject: SubjectTag, turns: int) -> None:
                 generation=1,
                 expires_at=expires_at,
                 turn=turn,
+                series=epoch_key.series,
             )
             blob = seal_record(
                 header,
                 subject_key=key,
-                epoch_key=day_key,
+                epoch_key=epoch_key.key,
                 subject=subject,
                 metadata=facts.record_metadata(0),
                 payload=payload,

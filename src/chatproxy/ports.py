@@ -25,6 +25,8 @@ class SubjectState:
     """The events of the subject's ledger, oldest first, as written."""
     generation_floor: int = 0
     """Generations up to this one were destroyed: a new key takes a higher one."""
+    generation_at: int | None = None
+    """When the key of ``generation`` was made, ms of the store's clock; None: before that was written down."""
 
     def is_fenced(self, received_at: int) -> bool:
         """Whether the person was erased since: nothing that was received by then (ms) is read or kept any more."""
@@ -516,6 +518,8 @@ class FoundKey:
     """When a record or an annotation says itself that it ends; None for other kinds, and where it cannot be read."""
     turn: TurnId | None = None
     """The turn that a record or an annotation is of."""
+    epoch: int | None = None
+    """The number of the epoch key that a record is under."""
 
 
 class ReapStore(Protocol):
@@ -533,11 +537,11 @@ class ReapStore(Protocol):
     async def trim_index(self, subject: SubjectTag, name: bytes) -> int:
         """Take out of an index what is not kept; return how many members."""
 
-    async def epoch_days(self) -> list[int]:
-        """The expiry days that have a key, ascending."""
+    async def epochs(self) -> list[int]:
+        """The numbers of the epoch keys that there are, ascending."""
 
-    async def destroy_epoch(self, day: int) -> None:
-        """Destroy the key of an expiry day."""
+    async def destroy_epochs(self, epochs: Sequence[int]) -> None:
+        """Destroy epoch keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.redecide import Redecider
+from chatproxy.workflows.replace_keys import Pace, Replacement
 from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.rotate import Rotation
@@ -228,6 +229,21 @@ class Vault:
             grace_ms=int(self.settings.key_grace * 1000),
             progress=progress,
             follow_root=self.follow_root,
+        )
+
+    def replacement(self, *, by: str, pace: Pace) -> Replacement:
+        """Return what replaces keys that have leaked; *by*: who does it."""
+        return Replacement(
+            self.store,
+            RedisReaper(self.store.connections, self.erasure),
+            self.root,
+            self.record_keys,
+            self.roller,
+            audit=self.audit,
+            clock=self.clock,
+            by=by,
+            soak_ms=int(self.settings.key_soak * 1000),
+            pace=pace,
         )
 
     async def follow_root(self) -> None:

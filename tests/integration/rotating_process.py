@@ -1,7 +1,7 @@
 """``python -m integration.rotating_process WRITES KILLS``: rotate the keys once, as the environment says.
 
 The process that does it dies by SIGKILL after every so many writes, at most KILLS times, and another one goes on. Prints how
-often that was. The processes are forked, so that each is there at once.
+often that was.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import sys
 from chatproxy.settings import load_settings
 from chatproxy.vault import open_vault
 from chatproxy.workflows.rotate import NotYetError
+from integration.killed_process import run_killed
 from integration.rotation_fixtures import Killed, Writes, a_rotation
 
 
@@ -36,19 +37,8 @@ async def rotate(kill_at: int, *, before: int) -> None:
 
 
 def main(writes: int, kills: int) -> None:
-    killed = 0
     before = asyncio.run(started_at())
-    while True:
-        child = os.fork()
-        if child == 0:
-            asyncio.run(rotate(writes if killed < kills else 0, before=before))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            killed += 1
-        else:
-            sys.stdout.write(str(killed))
-            sys.exit(os.WEXITSTATUS(status))
+    run_killed(lambda kill_at: rotate(kill_at, before=before), writes=writes, kills=kills)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from chatproxy.crypto.keys import KeyStatus
-from chatproxy.crypto.record import parse_header
+from chatproxy.crypto.record import parse_header, series_of_epoch
 from chatproxy.errors import ChatproxyError
 from chatproxy.settings import load_settings
 from chatproxy.store.connections import Connections
@@ -125,8 +125,18 @@ async def loaded(nodes: Nodes, *, rate: float, people: int = 200) -> AsyncIterat
 
 async def rotate(nodes: Nodes, *, kill_after: int, kills: int) -> int:
     """Rotate once, the rotating process killed after each *kill_after* writes, at most *kills* times; return how often."""
+    return await killed_again_and_again(nodes, "integration.rotating_process", kill_after, kills)
+
+
+async def reseal(nodes: Nodes, *, kill_after: int, kills: int) -> int:
+    """Seal everything anew once, otherwise as ``rotate``."""
+    return await killed_again_and_again(nodes, "integration.resealing_process", kill_after, kills)
+
+
+async def killed_again_and_again(nodes: Nodes, module: str, kill_after: int, kills: int) -> int:
+    """Run a module of that kind; return how often it was killed."""
     process = await create_subprocess_exec(
-        sys.executable, "-m", "integration.rotating_process", str(kill_after), str(kills),
+        sys.executable, "-m", module, str(kill_after), str(kills),
         env={**WORDS, **nodes.env, "PYTHONPATH": ":".join(filter(None, sys.path))}, stdout=PIPE,
     )  # fmt: skip
     async with asyncio.timeout(_PATIENCE):
@@ -146,6 +156,8 @@ class Found:
     primary: int
     statuses_of_others: set[str]
     moved_ttls: int
+    series_in_use: set[int]
+    """Of day keys, of those that there are and those that records are under."""
 
 
 async def examine(nodes: Nodes, connections: Connections) -> Found:
@@ -178,6 +190,8 @@ async def examine(nodes: Nodes, connections: Connections) -> Found:
                 ]
                 if status is not KeyStatus.PRIMARY
             },
+            series_in_use={series_of_epoch(epoch) for epoch in await vault.store.all_epoch_wraps()}
+            | {parse_header(blob).series for blob in blobs},
             moved_ttls=sum(
                 parse_header(blob).expires_at != at for blob, at in zip(blobs, records.values(), strict=True)
             ),

@@ -245,3 +245,70 @@ async def test_a_keyset_in_a_variable_is_read_warned_of_and_not_rotated(tmp_path
     assert rotated.status == 1
     assert "CHATPROXY_KEYSET=file:PATH" in rotated.err
     assert value[:40] not in rotated.err + json.dumps(findings)
+
+
+async def test_sealing_anew_says_what_it_does_and_shows_no_byte_of_a_key(tmp_path: Path, store: str) -> None:
+    async with a_quick_world(tmp_path, store) as world:
+        await world.chat("before")
+        [row] = await world.kept()
+        env = environment(tmp_path, store=store, **QUICK)
+        secrets = await secrets_of(world)
+        outputs: list[Finished] = []
+
+        async def reseal(*words: str, stdin: str = "", status: int = 0) -> Finished:
+            outputs.append(await call(env, "keys", "reseal", *words, stdin=stdin))
+            assert outputs[-1].status == status, outputs[-1]
+            return outputs[-1]
+
+        assert (await reseal("--scope", "all", "--dry-run", "--json")).rows() == [
+            {"people": 1, "records": 1, "seconds": 0.0}
+        ]
+        assert "1 people get a new key, and 1 records" in (await reseal("--scope", "all", "--dry-run")).out
+        one = ("--scope", "subject", "--subject", "-")
+        assert (await reseal(*one, "--dry-run", "--json", stdin="ana")).rows()[0]["records"] == 1
+        assert "Sealed 1 records anew" in (await reseal(*one, stdin="ana\n")).out
+        assert (await reseal(*one, "--json", stdin="nobody")).rows() == [
+            {"records": 0, "damaged": 0, "generations_destroyed": []}
+        ]
+        assert "is PRIMARY" in (await reseal("--scope", "kek:1", status=1)).err
+        assert (
+            "nothing is being sealed anew"
+            in (await reseal("--scope", "all", "--abort", "--yes", status=1)).err
+        )
+        steps = (await reseal("--scope", "all", "--wait", "--json")).rows()
+        assert [step["step"] for step in steps] == ["series_added", "handed_out", "resealed", "destroyed"]
+        assert [step["records"] for step in steps] == [0, 0, 1, 1]
+        secrets += await secrets_of(world)
+        assert (await world.said(row["conversation"]))[0] == "user: before"
+        said = await reseal("--scope", "days:2020-01-01..2020-01-02", "--rate", "5", "--wait")
+        assert "destroyed" in said.out
+        for wrong in (
+            "everything",
+            "kek:x",
+            "day:2020-13-01",
+            "days:2020-01-02..2020-01-01",
+            "tenant:default",
+        ):
+            assert "must be all, kek:VERSION" in (await reseal("--scope", wrong, status=1)).err
+        assert "go together" in (await reseal("--scope", "subject", status=2)).err
+        assert "go together" in (await reseal("--scope", "all", "--subject", "ana", status=2)).err
+        for done in outputs:
+            assert "Traceback" not in done.out + done.err
+            for secret in secrets:
+                assert not any(form in done.out + done.err for form in forms(secret))
+
+
+async def test_sealing_anew_that_has_to_wait_says_so_and_can_be_given_up(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.chat("before")
+        await world.kept()
+        gone: dict[str, Any] = {"at": wall_clock() - LIVE_MS - 1, "ring": 1, "roots": {}, "policy": ""}
+        await world.running.vault.store.beat("lost", json.dumps(gone).encode())
+        env = environment(tmp_path, store=store)
+
+        waits = await call(env, "keys", "reseal", "--scope", "all")
+        assert (waits.status, "Not yet: " in waits.out, "vanished" in waits.out) == (0, True, True)
+        assert (await call(env, "keys", "reseal", "--scope", "all", "--abort", stdin="n\n")).status == 130
+        done = await call(env, "keys", "reseal", "--scope", "all", "--abort", "--yes", "--json")
+
+        assert done.rows() == [{"step": "aborted"}]

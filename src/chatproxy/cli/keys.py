@@ -13,6 +13,7 @@ import click
 from chatproxy.audit.log import operating_user
 from chatproxy.cli.people import as_json_option
 from chatproxy.cli.printing import print_json, print_table
+from chatproxy.cli.reseal import reseal
 from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.clock import wall_clock
 from chatproxy.consent.receipts import write_public_keys
@@ -51,6 +52,9 @@ T = TypeVar("T")
 @click.group()
 def keys() -> None:
     """Make, look after and rotate the keys."""
+
+
+keys.add_command(reseal)
 
 
 @keys.command()

@@ -17,6 +17,7 @@ import msgspec
 
 from chatproxy.crypto.keys import DataKey, KeyEncryptionKey, KeyStatus, MacKey, WrappedKey
 from chatproxy.crypto.primitives import RandomSource, are_equal, hmac_sha256, random_bytes
+from chatproxy.crypto.record import MAX_SERIES
 from chatproxy.crypto.wrap import Purpose, unwrap_key, wrap_key, wrapped_under
 from chatproxy.errors import KeysetError, UndecryptableError
 from chatproxy.model import SubjectTag
@@ -55,12 +56,14 @@ class RingKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return b"kek/%d" % self.version
 
 
-class RingManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RingManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """What the ring says, without the keys. ``counter`` grows by one with each change."""
 
     counter: Annotated[int, msgspec.Meta(ge=1)]
     wrapped_mac_key: bytes
     keys: tuple[RingKey, ...]
+    epoch_series: Annotated[int, msgspec.Meta(ge=0, le=MAX_SERIES)] = 0
+    """Which of the keys of a day seals what is new (``chatproxy.crypto.record``)."""
 
     def wrapped_secrets(self) -> list[tuple[bytes, bytes]]:
         """Return the (ident, wrapped) pairs for the root to unwrap, in the order that ``Keyring`` takes."""
@@ -168,13 +171,13 @@ class Keyring:
         """Undo ``wrap_subject_key``, under any KEK of the ring. Raises UndecryptableError; see ``_unwrap``."""
         return self._unwrap(Purpose.SUBJECT, _subject_ident(subject, generation), wrapped)
 
-    def wrap_epoch_key(self, key: DataKey, *, day: int) -> WrappedKey:
-        """Wrap the key of an expiry day under the primary KEK."""
-        return self._wrap(Purpose.EPOCH, _epoch_ident(day), key)
+    def wrap_epoch_key(self, key: DataKey, *, epoch: int) -> WrappedKey:
+        """Wrap an epoch key, by its number, under the primary KEK."""
+        return self._wrap(Purpose.EPOCH, _epoch_ident(epoch), key)
 
-    def unwrap_epoch_key(self, wrapped: bytes, *, day: int) -> DataKey:
+    def unwrap_epoch_key(self, wrapped: bytes, *, epoch: int) -> DataKey:
         """Undo ``wrap_epoch_key``, under any KEK of the ring. Raises UndecryptableError; see ``_unwrap``."""
-        return self._unwrap(Purpose.EPOCH, _epoch_ident(day), wrapped)
+        return self._unwrap(Purpose.EPOCH, _epoch_ident(epoch), wrapped)
 
     def _wrap(self, purpose: Purpose, ident: bytes, key: DataKey) -> WrappedKey:
         kek = self._keks[self.primary_version]
@@ -224,5 +227,5 @@ def _subject_ident(subject: SubjectTag, generation: int) -> bytes:
     return subject + generation.to_bytes(2, "big")
 
 
-def _epoch_ident(day: int) -> bytes:
-    return day.to_bytes(4, "big")
+def _epoch_ident(epoch: int) -> bytes:
+    return epoch.to_bytes(4, "big")

@@ -4,9 +4,10 @@
    a person and ending a day are each the destruction of one key.
 2. Key, nonce and commitment of a record come from one HKDF over both keys, salted with a random seed that is
    used once. Everything that names the record goes into it and into the AAD.
-3. Opening checks length, then form, then the commitment, then the tag, then the padding. The commitment says
+3. The key of a day has series: another one where that of the day has leaked. A record names the one that it is under.
+4. Opening checks length, then form, then the commitment, then the tag, then the padding. The commitment says
    that these are the keys before GCM is asked: a ciphertext that opens under two keys cannot be made.
-4. Whatever is wrong raises UndecryptableError with a code; there is no partial result and no second try.
+5. Whatever is wrong raises UndecryptableError with a code; there is no partial result and no second try.
 
 Whether a record has expired is its reader's to check, who knows the time: ``RecordHeader.expires_at`` is what
 was promised at sealing, whatever the store's TTL says.
@@ -48,7 +49,10 @@ _TAG_BYTES = 16
 _LABEL = b"chatproxy/record/v1"
 _DAY_MS = 86_400_000
 _MAX_GENERATION = 2**16 - 1
-_MAX_EXPIRES_AT = 2**32 * _DAY_MS - 1
+_DAY_BITS = 20
+_MAX_EXPIRES_AT = 2**_DAY_BITS * _DAY_MS - 1
+MAX_SERIES = 2 ** (32 - _DAY_BITS) - 1
+"""The last series that the keys of days can have."""
 
 
 class RecordFlags(IntFlag):
@@ -83,6 +87,21 @@ def epoch_day(at: int) -> int:
     return at // _DAY_MS
 
 
+def epoch_number(day: int, *, series: int) -> int:
+    """Return by which number a day's key of *series* is named; in series 0 it is the day itself."""
+    return series << _DAY_BITS | day
+
+
+def day_of_epoch(epoch: int) -> int:
+    """Return the day that an epoch key is of."""
+    return epoch & (1 << _DAY_BITS) - 1
+
+
+def series_of_epoch(epoch: int) -> int:
+    """Return which of its day's keys an epoch key is."""
+    return epoch >> _DAY_BITS
+
+
 @dataclass(frozen=True, slots=True)
 class RecordHeader:
     """What a record says about itself in clear. Raises ValueError when made with values that have no bytes."""
@@ -94,6 +113,8 @@ class RecordHeader:
     expires_at: int
     """ms; authoritative."""
     turn: TurnId
+    series: int = 0
+    """Which of the day's keys."""
 
     def __post_init__(self) -> None:
         if self.flags & ~_ALL_FLAGS:
@@ -102,6 +123,8 @@ class RecordHeader:
             raise ValueError("a record needs a ground, and grounds 6 and 7 must be 0")
         if not 0 <= self.generation <= _MAX_GENERATION:
             raise ValueError("a subject key generation has 16 bits")
+        if not 0 <= self.series <= MAX_SERIES:
+            raise ValueError("a series of day keys has 12 bits")
         if not 0 <= self.expires_at <= _MAX_EXPIRES_AT:
             raise ValueError("expires_at is outside the days that a record can name")
         if len(self.turn) != _TAG_BYTES:
@@ -109,8 +132,8 @@ class RecordHeader:
 
     @property
     def epoch(self) -> int:
-        """Return the day whose epoch key seals the record, always that of ``expires_at``."""
-        return epoch_day(self.expires_at)
+        """Return the number of the epoch key that seals the record; its day is always that of ``expires_at``."""
+        return epoch_number(epoch_day(self.expires_at), series=self.series)
 
 
 def parse_header(blob: bytes) -> RecordHeader:
@@ -134,7 +157,7 @@ def parse_header(blob: bytes) -> RecordHeader:
         raise UndecryptableError("record_flags")
     if not grounds or grounds & ~_ALL_GROUNDS:
         raise UndecryptableError("record_grounds")
-    if epoch != epoch_day(expires_at):
+    if day_of_epoch(epoch) != epoch_day(expires_at):
         raise UndecryptableError("record_epoch")
     return RecordHeader(
         flags=RecordFlags(flags),
@@ -142,6 +165,7 @@ def parse_header(blob: bytes) -> RecordHeader:
         generation=generation,
         expires_at=expires_at,
         turn=TurnId(turn),
+        series=series_of_epoch(epoch),
     )
 
 

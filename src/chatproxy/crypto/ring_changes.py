@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from chatproxy.crypto.keyring import RingKey, RingManifest
 from chatproxy.crypto.keys import KeyStatus
+from chatproxy.crypto.record import MAX_SERIES
 from chatproxy.errors import KeysetError
 
 _MOST_VERSIONS = 65_535
@@ -80,6 +81,13 @@ def with_destroyed(ring: RingManifest, *, version: int, at: int) -> RingManifest
             "promoted: `chatproxy keys retire` comes first"
         )
     return _changed(ring, {version: replace(key, status=KeyStatus.DESTROYED, wrapped=None, changed_at=at)})
+
+
+def with_epoch_series(ring: RingManifest, *, series: int) -> RingManifest:
+    """Seal what is new under another key of each day. Raises KeysetError beyond the last series."""
+    if series > MAX_SERIES:
+        raise KeysetError("the keys of days have had all the series they can have; move to a new store")
+    return replace(ring, counter=ring.counter + 1, epoch_series=series)
 
 
 def require_settled(ring: RingManifest) -> None:

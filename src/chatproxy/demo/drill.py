@@ -8,15 +8,18 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
 from chatproxy.audit.log import LOG_NAME
 from chatproxy.audit.verify import verify_log
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, parse_manifest
+from chatproxy.crypto.keys import DataKey
+from chatproxy.crypto.record import open_record
 from chatproxy.demo.old_backup import read_old_backup
 from chatproxy.demo.tour import demonstration, let_people_chat
 from chatproxy.errors import AccessRefusedError, NotFoundError, StoreRefusedError, UndecryptableError
@@ -24,12 +27,14 @@ from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.model import ConversationTag, SubjectTag
 from chatproxy.settings import Address, Settings
 from chatproxy.store.backup import declare_up_to_date, lay_down, take_backup
+from chatproxy.store.reaping import RedisReaper
 from chatproxy.vault import Vault, audit_directory, bring_up_to_date, open_vault
 from chatproxy.wiring import RunningProxy
 from chatproxy.workflows.annotation_log import read_last_changes
 from chatproxy.workflows.happenings import Actor
 from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.keys import open_ring
+from chatproxy.workflows.replace_keys import Pace, Replacement, Scope, Stage
 from chatproxy.workflows.rotate import NotYetError, Rotation, Step
 from chatproxy.workflows.tombstones import read_tombstones
 from chatproxy.workflows.transcripts import KeptTurn
@@ -89,15 +94,26 @@ async def drill_rotate(directory: Path, evidence: Evidence) -> None:
 
 
 async def drill_compromise(directory: Path, evidence: Evidence) -> None:
-    """Take a copy of the keyset and the store's ring, as a thief would; rotate; see what the copy is still good for."""
+    """Take a copy of the keyset and of all keys in the store, as a thief would; rotate, and seal everything anew.
+
+    Then see what the copy is still good for.
+    """
     async with _scratch(directory) as running:
         vault = running.vault
         stolen = directory / "stolen"
         shutil.copy2(Path(vault.settings.keyset.removeprefix("file:")), stolen)
         old_ring = await vault.store.read_control(RING_NAME) or b""
         before = await _opened(vault)
+        loot = await _stolen_keys(vault)
         evidence.claim("a thief has a copy of the keyset and of the ring", held=stolen.stat().st_size > 0)
         await _rotate(vault, evidence)
+        with_loot = await _opened_with(vault, loot)
+        evidence.claim(
+            f"after the rotation alone, the thief's keys of people and days open {with_loot} records",
+            held=with_loot > 0,
+        )
+        await _reseal(vault, evidence)
+        evidence.claim("sealed anew, they open none of them", held=await _opened_with(vault, loot) == 0)
         evidence.claim("everything opens with the new keys", held=await _opened(vault) == before)
         await _see_that_it_is_gone(vault, old_ring, evidence)
         new_ring = await vault.store.read_control(RING_NAME) or b""
@@ -284,6 +300,72 @@ async def _rotate(vault: Vault, evidence: Evidence) -> None:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 evidence.claim(f"step: {step}", held=step is not Step.ABORTED)
+
+
+async def _reseal(vault: Vault, evidence: Evidence) -> None:
+    reaping = RedisReaper(vault.store.connections, vault.erasure)
+    work = Replacement(
+        vault.store,
+        reaping,
+        vault.root,
+        vault.record_keys,
+        vault.roller,
+        audit=vault.audit,
+        clock=vault.clock,
+        by="drill",
+        soak_ms=0,
+        pace=Pace(),
+    )
+    state = await work.begin(Scope.parse("all"))
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not state.is_over:
+            try:
+                state = await work.advance()
+            except NotYetError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                evidence.claim(f"step: {state.step}", held=state.step is not Stage.ABORTED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loot:
+    """The keys of people and days as they were once."""
+
+    of_people: Mapping[SubjectTag, Sequence[DataKey]]
+    of_days: Sequence[DataKey]
+
+
+async def _stolen_keys(vault: Vault) -> _Loot:
+    people: dict[SubjectTag, list[DataKey]] = {}
+    async for subject in vault.store.subjects():
+        state = await vault.store.subject_state(subject)
+        people[subject] = [
+            vault.record_keys.unwrap_subject_key(subject, state, generation) for generation in state.wraps
+        ]
+    epochs = list(await vault.store.all_epoch_wraps())
+    return _Loot(people, list((await vault.record_keys.existing_epoch_keys(epochs)).values()))
+
+
+async def _opened_with(vault: Vault, loot: _Loot) -> int:
+    """Return how many of the records that are there now open with stolen keys."""
+    opened = 0
+    async for row in vault.transcripts.walk():
+        if not isinstance(row, KeptTurn):
+            continue
+        numbers = [group.n for group in row.note.groups]
+        blobs = await vault.store.records(row.subject, row.turn, numbers)
+        for number, blob in zip(numbers, blobs, strict=True):
+            for of_person, of_day in product(loot.of_people.get(row.subject, ()), loot.of_days):
+                with contextlib.suppress(UndecryptableError):
+                    open_record(
+                        blob or b"",
+                        subject_key=of_person,
+                        epoch_key=of_day,
+                        subject=row.subject,
+                        metadata=row.facts.record_metadata(number),
+                    )
+                    opened += 1
+    return opened
 
 
 async def _opens(ring: bytes, vault: Vault, keyset: Path) -> bool:

@@ -82,7 +82,7 @@ for name, wrap in pairs(known) do
 end
 -- Turns whose key was lost: nobody knows of which generations, so the next one is beyond all that there have been.
 if not known['gen'] and not known['gen_floor'] and turns > 0 then last = math.max(last, 32767) end
-if not is_held then redis.call('HDEL', KEYS[1], 'gen') end
+if not is_held then redis.call('HDEL', KEYS[1], 'gen', 'gen_at') end
 redis.call('HDEL', KEYS[1], 'erasing')
 redis.call('HSET', KEYS[1], 'erased_at', string.format('%.0f', at), 'gen_floor', string.format('%.0f', last),
   'gone', string.format('%.0f %.0f ', all, lost) .. table.concat(noted, ','))
@@ -106,8 +106,10 @@ _RENEW = Script.of(
     + """
 -- KEYS: subject. ARGV: generation that is, the next one, its wrap, channel, subject tag, whether this begins an
 --       erasure, the node's clock, how far clocks may be apart
-if redis.call('HGET', KEYS[1], 'gen') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'gen', ARGV[2], 'w' .. ARGV[2], ARGV[3])
+local found = redis.call('HMGET', KEYS[1], 'gen', 'erasing')
+-- What an erasure has left under older keys is not to come under a new one.
+if found[1] ~= ARGV[1] or (found[2] and ARGV[6] ~= '1') then return 0 end
+redis.call('HSET', KEYS[1], 'gen', ARGV[2], 'w' .. ARGV[2], ARGV[3], 'gen_at', string.format('%.0f', now))
 if ARGV[6] == '1' then
   local at = fence(tonumber(ARGV[7]), tonumber(ARGV[8]), redis.call('HGET', KEYS[1], 'erased_at'))
   redis.call('HSET', KEYS[1], 'erasing', '1', 'erased_at', string.format('%.0f', at))

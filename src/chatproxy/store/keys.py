@@ -6,10 +6,10 @@ slot and change together. Ids in key names are hex; ids inside values and as mem
 ==========================  ======  =====================================  =================================
 key                         type    expires                                content
 ==========================  ======  =====================================  =================================
-``cp:{T}:s``                hash    with the last of its records; after    ``gen``, ``w<gen>``, ``erased_at``,
-                                    an erasure or a roll not before the    ``gen_floor``, ``erasing``,
-                                    erasure horizon and 30 days            ``rolled_at``, ``gone``, ``swept_…``,
-                                                                           ``certificate``
+``cp:{T}:s``                hash    with the last of its records; after    ``gen``, ``gen_at``, ``w<gen>``,
+                                    an erasure or a roll not before the    ``erased_at``, ``gen_floor``,
+                                    erasure horizon and 30 days            ``erasing``, ``rolled_at``, ``gone``,
+                                                                           ``swept_…``, ``certificate``
 ``cp:{T}:r:<turn>[.n]``     string  with its group                         sealed record of group 0 [n]
 ``cp:{T}:a:<turn>``         hash    with the last of the turn's groups     annotation
 ``cp:{T}:p:<asked>``        string  with its turn, in a day at most        last attempt at a request: turn id,
@@ -21,7 +21,7 @@ key                         type    expires                                conte
 ``cp:{T}:v:<conversation>`` zset    with the last of its turns             turn by ``received_at``
 ``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, turn id, asked
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
-``cp:{epoch}:k``            hash    never                                  wrapped epoch key by day
+``cp:{epoch}:k``            hash    never                                  wrapped epoch key by its number
 ``cp:{ctl}:<name>``         string  never                                  control value
 ``cp:{ctl}:nodes``          hash    never; who stops takes its own out     what each node said last
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody

@@ -1,6 +1,6 @@
 """What removes what is over, over the Redis protocol: a server drops expired keys lazily, and trusts who sets expiries."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from redis.exceptions import ResponseError
 
@@ -11,8 +11,9 @@ from chatproxy.store.connections import Command, Connections, Reply
 from chatproxy.store.erasure import RedisErasure, read_turn
 
 _SCAN_COUNT = 1000
-_RECORD_EXPIRES = (12, 19)
-"""Where a record's header says when it ends (docs/record-format.md)."""
+_RECORD_ENDS = (8, 19)
+"""Where a record's header says which epoch key it is under, and when it ends (docs/record-format.md)."""
+_EPOCH_SIZE = 4
 _GONE = -2
 
 
@@ -40,7 +41,7 @@ class RedisReaper:
         commands: list[Command] = [["PEXPIRETIME", name] for _, name in named]
         for kind, (_, name) in zip(kinds, named, strict=True):
             if kind == "r":
-                commands.append(["GETRANGE", name, *_RECORD_EXPIRES])
+                commands.append(["GETRANGE", name, *_RECORD_ENDS])
             elif kind == "a":
                 commands.append(["HGET", name, "exp"])
         if not commands:
@@ -49,10 +50,11 @@ class RedisReaper:
         promised = iter(replies[len(named) :])
         looked = []
         for kind, (subject, name), ttl in zip(kinds, named, replies[: len(named)], strict=True):
-            said = _promised(kind, next(promised)) if kind in {"r", "a"} else None
+            reply = next(promised) if kind in {"r", "a"} else None
             if isinstance(ttl, int) and ttl != _GONE:
                 turn = read_turn(keys.parse_own(subject, name)[1]) if kind in {"r", "a"} else None
-                looked.append(FoundKey(subject, name, kind, ttl, said, turn))
+                epoch, said = _read_record(reply) if kind == "r" else (None, _read_annotation(reply))
+                looked.append(FoundKey(subject, name, kind, ttl, said, turn, epoch))
         return looked
 
     async def last_expiry(self, subject: SubjectTag) -> int | None:
@@ -68,14 +70,15 @@ class RedisReaper:
         """Take turns that are not kept out of an index; return how many."""
         return await self._erasure.trim_index(subject, name)
 
-    async def epoch_days(self) -> list[int]:
-        """Return the expiry days that have a key, ascending."""
+    async def epochs(self) -> list[int]:
+        """Return the numbers of the epoch keys that there are, ascending."""
         [days] = await self._ask(["HKEYS", keys.EPOCH_WRAPS])
         return sorted(int(day) for day in days)
 
-    async def destroy_epoch(self, day: int) -> None:
-        """Destroy the key of an expiry day."""
-        await self._ask(["HDEL", keys.EPOCH_WRAPS, day])
+    async def destroy_epochs(self, epochs: Sequence[int]) -> None:
+        """Destroy epoch keys."""
+        if epochs:
+            await self._ask(["HDEL", keys.EPOCH_WRAPS, *epochs])
 
     async def _ask(self, *commands: Command) -> list[Reply]:
         replies = await self._connections.ask(commands)
@@ -85,14 +88,15 @@ class RedisReaper:
         return replies
 
 
-def _promised(kind: str, said: Reply) -> int | None:
-    if not isinstance(said, bytes):
-        return None
-    if kind == "r":
-        return (
-            int.from_bytes(said, "big") if len(said) == _RECORD_EXPIRES[1] - _RECORD_EXPIRES[0] + 1 else None
-        )
-    return int(said) if said.isdigit() else None
+def _read_record(said: Reply) -> tuple[int | None, int | None]:
+    """Return which epoch key a record is under, and when it ends."""
+    if not isinstance(said, bytes) or len(said) != _RECORD_ENDS[1] - _RECORD_ENDS[0] + 1:
+        return None, None
+    return int.from_bytes(said[:_EPOCH_SIZE], "big"), int.from_bytes(said[_EPOCH_SIZE:], "big")
+
+
+def _read_annotation(said: Reply) -> int | None:
+    return int(said) if isinstance(said, bytes) and said.isdigit() else None
 
 
 _: type[ReapStore] = RedisReaper

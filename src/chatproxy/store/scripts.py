@@ -156,7 +156,7 @@ if replaces or left_behind then
   for name = 1, names do redis.call('DEL', KEYS[8 + name]) end
 end
 if not generation then
-  redis.call('HSET', KEYS[1], 'gen', ARGV[3], 'w' .. ARGV[3], ARGV[4])
+  redis.call('HSET', KEYS[1], 'gen', ARGV[3], 'w' .. ARGV[3], ARGV[4], 'gen_at', string.format('%.0f', now))
 end
 keep(KEYS[1], expires)
 for group = 1, groups do

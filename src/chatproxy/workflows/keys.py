@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, Keyring, MintedSecrets, parse_manifest
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.keyset import Keyset
+from chatproxy.crypto.record import epoch_number
 from chatproxy.crypto.wrap import wrapped_under
 from chatproxy.errors import (
     KeysetError,
@@ -103,6 +105,13 @@ class RingUnopenedError(KeysetError):
     """The ring in the store does not open with this node's root."""
 
 
+class EpochKey(NamedTuple):
+    """A key that seals what expires on one day."""
+
+    series: int
+    key: DataKey
+
+
 class RecordKeys:
     """The keys that records are sealed under."""
 
@@ -179,38 +188,44 @@ class RecordKeys:
         self._require_known(wrapped)
         return self._keyring.unwrap_subject_key(wrapped, subject=subject, generation=generation)
 
-    async def epoch_key(self, day: int) -> DataKey:
-        """Return the key of an expiry day, made on first use. Raises UndecryptableError, StoreUnavailableError."""
-        key = self._epochs.get(day)
+    async def epoch_key(self, day: int) -> EpochKey:
+        """Return the key that seals what expires on a day from now on, made on first use.
+
+        Call it within ``wrapping``, which lasts until what is sealed is in the store: as long, this series stays.
+        Raises UndecryptableError, StoreUnavailableError.
+        """
+        series = self._keyring.manifest.epoch_series
+        epoch = epoch_number(day, series=series)
+        key = self._epochs.get(epoch)
         if key is None:
-            kept = (await self._store.epoch_wraps([day])).get(day)
+            kept = (await self._store.epoch_wraps([epoch])).get(epoch)
             if kept is None:
                 self._require_fresh()
                 with self.wrapping():
-                    wrapped = self._keyring.wrap_epoch_key(DataKey.generate(), day=day)
-                    kept = await self._store.add_epoch_wrap(day, wrapped)
+                    wrapped = self._keyring.wrap_epoch_key(DataKey.generate(), epoch=epoch)
+                    kept = await self._store.add_epoch_wrap(epoch, wrapped)
             self._require_known(kept)
-            key = self._epochs[day] = self._keyring.unwrap_epoch_key(kept, day=day)
+            key = self._epochs[epoch] = self._keyring.unwrap_epoch_key(kept, epoch=epoch)
             if len(self._epochs) > _MOST_DAYS:
                 self._epochs.popitem(last=False)
-        return key
+        return EpochKey(series, key)
 
-    async def existing_epoch_key(self, day: int) -> DataKey:
-        """Return the key of an expiry day if it still exists. Raises UndecryptableError, StoreUnavailableError."""
-        keys = await self.existing_epoch_keys([day])
-        if day not in keys:
+    async def existing_epoch_key(self, epoch: int) -> DataKey:
+        """Return an epoch key by its number if it still exists. Raises UndecryptableError, StoreUnavailableError."""
+        keys = await self.existing_epoch_keys([epoch])
+        if epoch not in keys:
             raise UndecryptableError("no_epoch_key")
-        return keys[day]
+        return keys[epoch]
 
-    async def existing_epoch_keys(self, days: Sequence[int]) -> dict[int, DataKey]:
-        """Return the keys of those *days* that have one, in one round trip.
+    async def existing_epoch_keys(self, epochs: Sequence[int]) -> dict[int, DataKey]:
+        """Return those epoch keys that exist, by number, in one round trip.
 
         Raises UndecryptableError, StoreUnavailableError.
         """
-        wraps = await self._store.epoch_wraps(days)
+        wraps = await self._store.epoch_wraps(epochs)
         for wrap in wraps.values():
             self._require_known(wrap)
-        return {day: self._keyring.unwrap_epoch_key(wrap, day=day) for day, wrap in wraps.items()}
+        return {epoch: self._keyring.unwrap_epoch_key(wrap, epoch=epoch) for epoch, wrap in wraps.items()}
 
     def _require_fresh(self) -> None:
         if not self.may_wrap:

@@ -13,6 +13,7 @@ import asyncio
 from dataclasses import dataclass
 
 from chatproxy.clock import Clock
+from chatproxy.crypto.record import day_of_epoch
 from chatproxy.ports import AuditLog, FoundKey, ReapStore, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
 
@@ -77,14 +78,17 @@ class Reaper:
     async def destroy_epoch(self, now: int) -> bool:
         """Destroy the key of the oldest day whose grace is over, if an hour has passed since the last."""
         overdue = [
-            day for day in await self._reaping.epoch_days() if (day + 1) * _DAY_MS + self._grace_ms <= now
+            epoch
+            for epoch in await self._reaping.epochs()
+            if (day_of_epoch(epoch) + 1) * _DAY_MS + self._grace_ms <= now
         ]
-        self._metrics.overdue_epoch_keys.set(len(overdue))
+        days = sorted({day_of_epoch(epoch) for epoch in overdue})
+        self._metrics.overdue_epoch_keys.set(len(days))
         if not overdue or not await self._is_ours(_EPOCH_NAME, now):
             return False
-        await asyncio.to_thread(self._audit.append, "epoch.destroy", {"day": overdue[0]})
-        await self._reaping.destroy_epoch(overdue[0])
-        self._metrics.overdue_epoch_keys.set(len(overdue) - 1)
+        await asyncio.to_thread(self._audit.append, "epoch.destroy", {"day": days[0]})
+        await self._reaping.destroy_epochs([epoch for epoch in overdue if day_of_epoch(epoch) == days[0]])
+        self._metrics.overdue_epoch_keys.set(len(days) - 1)
         return True
 
     async def walk(self, now: int) -> Reaped:

@@ -531,8 +531,9 @@ class Redecider:
             if any(change.ends_sooner for change in portion):
                 # Backups have it sealed to the later end. Marked first, in case this process does not live to do it.
                 await self._mark_roll(person.subject)
-            turns = await self._carried_out(portion, person, faults)
-            await self._write(turns, overtaken, counted, tally, faults)
+            with self._keys.wrapping():
+                turns = await self._carried_out(portion, person, faults)
+                await self._write(turns, overtaken, counted, tally, faults)
         for outcome, number in counted.items():
             tally.turns[outcome] += number
             self._metrics.redecided.labels(outcome).inc(number)

@@ -4,6 +4,7 @@ A record that cannot be opened is no reason to keep it longer than was decided: 
 both ends, and is told.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from chatproxy.policy.engine import Decision
 from chatproxy.ports import SealedGroup, SubjectState, TranscriptStore
 from chatproxy.tasks import aside
 from chatproxy.workflows.annotate import TurnFacts, grounds_in_record
-from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.keys import EpochKey, RecordKeys
 
 _NEWER = frozenset({"unknown_kek_version"})
 """Not damage: another node knows a key that this one does not."""
@@ -52,7 +53,7 @@ class PersonKeys:
     subject: SubjectTag
     state: SubjectState
     _by_generation: dict[int, DataKey] = field(default_factory=dict, repr=False)
-    _by_day: dict[int, DataKey] = field(default_factory=dict, repr=False)
+    _by_epoch: dict[int, DataKey] = field(default_factory=dict, repr=False)
 
     def subject_key(self, generation: int) -> DataKey:
         """Return the person's key. Raises UndecryptableError."""
@@ -62,17 +63,17 @@ class PersonKeys:
             )
         return self._by_generation[generation]
 
-    async def learn(self, days: set[int]) -> None:
-        """Read the keys of expiry days, as far as they still exist, in one round trip."""
-        unknown = sorted(days - self._by_day.keys())
+    async def learn(self, epochs: set[int]) -> None:
+        """Read epoch keys, as far as they still exist, in one round trip."""
+        unknown = sorted(epochs - self._by_epoch.keys())
         if unknown:
-            self._by_day |= await self.keys.existing_epoch_keys(unknown)
+            self._by_epoch |= await self.keys.existing_epoch_keys(unknown)
 
-    def day_key(self, day: int) -> DataKey:
-        """Return the key of a day that was learnt. Raises UndecryptableError."""
-        if day not in self._by_day:
+    def epoch_key(self, epoch: int) -> DataKey:
+        """Return an epoch key that was learnt. Raises UndecryptableError."""
+        if epoch not in self._by_epoch:
             raise UndecryptableError("no_epoch_key")
-        return self._by_day[day]
+        return self._by_epoch[epoch]
 
 
 async def read_records(store: TranscriptStore, keys: PersonKeys, moves: Sequence[Move]) -> list[bytes | None]:
@@ -80,14 +81,21 @@ async def read_records(store: TranscriptStore, keys: PersonKeys, moves: Sequence
 
     Raises UndecryptableError, StoreUnavailableError.
     """
-    await keys.learn({epoch_day(move.expires_before) for move in moves})
-    return await store.records_of_turns(keys.subject, [(move.turn, move.number) for move in moves])
+    blobs = await store.records_of_turns(keys.subject, [(move.turn, move.number) for move in moves])
+    epochs = set()
+    for blob in blobs:
+        # What is no record is told by whoever opens it.
+        with contextlib.suppress(UndecryptableError):
+            epochs.update([] if blob is None else [parse_header(blob).epoch])
+    await keys.learn(epochs)
+    return blobs
 
 
 async def reseal(keys: PersonKeys, move: Move, blob: bytes | None) -> Moved:
     """Seal one record anew, as *move* says; the store is not changed.
 
-    Raises UndecryptableError where another node may know better, StoreUnavailableError.
+    Call it within ``RecordKeys.wrapping``. Raises UndecryptableError where another node may know better,
+    StoreUnavailableError.
     """
     until = min(move.expires_at, move.expires_before)
     if blob is None:
@@ -102,7 +110,7 @@ async def reseal(keys: PersonKeys, move: Move, blob: bytes | None) -> Moved:
     return Moved(SealedGroup(move.number, sealed, move.expires_at), move.expires_at)
 
 
-def _sealed_anew(keys: PersonKeys, move: Move, blob: bytes, new_day_key: DataKey) -> bytes:
+def _sealed_anew(keys: PersonKeys, move: Move, blob: bytes, new_day_key: EpochKey) -> bytes:
     header = parse_header(blob)
     if header.turn != move.turn or header.expires_at != move.expires_before:
         raise UndecryptableError("record_of_another_turn")
@@ -110,7 +118,7 @@ def _sealed_anew(keys: PersonKeys, move: Move, blob: bytes, new_day_key: DataKey
     payload = open_record(
         blob,
         subject_key=keys.subject_key(header.generation),
-        epoch_key=keys.day_key(header.epoch),
+        epoch_key=keys.epoch_key(header.epoch),
         subject=keys.subject,
         metadata=metadata,
     )
@@ -124,9 +132,10 @@ def _sealed_anew(keys: PersonKeys, move: Move, blob: bytes, new_day_key: DataKey
             generation=generation,
             expires_at=move.expires_at,
             turn=header.turn,
+            series=new_day_key.series,
         ),
         subject_key=keys.subject_key(generation),
-        epoch_key=new_day_key,
+        epoch_key=new_day_key.key,
         subject=keys.subject,
         metadata=metadata,
         payload=payload,

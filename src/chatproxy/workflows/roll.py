@@ -2,22 +2,24 @@
 
 1. A key of the next generation takes the place of the old one. From then on everything new is sealed under it, and the
    old one only opens.
-2. Each record under an older key is opened and sealed anew: the same content, grounds and expiry, under the same expiry
-   day. A record is replaced in one step, and only if its annotation is the one that was seen.
+2. Each record under an older key is opened and sealed anew: the same content, grounds and expiry, under the present key
+   of its expiry day. A record is replaced in one step, and only if its annotation is the one that was seen.
 3. When none is left, the old keys are destroyed, and their generations never come again.
+
+The same moves records off keys of days that have leaked (``chatproxy.workflows.replace_keys``).
 
 Whoever is interrupted begins with what is left. A turn that is put meanwhile under the key before is refused by the
 store, and sealed again (``chatproxy.workflows.archive``): a roll costs no turn.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from chatproxy.clock import Clock
 from chatproxy.crypto.annotation import AnnotationKeys, verify
 from chatproxy.crypto.keys import DataKey
-from chatproxy.crypto.record import RecordHeader, open_record, parse_header, seal_record
+from chatproxy.crypto.record import RecordHeader, epoch_day, open_record, parse_header, seal_record
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag
 from chatproxy.ports import (
@@ -35,7 +37,7 @@ from chatproxy.ports import (
 from chatproxy.tasks import aside
 from chatproxy.telemetry import Log
 from chatproxy.workflows.annotate import TurnFacts, TurnNote, read
-from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.keys import EpochKey, RecordKeys
 
 _log = Log("roll")
 DAY_MS = 86_400_000
@@ -48,6 +50,27 @@ _NEWER = frozenset({"unknown_kek_version", "unknown_annotation_key_version"})
 """Not damage: another node knows a key that this one does not."""
 
 Wanted = Callable[[StoredTurn, TurnFacts], bool]
+
+
+async def _at_once(_: int) -> None:
+    """Do not wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakedKeys:
+    """Which keys are to be replaced."""
+
+    made_before: int | None = None
+    """A key of a person that was made before this instant (ms of the store's clock); None: none of them."""
+    is_leaked_epoch: Callable[[int], bool] = lambda _: False
+    """Whether an epoch key is one of them, by its number."""
+
+
+NO_KEYS = LeakedKeys()
+
+
+class BusyPersonError(StoreUnavailableError):
+    """Others change what is kept of a person, or their key: try again later."""
 
 
 @dataclass(slots=True)
@@ -69,7 +92,7 @@ class _Keys:
     subject: SubjectTag
     state: SubjectState
     _subject_keys: dict[int, DataKey] = field(default_factory=dict, repr=False)
-    _day_keys: dict[int, DataKey] = field(default_factory=dict, repr=False)
+    _epoch_keys: dict[int, DataKey] = field(default_factory=dict, repr=False)
 
     def of_subject(self, generation: int) -> DataKey:
         if generation not in self._subject_keys:
@@ -78,10 +101,10 @@ class _Keys:
             )
         return self._subject_keys[generation]
 
-    async def of_day(self, day: int) -> DataKey:
-        if day not in self._day_keys:
-            self._day_keys[day] = await self.keys.existing_epoch_key(day)
-        return self._day_keys[day]
+    async def of_epoch(self, epoch: int) -> DataKey:
+        if epoch not in self._epoch_keys:
+            self._epoch_keys[epoch] = await self.keys.existing_epoch_key(epoch)
+        return self._epoch_keys[epoch]
 
 
 class Roller:
@@ -136,16 +159,52 @@ class Roller:
     async def roll(self, subject: SubjectTag) -> Rolled:
         """Roll a person's key now. Raises StoreUnavailableError, UndecryptableError where another node knows better."""
         state = await self._store.subject_state(subject)
+        is_begun = any(older < (state.generation or 0) for older in state.wraps)
+        return await self._roll(subject, state, NO_KEYS, renew=not is_begun, pace=_at_once)
+
+    async def replace(
+        self, subject: SubjectTag, leaked: LeakedKeys, *, pace: Callable[[int], Awaitable[None]] = _at_once
+    ) -> Rolled:
+        """Seal anew what lies under *leaked* keys, and destroy the person's own among them.
+
+        ``pace`` is awaited with the number of records after some of them. Doing it again changes nothing. Raises
+        StoreUnavailableError, UndecryptableError where another node knows better.
+        """
+        state = await self._store.subject_state(subject)
+        is_begun = any(older < (state.generation or 0) for older in state.wraps)
+        if leaked.made_before is None:
+            return await self._roll(subject, state, leaked, renew=False, pace=pace)
+        is_old = (state.generation_at or 0) < leaked.made_before
+        if not is_old and not is_begun:
+            # What is under a key that was made since, was sealed since.
+            return Rolled()
+        return await self._roll(subject, state, leaked, renew=is_old, pace=pace)
+
+    async def _roll(
+        self,
+        subject: SubjectTag,
+        state: SubjectState,
+        leaked: LeakedKeys,
+        *,
+        renew: bool,
+        pace: Callable[[int], Awaitable[None]],
+    ) -> Rolled:
         generation = state.generation
         if generation is None:
             return Rolled()
-        if not any(older < generation for older in state.wraps):
+        if await self._erasure.is_erasing(subject):
+            # What must go lies under older keys, and must not come under one that stays.
+            raise BusyPersonError("this person is being erased; try again")
+        if renew:
             renewed = await self.renew(subject, state, erasing=False)
             if renewed is None:
-                raise StoreUnavailableError("the key of this person has just changed; try again")
+                raise BusyPersonError("the key of this person has just changed; try again")
             generation = renewed
-        rolled = await self.move(subject, generation, wanted=lambda _turn, _facts: True)
-        rolled.generations = await self._erasure.retire_keys(subject, stays=generation)
+        rolled = await self.move(
+            subject, generation, wanted=lambda _turn, _facts: True, leaked=leaked, pace=pace
+        )
+        if renew or any(older < generation for older in state.wraps):
+            rolled.generations = await self._erasure.retire_keys(subject, stays=generation)
         return rolled
 
     async def renew(self, subject: SubjectTag, state: SubjectState, *, erasing: bool) -> int | None:
@@ -160,8 +219,16 @@ class Roller:
             )
         return new if is_done else None
 
-    async def move(self, subject: SubjectTag, generation: int, *, wanted: Wanted) -> Rolled:
-        """Seal anew, under *generation*, each *wanted* turn that is not yet.
+    async def move(
+        self,
+        subject: SubjectTag,
+        generation: int,
+        *,
+        wanted: Wanted,
+        leaked: LeakedKeys = NO_KEYS,
+        pace: Callable[[int], Awaitable[None]] = _at_once,
+    ) -> Rolled:
+        """Seal anew, under *generation* and keys of days that have not leaked, each *wanted* turn that is not yet.
 
         Raises StoreUnavailableError, UndecryptableError where another node knows better.
         """
@@ -170,12 +237,16 @@ class Roller:
             before, rolled.lost = rolled.records, 0
             is_whole = True
             async for batch in self._batches(subject):
-                is_whole &= await self._move_batch(subject, generation, batch, wanted, rolled)
+                seen = rolled.records
+                # Until it is in the store: as long, nobody takes the present series of epoch keys away.
+                with self._keys.wrapping():
+                    is_whole &= await self._move_batch(subject, generation, batch, wanted, leaked, rolled)
+                await pace(rolled.records - seen)
             if is_whole and rolled.records == before:
                 if rolled.lost:
                     _log.error("turns could not be sealed anew: they are damaged", turns=rolled.lost)
                 return rolled
-        raise StoreUnavailableError("what is kept of this person keeps changing; try again")
+        raise BusyPersonError("what is kept of this person keeps changing; try again")
 
     async def _batches(self, subject: SubjectTag) -> AsyncIterator[list[StoredTurn]]:
         batch: list[StoredTurn] = []
@@ -193,17 +264,29 @@ class Roller:
         generation: int,
         batch: Sequence[StoredTurn],
         wanted: Wanted,
+        leaked: LeakedKeys,
         rolled: Rolled,
     ) -> bool:
         """Seal a batch anew; False where something has changed meanwhile, so that it is to be looked at again."""
         keys = _Keys(self._keys, subject, await self._store.subject_state(subject))
-        resealed = []
+        turns = []
         for stored in batch:
             try:
                 facts, note = self._verified(stored)
-                if not wanted(stored, facts):
-                    continue
-                groups = await self._groups(stored, facts, note, keys, generation)
+            except UndecryptableError as error:
+                if error.reason in _NEWER:
+                    raise
+                rolled.lost += 1
+                continue
+            if wanted(stored, facts):
+                turns.append((stored, facts, [group.n for group in note.groups]))
+        named = [(stored.turn, number) for stored, _, numbers in turns for number in numbers]
+        blobs = iter(await self._store.records_of_turns(subject, named))
+        resealed = []
+        for stored, facts, numbers in turns:
+            records = [(number, next(blobs)) for number in numbers]
+            try:
+                groups = await self._groups(subject, facts, records, keys, generation, leaked)
             except UndecryptableError as error:
                 if error.reason in _NEWER:
                     raise
@@ -227,29 +310,33 @@ class Roller:
         return read(annotation)
 
     async def _groups(
-        self, stored: StoredTurn, facts: TurnFacts, note: TurnNote, keys: _Keys, generation: int
+        self,
+        subject: SubjectTag,
+        facts: TurnFacts,
+        records: Sequence[tuple[int, bytes | None]],
+        keys: _Keys,
+        generation: int,
+        leaked: LeakedKeys,
     ) -> list[SealedGroup]:
         """Return the groups of a turn that lie under another key, sealed anew. Raises UndecryptableError."""
-        numbers = [group.n for group in note.groups]
         found = []
-        for number, blob in zip(
-            numbers, await self._store.records(stored.subject, stored.turn, numbers), strict=True
-        ):
+        for number, blob in records:
             if blob is None:
                 continue
             header = parse_header(blob)
-            if header.generation == generation:
+            if header.generation == generation and not leaked.is_leaked_epoch(header.epoch):
                 continue
             work = partial(
                 _under_another_key,
                 blob,
                 header,
                 generation=generation,
-                subject=stored.subject,
+                subject=subject,
                 metadata=facts.record_metadata(number),
                 old_key=keys.of_subject(header.generation),
                 new_key=keys.of_subject(generation),
-                day_key=await keys.of_day(header.epoch),
+                old_epoch_key=await keys.of_epoch(header.epoch),
+                new_epoch_key=await self._keys.epoch_key(epoch_day(header.expires_at)),
             )
             found.append(SealedGroup(number, await aside(work, size=len(blob)), header.expires_at))
         return found
@@ -264,9 +351,12 @@ def _under_another_key(
     metadata: bytes,
     old_key: DataKey,
     new_key: DataKey,
-    day_key: DataKey,
+    old_epoch_key: DataKey,
+    new_epoch_key: EpochKey,
 ) -> bytes:
-    payload = open_record(blob, subject_key=old_key, epoch_key=day_key, subject=subject, metadata=metadata)
+    payload = open_record(
+        blob, subject_key=old_key, epoch_key=old_epoch_key, subject=subject, metadata=metadata
+    )
     return seal_record(
         RecordHeader(
             flags=header.flags,
@@ -274,9 +364,10 @@ def _under_another_key(
             generation=generation,
             expires_at=header.expires_at,
             turn=header.turn,
+            series=new_epoch_key.series,
         ),
         subject_key=new_key,
-        epoch_key=day_key,
+        epoch_key=new_epoch_key.key,
         subject=subject,
         metadata=metadata,
         payload=payload,

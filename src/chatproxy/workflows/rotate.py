@@ -38,7 +38,7 @@ from chatproxy.model import SubjectTag
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, RootKey, RootVersion, TranscriptStore
 from chatproxy.workflows.keys import read_ring
-from chatproxy.workflows.watch_ring import ROTATION_NAME, Node, list_nodes
+from chatproxy.workflows.watch_ring import ROTATION_NAME, WORKS_WITH_RING, Node, waiting_nodes, works_with
 
 _BATCH = 500
 _MOST_TRIES = 5
@@ -108,7 +108,7 @@ class _Wrap:
     subject: SubjectTag | None
     """None: an epoch key."""
     number: int
-    """The generation, or the day."""
+    """The generation, or the number of the epoch key."""
     wrapped: bytes = field(repr=False)
 
     @property
@@ -122,22 +122,15 @@ class _Wrap:
     def open(self, ring: Keyring) -> DataKey:
         """Return the key. Raises UndecryptableError."""
         if self.subject is None:
-            return ring.unwrap_epoch_key(self.wrapped, day=self.number)
+            return ring.unwrap_epoch_key(self.wrapped, epoch=self.number)
         return ring.unwrap_subject_key(self.wrapped, subject=self.subject, generation=self.number)
 
     def anew(self, ring: Keyring) -> bytes:
         """Return the key wrapped under the primary version. Raises UndecryptableError."""
         key = self.open(ring)
         if self.subject is None:
-            return ring.wrap_epoch_key(key, day=self.number)
+            return ring.wrap_epoch_key(key, epoch=self.number)
         return ring.wrap_subject_key(key, subject=self.subject, generation=self.number)
-
-
-_WORKS_WITH_RING = "works with the key ring as it is now"
-
-
-def _works_with(ring: Keyring) -> Callable[[Node], bool]:
-    return lambda node: node.state is not None and node.state.ring >= ring.counter
 
 
 class _RingStep(Protocol):
@@ -494,7 +487,7 @@ class Rotation:
         ring = await self.ring()
         if state.step not in {Step.PROMOTED, Step.REWRAPPED}:
             return [f"the new version is not in use yet: {state.step}"]
-        found = await self._waiting_nodes(_works_with(ring), _WORKS_WITH_RING, also_gone=True)
+        found = await self._waiting_nodes(works_with(ring), WORKS_WITH_RING, also_gone=True)
         counts = await self.count_wraps()
         for version in older_versions(ring.manifest, KeyStatus.DECRYPT):
             if left := counts.get(version, WrapCount()).total:
@@ -507,7 +500,7 @@ class Rotation:
         return max(state.step_at, ring.manifest.primary.promoted_at or 0) + self._soak_ms
 
     async def _require_ring(self, ring: Keyring, *, also_gone: bool = False) -> None:
-        await self._require_nodes(_works_with(ring), _WORKS_WITH_RING, also_gone=also_gone)
+        await self._require_nodes(works_with(ring), WORKS_WITH_RING, also_gone=also_gone)
 
     async def _require_nodes(
         self, is_ready: Callable[[Node], bool], what: str, *, also_gone: bool = False
@@ -519,22 +512,7 @@ class Rotation:
     async def _waiting_nodes(
         self, is_ready: Callable[[Node], bool], what: str, *, also_gone: bool
     ) -> list[str]:
-        now = self._clock()
-        nodes = await list_nodes(self._store)
-        found = []
-        if contested := [node.name for node in nodes if node.state is not None and node.state.is_contested]:
-            found.append(
-                f"two processes are called {', '.join(contested)}: give each a CHATPROXY_NODE of its own"
-            )
-        if waiting := [node.name for node in nodes if node.is_live(now) and not is_ready(node)]:
-            found.append(f"waiting until each node {what}: {', '.join(waiting)}")
-        gone = [node.name for node in nodes if not node.is_live(now)]
-        if also_gone and gone:
-            found.append(
-                f"nodes have vanished without stopping, and may hold what needs the old version: {', '.join(gone)}. "
-                "Start them again, or say that they are lost with `chatproxy keys forget-node`"
-            )
-        return found
+        return await waiting_nodes(self._store, is_ready, what, now=self._clock(), also_gone=also_gone)
 
     async def _read_state(self) -> tuple[RotationState | None, bytes | None]:
         data = await self._store.read_control(ROTATION_NAME)

@@ -29,7 +29,7 @@ from chatproxy.workflows.annotate import (
     shown_reason,
 )
 from chatproxy.workflows.decide import Policy, TurnToDecide, kept_until, part_class
-from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.keys import EpochKey, RecordKeys
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
 from chatproxy.workflows.place import Place
 from chatproxy.workflows.subjects import Person
@@ -122,7 +122,7 @@ class Sealer:
                 group,
                 understood,
                 place,
-                keys=_Keys(key, await self._keys.epoch_key(epoch_day(group.expires_at)), generation),
+                keys=_Keys(key, generation, await self._keys.epoch_key(epoch_day(group.expires_at))),
                 metadata=about.record_metadata(group.number),
             )
             blob = await aside(seal, size=exchange.size)
@@ -237,8 +237,8 @@ class _Keys:
     """What one group is sealed under."""
 
     subject: DataKey
-    epoch: DataKey
     generation: int
+    epoch: EpochKey
 
 
 def _seal_group(
@@ -257,11 +257,12 @@ def _seal_group(
         generation=keys.generation,
         expires_at=group.expires_at,
         turn=place.turn,
+        series=keys.epoch.series,
     )
     return seal_record(
         header,
         subject_key=keys.subject,
-        epoch_key=keys.epoch,
+        epoch_key=keys.epoch.key,
         subject=place.subject,
         metadata=metadata,
         payload=payload.data,

@@ -9,7 +9,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -67,6 +67,43 @@ class Node:
 async def list_nodes(store: TranscriptStore) -> list[Node]:
     """Return every node that has not said that it stopped. Raises StoreUnavailableError."""
     return [Node(name, _read(state)) for name, state in sorted((await store.nodes()).items())]
+
+
+WORKS_WITH_RING = "works with the key ring as it is now"
+
+
+def works_with(ring: Keyring) -> Callable[[Node], bool]:
+    """Return what tells whether a node, and all that is under way on it, works with *ring* or a newer one."""
+    return lambda node: node.state is not None and node.state.ring >= ring.counter
+
+
+async def waiting_nodes(
+    store: TranscriptStore,
+    is_ready: Callable[[Node], bool],
+    what: str,
+    *,
+    now: int,
+    also_gone: bool,
+) -> list[str]:
+    """Say in words which nodes are in the way of going on: the live ones that are not ready for *what*.
+
+    ``also_gone``: and those that have vanished. Raises StoreUnavailableError.
+    """
+    nodes = await list_nodes(store)
+    found = []
+    if contested := [node.name for node in nodes if node.state is not None and node.state.is_contested]:
+        found.append(
+            f"two processes are called {', '.join(contested)}: give each a CHATPROXY_NODE of its own"
+        )
+    if waiting := [node.name for node in nodes if node.is_live(now) and not is_ready(node)]:
+        found.append(f"waiting until each node {what}: {', '.join(waiting)}")
+    gone = [node.name for node in nodes if not node.is_live(now)]
+    if also_gone and gone:
+        found.append(
+            f"nodes have vanished without stopping, and may hold what needs the old version: {', '.join(gone)}. "
+            "Start them again, or say that they are lost with `chatproxy keys forget-node`"
+        )
+    return found
 
 
 def _read(state: bytes | None) -> NodeState | None:

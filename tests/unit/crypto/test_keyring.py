@@ -83,7 +83,7 @@ def test_the_idents_of_wraps_are_those_of_the_format() -> None:
     data, secrets = minted()
     ring, key = Keyring(data, secrets), DataKey.generate()
     subject_wrap = ring.wrap_subject_key(key, subject=ALICE, generation=258)
-    epoch_wrap = ring.wrap_epoch_key(key, day=DAY)
+    epoch_wrap = ring.wrap_epoch_key(key, epoch=DAY)
 
     for wrapped, purpose, ident in (
         (subject_wrap, 1, ALICE + b"\1\2"),
@@ -110,10 +110,10 @@ def test_a_subjects_wrap_opens_for_nobody_else(owner: dict[str, Any], reason: st
 
 def test_a_days_wrap_opens_for_no_other_day_and_no_subject() -> None:
     ring = Keyring(*minted())
-    wrapped = ring.wrap_epoch_key(DataKey.generate(), day=DAY)
+    wrapped = ring.wrap_epoch_key(DataKey.generate(), epoch=DAY)
 
     with pytest.raises(UndecryptableError, match="wrap_tag"):
-        ring.unwrap_epoch_key(wrapped, day=DAY + 1)
+        ring.unwrap_epoch_key(wrapped, epoch=DAY + 1)
     with pytest.raises(UndecryptableError, match="wrap_purpose"):
         ring.unwrap_subject_key(wrapped, subject=ALICE, generation=1)
 
@@ -159,7 +159,7 @@ def test_other_versions_are_refused_each_for_its_reason(version: int, reason: st
         key=DataKey.generate(),
     )
     with pytest.raises(UndecryptableError) as caught:
-        a_ring(STATUSES, keks).unwrap_epoch_key(wrapped, day=DAY)
+        a_ring(STATUSES, keks).unwrap_epoch_key(wrapped, epoch=DAY)
 
     assert caught.value.reason == reason
 

@@ -159,16 +159,18 @@ def test_a_turn_of_another_size_is_no_header() -> None:
         pytest.param({"generation": -1}, id="generation below its range"),
         pytest.param({"generation": 65_536}, id="generation above its range"),
         pytest.param({"expires_at": -1}, id="expiry before 1970"),
-        pytest.param({"expires_at": 2**32 * 86_400_000}, id="expiry after the last day"),
+        pytest.param({"series": -1}, id="series below 0"),
+        pytest.param({"series": 4096}, id="series of 13 bits"),
+        pytest.param({"expires_at": 2**20 * 86_400_000}, id="expiry after the last day"),
     ],
 )
 def test_what_has_no_bytes_is_no_header(changed: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"record|generation|expires_at"):
+    with pytest.raises(ValueError, match=r"record|generation|expires_at|series"):
         a_header(**changed)
 
 
 def test_the_last_day_that_has_bytes_can_be_sealed_for() -> None:
-    names, header = some_names(), a_header(expires_at=2**32 * 86_400_000 - 1, generation=0)
+    names, header = some_names(), a_header(expires_at=2**20 * 86_400_000 - 1, generation=0)
 
     blob = seal_record(header, **names, payload=b"x")
 

@@ -96,12 +96,14 @@ def record(
     grounds: int = 1,
     generation: int = 1,
     epoch: int | None = None,
+    series: int = 0,
     version: int = 1,
     suite: int = 1,
     magic: bytes = b"CP",
 ) -> bytes:
     """Seal *plaintext* as it is: the caller pads, or pads wrongly."""
     day = expires_at // DAY_MS if epoch is None else epoch
+    day += series * 2**20
     head = magic + bytes([version, suite, flags, grounds])
     head += struct.pack(">HIQ", generation, day, expires_at) + turn + seed
     context = lp(head) + lp(subject) + lp(metadata)

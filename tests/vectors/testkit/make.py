@@ -65,6 +65,8 @@ def records() -> Iterator[Case]:  # noqa: PLR0915 - a table
     yield case("padded, empty", sealed(second.padded(b""), flags=2), "opens", b"")
     yield case("padding that no flag announces is payload", sealed(b"\0\0\0\0"), "opens", b"\0\0\0\0")
     yield case("highest generation", sealed(generation=65_535), "opens", payload)
+    yield case("another series of day keys", sealed(series=1), "opens", payload)
+    yield case("highest series of day keys", sealed(series=4095), "opens", payload)
     yield case("first millisecond of a day", sealed(expires_at=20_780 * second.DAY_MS), "opens", payload)
     yield case("last millisecond of a day", sealed(expires_at=20_780 * second.DAY_MS - 1), "opens", payload)
 
@@ -83,6 +85,7 @@ def records() -> Iterator[Case]:  # noqa: PLR0915 - a table
     yield case("expiry altered within its day", flipped(good, 19), "record_commitment")
     yield case("expiry altered beyond its day", flipped(good, 15, 7), "record_epoch")
     yield case("epoch altered", flipped(good, 11), "record_epoch")
+    yield case("series of day keys altered", flipped(good, 9, 4), "record_commitment")
     yield case("generation altered", flipped(good, 7), "record_commitment")
     yield case("ground added", flipped(good, 5, 1), "record_commitment")
     yield case("flag added", flipped(good, 4, 2), "record_commitment")
@@ -102,6 +105,7 @@ def records() -> Iterator[Case]:  # noqa: PLR0915 - a table
         yield case(f"sealed with ground {bit}", sealed(grounds=1 | 1 << bit), "record_grounds")
     day = EXPIRES_AT // second.DAY_MS
     yield case("sealed for the day after", sealed(epoch=day + 1), "record_epoch")
+    yield case("sealed for another day of another series", sealed(epoch=day + 1, series=1), "record_epoch")
     yield case("sealed for the day before", sealed(epoch=day - 1), "record_epoch")
 
     for name, plaintext in {
