@@ -1,6 +1,6 @@
 """What the outside world does for chatproxy, on one page. Workflows know these, never what stands behind them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -599,6 +599,15 @@ class KeysetSource(Protocol):
 
     async def load(self, store: TranscriptStore) -> Keyset:
         """The keyset, wherever it lies."""
+
+    async def change(self, store: TranscriptStore, step: Callable[[Keyset], Keyset]) -> Keyset:
+        """Replace what is not the root by what *step* makes of it, whole or not at all; return that."""
+
+    async def take(self, store: TranscriptStore, keyset: Keyset, *, now: int) -> bool:
+        """Hold *keyset* under this root from now on; return whether the root was made for it. *now* in ms.
+
+        What is held already must be the same keyset.
+        """
 
     async def follow_root(self, store: TranscriptStore) -> None:
         """Put what lies in the store under the primary root version, since older ones are about to be retired."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.keys import SigningSeed
-from chatproxy.crypto.keyset import Keyset
+from chatproxy.crypto.keyset import Keyset, RenewedPurpose
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner, read_checkpoint
 from chatproxy.errors import (
@@ -56,6 +56,7 @@ from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.reap import Reaper
 from chatproxy.workflows.redecide import Redecider
+from chatproxy.workflows.renew_keys import KeyRenewal
 from chatproxy.workflows.replace_keys import Pace, Replacement
 from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
@@ -135,9 +136,10 @@ class Vault:
         return self._audit_by(operating_user)
 
     def _audit_by(self, actor: Callable[[], str]) -> FileAuditLog:
+        origin = audit_origin(self.settings, self.keyset)
         return FileAuditLog(
             audit_directory(self.settings),
-            signer=NoteSigner(audit_origin(self.settings, self.keyset), self.keyset.signing_key()),
+            signer=lambda: NoteSigner(origin, self.keyset.signing_key()),
             clock=self.clock,
             actor=actor,
         )
@@ -215,7 +217,24 @@ class Vault:
             clock=self.clock,
             metrics=metrics,
             horizon_ms=self.settings.erasure_horizon.length,
+            refresh_keyset=self.refresh_keyset,
         )
+
+    async def refresh_keyset(self) -> Mapping[str, Sequence[int]]:
+        """Work with the keyset as it is now; return the versions that this process knows.
+
+        Raises KeysetError, StoreUnavailableError.
+        """
+        if not self.keyset_in_use.is_known:
+            return {}
+        keyset = await self.source.load(self.store)
+        keyset.require_check_value(self.keyset.check_value, source=self.source.name)
+        self.keyset_in_use.use(keyset)
+        return {purpose: keyset.known_versions(purpose) for purpose in RenewedPurpose}
+
+    def key_renewal(self, *, by: str) -> KeyRenewal:
+        """Return what renews annotation and signing keys; *by*: who does it."""
+        return KeyRenewal(self.store, self.source, audit=self.audit, clock=self.clock, by=by)
 
     def rotation(self, *, by: str, progress: Callable[[int], None] = lambda _: None) -> Rotation:
         """Return the rotation of this store's keys; *by*: who does it."""
@@ -273,11 +292,17 @@ class Vault:
         )
 
     async def move_to(self, url: str) -> None:
-        """Move root and keyset to the vault that *url* names. Raises KeysetError, StoreUnavailableError."""
+        """Move root and keyset to what *url* names. Raises KeysetError, StoreUnavailableError."""
+        if url == self.settings.keyset:
+            raise KeysetError(f"the keyset is at {self.source.name} already")
         target = open_keyset(replace(self.settings, keyset=url), clock=self.clock)
-        if not isinstance(self.source, PlacedKeyset) or not isinstance(target, StoredKeyset):
-            raise KeysetError("keys move from a file to a transit engine, and no other way yet")
-        await move_keys(self.store, self.source, target, audit=self.audit)
+        if isinstance(self.source, StoredKeyset) and isinstance(target, StoredKeyset):
+            raise KeysetError(
+                "from one vault to another the keyset moves by way of a file: first `chatproxy keys move --to file:PATH`"
+            )
+        await move_keys(
+            self.store, self.source, target, keyset=self.keyset, audit=self.audit, now=self.clock()
+        )
 
     def redecider(self, metrics: Metrics) -> Redecider:
         """Return what decides again on what is kept."""

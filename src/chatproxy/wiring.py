@@ -377,7 +377,9 @@ async def _once_opened(vault: Vault, begin: Callable[[], Awaitable[None]]) -> No
 
 
 async def _publish_checkpoints(vault: Vault) -> None:
-    await publish_checkpoints(vault.store, vault.audit, node=vault.settings.node, keys=vault.audit_keys)
+    await publish_checkpoints(
+        vault.store, vault.audit, node=vault.settings.node, keys=lambda: vault.audit_keys
+    )
 
 
 def _capture(vault: Vault, journal: Journal, metrics: Metrics) -> Capture:

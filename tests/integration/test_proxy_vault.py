@@ -1,6 +1,7 @@
 """The root in a vault that is away, sealed or refuses: chats go on, and what needs a key waits. A real one: tests/vault."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,7 +136,7 @@ async def test_before_the_first_ring_nothing_makes_the_store_look_used(tmp_path:
     choice = a_choice(tmp_path / "choice", a_version("1", material=True))
     log = FileAuditLog(
         tmp_path / "data" / "audit",
-        signer=NoteSigner("chatproxy/test", SigningSeed(bytes(32))),
+        signer=lambda: NoteSigner("chatproxy/test", SigningSeed(bytes(32))),
         clock=wall_clock,
     )
     log.append("test", {})
@@ -164,6 +165,10 @@ async def test_a_closed_gate_holds_nobody_up_while_the_vault_is_sealed(tmp_path:
             assert world.counted("chatproxy_gate_total", answer="unanswered") == 1
 
 
+async def nothing_known() -> dict[str, list[int]]:
+    return {}
+
+
 async def test_a_node_that_looks_for_the_first_ring_does_not_make_the_store_look_used(
     tmp_path: Path, store: RedisStore
 ) -> None:
@@ -179,6 +184,7 @@ async def test_a_node_that_looks_for_the_first_ring_does_not_make_the_store_look
         clock=wall_clock,
         metrics=Metrics(),
         horizon_ms=1,
+        refresh_keyset=nothing_known,
     )
 
     with pytest.raises(KeysetError, match="no key ring"):
@@ -345,3 +351,85 @@ async def test_nothing_starts_without_a_sealed_keyset(
         with pytest.raises(KeysetError, match="keys init"):
             async with running_proxy(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=url, **settings)):
                 pass
+
+
+async def test_a_keyset_moves_back_from_a_vault_to_a_new_file_and_into_a_vault_again(
+    tmp_path: Path, url: str, connections: Connections
+) -> None:
+    async with a_vault(tmp_path, url) as (_, settings):
+        await connections.ask([["FLUSHALL"]])
+        async with a_world(chatting(), tmp_path, url) as world:
+            await world.chat("before")
+            [row] = await world.kept()
+        files = environment(tmp_path, store=url, keyset_token=TOKEN)
+        vaults = environment(tmp_path, store=url, **settings)
+        back = f"file:{tmp_path / 'back' / 'keyset'}"
+        again = environment(tmp_path, store=url, keyset_token=TOKEN, keyset=back)
+
+        async def done(env: dict[str, str], *words: str) -> None:
+            finished = await call(env, "keys", *words)
+            assert finished.status == 0, (words, finished.err)
+
+        await done(files, "move", "--to", settings["keyset"], "--yes")
+        await done(vaults, "renew", "annotations", "--wait")
+        taken = await call(vaults, "keys", "move", "--to", files["CHATPROXY_KEYSET"], "--yes")
+        assert (taken.status, "left as it is" in taken.err) == (1, True)  # it knows nothing of the renewal
+        other = await call(vaults, "keys", "move", "--to", settings["keyset"] + "-other", "--yes")
+        assert (other.status, "by way of a file" in other.err) == (1, True)
+        await done(vaults, "move", "--to", back, "--yes")
+        assert (await call(vaults, "keys", "verify")).status == 1
+        async with a_world(chatting(), tmp_path, url, keyset=back) as world:
+            assert await world.said(str(row["conversation"])) == ["user: before", "assistant: reply 0"]
+            await world.chat("after")
+            assert len(await world.kept()) == 2
+        same = await call(again, "keys", "move", "--to", back, "--yes")
+        assert (same.status, "already" in same.err) == (1, True)
+        # What lies in the store from the first move is out of use, and does not stand in the way.
+        await done(again, "renew", "annotations", "--wait")
+        await done(again, "move", "--to", settings["keyset"], "--yes")
+        await done(vaults, "verify")
+        async with a_world(chatting(), tmp_path, url, clock=wall_clock, **settings) as world:
+            assert len(await world.kept()) == 2
+            assert sorted(world.running.vault.annotation_keys.versions) == [1, 2, 3]
+
+
+async def test_a_move_to_a_file_that_broke_off_goes_on(
+    tmp_path: Path, url: str, connections: Connections, store: RedisStore
+) -> None:
+    async with a_world(chatting(), tmp_path, url) as world:
+        await world.chat("before")
+        await world.kept()
+    files = environment(tmp_path, store=url)
+    back = f"file:{tmp_path / 'back' / 'keyset'}"
+    before = await store.read_control(RING_NAME)
+    assert (await call(files, "keys", "move", "--to", back, "--yes")).status == 0
+    await connections.ask([["SET", names.control(RING_NAME), before or b""]])
+    assert (await call(files, "keys", "move", "--to", back, "--yes")).status == 0
+    assert (await call(environment(tmp_path, store=url, keyset=back), "keys", "verify")).status == 0
+    unset = await call(
+        environment(tmp_path, store=url, keyset=back), "keys", "move", "--to", "env:KEYS", "--yes"
+    )
+    assert (unset.status, "cannot be written into a variable" in unset.err) == (1, True)
+
+
+async def test_a_keyset_moves_from_its_file_by_way_of_a_variable_to_a_vault(
+    tmp_path: Path, url: str, connections: Connections
+) -> None:
+    async with a_vault(tmp_path, url) as (_, settings):
+        await connections.ask([["FLUSHALL"]])
+        async with a_world(chatting(), tmp_path, url) as world:
+            await world.chat("before")
+            [row] = await world.kept()
+        files = environment(tmp_path, store=url, keyset_token=TOKEN)
+        file = Path(files["CHATPROXY_KEYSET"].removeprefix("file:"))
+        variable = files | {
+            "CHATPROXY_KEYSET": "env:CHAT_KEYSET",
+            "CHAT_KEYSET": base64.b64encode(file.read_bytes()).decode(),
+        }
+        assert (await call(variable, "keys", "verify")).status == 0
+        refused = await call(variable, "keys", "renew", "signing")
+        assert (refused.status, "cannot be changed from here" in refused.err) == (1, True)
+        moved = await call(variable, "keys", "move", "--to", settings["keyset"], "--yes")
+        assert moved.status == 0, moved.err
+        async with a_world(chatting(), tmp_path, url, clock=wall_clock, **settings) as world:
+            assert await world.said(str(row["conversation"])) == ["user: before", "assistant: reply 0"]

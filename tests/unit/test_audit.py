@@ -20,7 +20,7 @@ KEYS = {ORIGIN: (ed25519_public(SEED),)}
 
 def a_log(directory: Path) -> FileAuditLog:
     signer = NoteSigner(ORIGIN, SigningSeed(SEED))
-    return FileAuditLog(directory, signer=signer, clock=lambda: 1_000, actor=lambda: "ana")
+    return FileAuditLog(directory, signer=lambda: signer, clock=lambda: 1_000, actor=lambda: "ana")
 
 
 def written(directory: Path, entries: int = 5) -> Path:

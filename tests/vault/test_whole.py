@@ -181,7 +181,9 @@ async def test_a_keyset_moves_from_its_file_to_a_vault(tmp_path: Path, store_url
     files["CHATPROXY_KEYSET_TOKEN_FILE"] = str(tmp_path / "token")
     taken = await call(env(tmp_path, store_url, bao, "moved"), "keys", "init")
     assert (taken.status, "keys move" in taken.err) == (1, True)
-    assert "destroy the keyset file" in await done(files, "keys", "move", "--to", bao.url("moved"), "--yes")
+    assert "destroy what held the root before" in await done(
+        files, "keys", "move", "--to", bao.url("moved"), "--yes"
+    )
 
     settings = {"keyset": bao.url("moved"), "keyset_token": bao.token}
     async with a_world(chatting(), tmp_path, store_url, clock=wall_clock, **settings) as world:
@@ -191,3 +193,38 @@ async def test_a_keyset_moves_from_its_file_to_a_vault(tmp_path: Path, store_url
     stale = await call(files, "keys", "status")
     assert (stale.status, "key ring in the store cannot be opened" in stale.err) == (1, True)
     assert (await call(env(tmp_path, store_url, bao, "moved"), "keys", "verify")).status == 0
+
+
+async def test_under_a_root_in_a_vault_keys_are_replaced_and_renewed_and_the_keyset_moves_to_a_file(
+    tmp_path: Path, store_url: str, bao: Bao
+) -> None:
+    quick = {"key_soak": "0s", "key_grace": "0s"}
+    commands = env(tmp_path, store_url, bao, "back", **quick)
+    await done(commands, "keys", "init")
+    settings = {"keyset": bao.url("back"), "keyset_token": bao.token, **quick}
+    async with a_world(chatting(), tmp_path, store_url, clock=wall_clock, **settings) as world:
+        await world.chat("before")
+        [before] = await world.kept()
+        await done(commands, "keys", "rotate", "--wait")
+        steps = [
+            line async for line in _lines(commands, "keys", "reseal", "--scope", "kek:1", "--wait", "--json")
+        ]
+        assert [step["step"] for step in steps][-1] == "destroyed"
+        for purpose in ("annotations", "signing"):
+            await done(commands, "keys", "renew", purpose, "--wait")
+        await world.chat("after")
+        assert len(await world.kept()) == 2
+        assert await world.said(str(before["conversation"])) == ["user: before", "assistant: reply 0"]
+        assert sorted(world.running.vault.annotation_keys.versions) == [1, 2]
+
+    back = f"file:{tmp_path / 'back' / 'keyset'}"
+    assert "rotate once" in await done(commands, "keys", "move", "--to", back, "--yes")
+    async with a_world(chatting(), tmp_path, store_url, clock=wall_clock, keyset=back, **quick) as world:
+        assert len(await world.kept()) == 2
+        assert await world.said(str(before["conversation"])) == ["user: before", "assistant: reply 0"]
+        files = environment(tmp_path, store=store_url, keyset=back, **quick)
+        assert (await call(files, "keys", "rotate", "--wait")).status == 0
+        assert (await call(files, "keys", "verify")).status == 0
+    await done(commands | {"CHATPROXY_KEYSET": back}, "keys", "move", "--to", bao.url("back"), "--yes")
+    await done(commands, "keys", "verify")
+    assert "Whole" in await done(commands, "audit", "verify")

@@ -52,11 +52,11 @@ class FileAuditLog:
         self,
         directory: Path,
         *,
-        signer: NoteSigner,
+        signer: Callable[[], NoteSigner],
         clock: Clock,
         actor: Callable[[], str] = operating_user,
     ) -> None:
-        """``signer``: its name is the origin of the log."""
+        """``signer`` gives who signs now: the name is the origin of the log, and the key may be renewed."""
         self._directory = directory
         self._signer = signer
         self._clock = clock
@@ -92,11 +92,15 @@ class FileAuditLog:
                 return None
             with self._opened() as log:
                 tree, _ = self._tree(log)
-                return self._signer.sign(Checkpoint.of(self._signer.name, tree)) if tree.size else None
+                return self._signed(tree) if tree.size else None
         except OSError as error:
             raise AuditUnavailableError(
                 f"the audit log {self._directory / LOG_NAME} cannot be read: {error.strerror}"
             ) from None
+
+    def _signed(self, tree: Tree) -> str:
+        signer = self._signer()
+        return signer.sign(Checkpoint.of(signer.name, tree))
 
     def had(self, checkpoint: Checkpoint) -> bool:
         """Whether the log as it is now begins with what *checkpoint* states. Reads it from the start; OSError."""
@@ -165,7 +169,7 @@ class FileAuditLog:
     def _remember(self, tree: Tree, length: int) -> None:
         """Write the checkpoint, and where the tree stands, which only saves reading the log again."""
         self._known = tree, length
-        note = self._signer.sign(Checkpoint.of(self._signer.name, tree))
+        note = self._signed(tree)
         checkpoints = _open(self._directory / CHECKPOINTS_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             _write(checkpoints, note.encode() + b"\n")

@@ -13,6 +13,7 @@ import click
 from chatproxy.audit.log import operating_user
 from chatproxy.cli.people import as_json_option
 from chatproxy.cli.printing import print_json, print_table
+from chatproxy.cli.renew import renew
 from chatproxy.cli.reseal import reseal
 from chatproxy.cli.vault import in_vault, read_keyset
 from chatproxy.clock import wall_clock
@@ -55,6 +56,7 @@ def keys() -> None:
 
 
 keys.add_command(reseal)
+keys.add_command(renew)
 
 
 @keys.command()
@@ -299,12 +301,13 @@ def drill(name: str, *, as_json: bool) -> None:
 
 
 @keys.command()
-@click.option("--to", "url", required=True, help="transit:https://HOST:PORT/MOUNT/NAME")
+@click.option("--to", "url", required=True, help="transit:https://HOST:PORT/MOUNT/NAME, or file:PATH")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def move(url: str, *, yes: bool) -> None:
-    """Move the keyset from its file to a vault: no key of a person or a day changes, and no record.
+    """Move the keyset to a vault, or to a new file: no key of a person or a day changes, and no record.
 
-    The token is that of CHATPROXY_KEYSET_TOKEN. Afterwards each node is started again with the new CHATPROXY_KEYSET.
+    It comes under another root there. The token of a vault is that of CHATPROXY_KEYSET_TOKEN. Afterwards each node is
+    started again with the new CHATPROXY_KEYSET.
     """
     load_settings(overrides={"keyset": url})
     if not yes:
@@ -312,11 +315,12 @@ def move(url: str, *, yes: bool) -> None:
             "Each node must then be started again with the new setting. Go on?", abort=True, err=True
         )
     in_vault(lambda vault: vault.move_to(url))
-    click.echo(f"The keyset is sealed under {url} now.")
+    click.echo(f"The keyset is {'sealed under' if url.startswith(TRANSIT) else 'in'} {url} now.")
     click.echo(
         "Set CHATPROXY_KEYSET to that on every node and start it again within ten minutes. When all is well "
-        "(`chatproxy keys verify`), destroy the keyset file with all its copies: backups of the store from before can "
-        "be read with it, whatever is erased from now on."
+        "(`chatproxy keys verify`), rotate once, and destroy what held the root before, the keyset file with all its "
+        "copies or the key in the vault: backups of the store from before can be read with it, whatever is erased from "
+        "now on."
     )
 
 

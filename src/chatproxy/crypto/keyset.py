@@ -13,7 +13,8 @@ The bytes are in docs/record-format.md. Nothing here touches a file: ``chatproxy
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -55,6 +56,13 @@ _ROOT_STEPS = frozenset(
 _Version = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 _Instant = Annotated[int, msgspec.Meta(ge=0)]
 _SecretT = TypeVar("_SecretT", bound=Secret)
+
+
+class RenewedPurpose(StrEnum):
+    """The keys that authenticate, and can be replaced while what they have made stays."""
+
+    ANNOTATIONS = "annotations"
+    SIGNING = "signing"
 
 
 class KeyVersion(
@@ -106,6 +114,56 @@ class Keyset(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, 
         """Return the versions of each purpose that has versions here."""
         own_root = {"root": self.root} if self.root else {}
         return {**own_root, "annotations": self.annotations, "signing": self.signing}
+
+    def with_new_version(
+        self, purpose: RenewedPurpose, *, created_at: int, random: RandomSource = random_bytes
+    ) -> "Keyset":
+        """Return the keyset with one more annotation or signing key, PENDING, unless there is one.
+
+        *created_at* in ms.
+        """
+        entries = self.versioned()[purpose]
+        if any(entry.status is KeyStatus.PENDING for entry in entries):
+            return self
+        new: dict[str, Any] = {
+            "version": max(entry.version for entry in entries) + 1,
+            "status": KeyStatus.PENDING,
+            "created_at": created_at,
+        }
+        if purpose is RenewedPurpose.ANNOTATIONS:
+            return replace(
+                self, annotations=(*self.annotations, KeyVersion(**new, key=MacKey.generate(random)))
+            )
+        seed = SigningSeed.generate(random)
+        version = SigningVersion(**new, key=seed, public=ed25519_public(seed.reveal()))
+        return replace(self, signing=(*self.signing, version))
+
+    def with_promoted(self, purpose: RenewedPurpose, version: int) -> "Keyset":
+        """Return the keyset with a PENDING annotation or signing key as the one that is used.
+
+        The annotation key before it verifies on; the seed of the signing key before it goes, and its public key verifies.
+        Raises KeysetError where there is no such version; one that is in use already stays.
+        """
+        found = next((entry for entry in self.versioned()[purpose] if entry.version == version), None)
+        if found is None or found.status not in {KeyStatus.PENDING, KeyStatus.PRIMARY}:
+            raise KeysetError(f"the keyset has no {purpose} version {version} to promote")
+        if found.status is KeyStatus.PRIMARY:
+            return self
+        if purpose is RenewedPurpose.ANNOTATIONS:
+            return replace(
+                self,
+                annotations=tuple(
+                    _promoted(entry, version, before={"status": KeyStatus.DECRYPT})
+                    for entry in self.annotations
+                ),
+            )
+        return replace(
+            self,
+            signing=tuple(
+                _promoted(entry, version, before={"status": KeyStatus.DESTROYED, "key": None})
+                for entry in self.signing
+            ),
+        )
 
     def with_new_root(self, *, created_at: int, random: RandomSource = random_bytes) -> "Keyset":
         """Return the keyset with one more root version, PENDING. *created_at* in ms. Raises KeysetError."""
@@ -159,6 +217,14 @@ class Keyset(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, 
             "Set CHATPROXY_KEYSET to that one, or CHATPROXY_STORE and CHATPROXY_DATA_DIR to this one's store"
         )
 
+    def known_versions(self, purpose: RenewedPurpose) -> list[int]:
+        """Return the versions that what is there can be verified with."""
+        return [
+            entry.version
+            for entry in self.versioned()[purpose]
+            if entry.status.opens or purpose is RenewedPurpose.SIGNING
+        ]
+
     def signing_key(self) -> SigningSeed:
         """Return the key that receipts and checkpoints are signed with now."""
         key = _primary(self.signing).key
@@ -207,6 +273,29 @@ def make_keyset(*, created_at: int, random: RandomSource = random_bytes) -> Keys
         annotations=(KeyVersion(**first, key=MacKey.generate(random)),),
         signing=(SigningVersion(**first, key=seed, public=ed25519_public(seed.reveal())),),
     )
+
+
+_VersionT = TypeVar("_VersionT", bound=KeyVersion[Any])
+
+
+def _promoted(entry: _VersionT, version: int, *, before: Mapping[str, Any]) -> _VersionT:
+    """Return a version as it is once *version* is PRIMARY; ``before``: what becomes of the one that was."""
+    if entry.version == version:
+        return replace(entry, status=KeyStatus.PRIMARY)
+    return replace(entry, **before) if entry.status is KeyStatus.PRIMARY else entry
+
+
+def with_other_root(keyset: Keyset, *, created_at: int, random: RandomSource = random_bytes) -> Keyset:
+    """Return *keyset* with a root of its own and no other. *created_at* in ms."""
+    root = KeyVersion(
+        version=1, status=KeyStatus.PRIMARY, created_at=created_at, key=RootSecret.generate(random)
+    )
+    return replace(keyset, root=(root,))
+
+
+def are_same_but_for_root(one: Keyset, other: Keyset) -> bool:
+    """Whether two keysets hold the same keys, whatever their root."""
+    return are_equal(write_keyset(without_root(one)), write_keyset(without_root(other)))
 
 
 def without_root(keyset: Keyset) -> Keyset:

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Protocol
 
 from chatproxy.crypto.keys import KeyStatus, RootSecret
-from chatproxy.crypto.keyset import MAX_KEYSET_BYTES, Keyset, KeyVersion, parse_keyset, write_keyset
+from chatproxy.crypto.keyset import (
+    MAX_KEYSET_BYTES,
+    Keyset,
+    KeyVersion,
+    are_same_but_for_root,
+    parse_keyset,
+    with_other_root,
+    write_keyset,
+)
 from chatproxy.crypto.primitives import random_bytes
 from chatproxy.crypto.root import root_check, root_version_of, unwrap_under_root, wrap_under_root
 from chatproxy.disk.directory import sync_directory
@@ -87,6 +95,16 @@ class KeysetFile:
             ) from error
         return changed
 
+    def take(self, keyset: Keyset, *, now: int) -> bool:
+        """Write *keyset* to a new file, with a root of its own; False: it is there already. Raises KeysetError.
+
+        *now* in ms. A file that holds anything else is left as it is.
+        """
+        if os.path.lexists(self.path) and are_same_but_for_root(self.load(), keyset):
+            return False
+        self.create(with_other_root(keyset, created_at=now))
+        return True
+
     def load(self) -> Keyset:
         """Read the file. Raises KeysetError."""
         try:
@@ -140,6 +158,9 @@ class KeysetPlace(Protocol):
     def change(self, step: Callable[[Keyset], Keyset]) -> Keyset:
         """Replace it by what *step* makes of it; return that. Raises KeysetError."""
 
+    def take(self, keyset: Keyset, *, now: int) -> bool:
+        """Hold *keyset* with a root of its own; False: it did already. Raises KeysetError."""
+
 
 class PlacedKeyset:
     """A keyset that is all in one place, a file or a variable, as a ``KeysetSource``."""
@@ -160,6 +181,16 @@ class PlacedKeyset:
         """Read it. Raises KeysetError."""
         del store
         return self._place.load()
+
+    async def change(self, store: TranscriptStore, step: Callable[[Keyset], Keyset]) -> Keyset:
+        """Replace it by what *step* makes of it. Raises KeysetError."""
+        del store
+        return self._place.change(step)
+
+    async def take(self, store: TranscriptStore, keyset: Keyset, *, now: int) -> bool:
+        """Write *keyset* to its place, with a root of its own, unless it is there. Raises KeysetError."""
+        del store
+        return self._place.take(keyset, now=now)
 
     async def follow_root(self, store: TranscriptStore) -> None:
         """Do nothing: nothing of it lies in the store."""

@@ -1,5 +1,7 @@
 """The keyset of a provider that keeps the root: the rest lies in the store, sealed under it, as a ``KeysetSource``."""
 
+from collections.abc import Callable
+
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import Keyset, without_root
 from chatproxy.crypto.sealed_keyset import (
@@ -20,11 +22,13 @@ _MOST_TRIES = 5
 class StoredKeyset:
     """The keyset whose root is *root*, which *name* names."""
 
-    __slots__ = ("_transit", "name", "root")
+    __slots__ = ("_seen", "_transit", "name", "root")
 
     def __init__(self, name: str, root: TransitRoot) -> None:
         self.name = name
         self.root = self._transit = root
+        self._seen: tuple[bytes, Keyset] | None = None
+        """What lay in the store last, and what it says: the vault is asked again only for something new."""
 
     def local(self) -> None:
         """Return None: without the store nothing is known."""
@@ -40,19 +44,38 @@ class StoredKeyset:
                 "the store is not empty, so it has a keyset: name that one with CHATPROXY_KEYSET, and take it to the "
                 f"vault with: chatproxy keys move --to {self.name}"
             )
-        return await self.take(store, keyset)
-
-    async def take(self, store: TranscriptStore, keyset: Keyset) -> bool:
-        """Seal *keyset*, without its root, into a store that has none; return whether the root's key was made too.
-
-        Raises KeysetError, StoreUnavailableError.
-        """
         if await store.read_control(SEALED_NAME) is not None:
             raise self._there_is_one()
+        return await self._put(store, None, keyset)
+
+    async def take(self, store: TranscriptStore, keyset: Keyset, *, now: int) -> bool:
+        """Seal *keyset*, without its root, into the store, where there may be a form of it that is out of use.
+
+        Return whether the root's key was made too. Raises KeysetError, StoreUnavailableError.
+        """
+        del now
+        before = await store.read_control(SEALED_NAME)
+        if before is not None and parse_sealed(before).id != keyset.id:
+            raise KeysetError(
+                "the store has a sealed keyset that is another one (control value 'sealed-keyset')"
+            )
+        return await self._put(store, before, keyset)
+
+    async def _put(self, store: TranscriptStore, before: bytes | None, keyset: Keyset) -> bool:
         made = await self._transit.create()
-        if not await store.swap_control(SEALED_NAME, None, await self._sealed(without_root(keyset))):
+        if not await store.swap_control(SEALED_NAME, before, await self._sealed(without_root(keyset))):
             raise self._there_is_one()
         return made
+
+    async def change(self, store: TranscriptStore, step: Callable[[Keyset], Keyset]) -> Keyset:
+        """Replace it by what *step* makes of it. Raises KeysetError, StoreUnavailableError."""
+        for _ in range(_MOST_TRIES):
+            changed = step(await self.load(store))
+            if self._seen is None:
+                break
+            if await store.swap_control(SEALED_NAME, self._seen[0], await self._sealed(changed)):
+                return changed
+        raise StoreUnavailableError("the sealed keyset keeps changing; try again")
 
     async def load(self, store: TranscriptStore) -> Keyset:
         """Read and open what lies in the store. Raises KeysetError, StoreUnavailableError."""
@@ -63,7 +86,9 @@ class StoredKeyset:
                 "init, or take the one of a file there with: chatproxy keys move. If there was one, restore the "
                 "control value 'sealed-keyset' from a backup of the store"
             )
-        return await self._open(data)
+        if self._seen is None or self._seen[0] != data:
+            self._seen = data, await self._open(data)
+        return self._seen[1]
 
     async def follow_root(self, store: TranscriptStore) -> None:
         """Seal anew what lies under an older root version. Raises KeysetError, StoreUnavailableError."""

@@ -40,6 +40,14 @@ class KeysetVariable:
             ) from None
         return parse_keyset(data, source=source)
 
+    def take(self, keyset: Keyset, *, now: int) -> NoReturn:
+        """Refuse. Raises KeysetError."""
+        del keyset, now
+        raise KeysetError(
+            f"{SCHEME}{self._name}: a keyset cannot be written into a variable. Move it to a file, with "
+            "`chatproxy keys move --to file:PATH`, and give that in base64 as the variable (docs/keys.md)"
+        )
+
     def change(self, step: Callable[[Keyset], Keyset]) -> NoReturn:  # noqa: ARG002 - as every place has it
         """Refuse. Raises KeysetError."""
         raise KeysetError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from chatproxy.clock import Clock
 from chatproxy.crypto.keys import KeyStatus
-from chatproxy.crypto.keyset import Keyset
+from chatproxy.crypto.keyset import Keyset, RenewedPurpose
 from chatproxy.policy.periods import DAY_MS
 from chatproxy.ports import RootKey, RootVersion, TranscriptStore
 from chatproxy.workflows.horizon import Horizon, erasure_horizon
@@ -121,6 +121,10 @@ def _warnings(
     rows: Sequence[KeyRow], nodes: Sequence[Node], versions: Sequence[RootVersion], *, now: int
 ) -> Iterator[str]:
     destroyed = {each.version for each in versions if each.status is KeyStatus.DESTROYED}
+    for row in rows:
+        if row.status is not KeyStatus.PENDING or row.purpose not in set(RenewedPurpose):
+            continue
+        yield f"version {row.version} of the {row.purpose} key is not in use yet: run `chatproxy keys renew {row.purpose}`"
     for node in nodes:
         still = sorted(destroyed & set(node.state.roots if node.state is not None else ()))
         if still:
@@ -130,4 +134,5 @@ def _warnings(
             )
     for row in rows:
         if row.purpose != "kek" and row.ends_at is not None and now > row.ends_at:
-            yield f"the {row.purpose} key is older than a year, and this version cannot replace it yet"
+            what = "keys rotate" if row.purpose == "root" else f"keys renew {row.purpose}"
+            yield f"the {row.purpose} key is older than a year: run `chatproxy {what}`"

@@ -1,38 +1,40 @@
 """Another provider for the root: what the root wraps is wrapped by another one, and nothing else changes.
 
-1. First the keyset is sealed under the new root, where nobody looks for it yet; then the key ring is replaced by
-   compare-and-set. Interrupted in between, everything works as before, and the same command goes on.
+1. First the keyset is put under the new root, where nobody looks for it yet; then the key ring is replaced by
+   compare-and-set. Interrupted in between, everything works as before, and the same command goes on. Two vaults would both
+   look in one place of the store, so between them a move goes by way of a file.
 2. A node that still has the old provider keeps the ring that it has, as one that lags in a rotation.
 3. Not while a rotation is under way: its versions are the old root's.
 """
 
 from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE
+from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.ring_changes import require_settled, with_rewrapped
-from chatproxy.crypto.sealed_keyset import SEALED_NAME
 from chatproxy.errors import KeysetError, StoreUnavailableError
-from chatproxy.kms.sealed import StoredKeyset
 from chatproxy.ports import AuditLog, KeysetSource, TranscriptStore
 from chatproxy.workflows.keys import read_ring
 
 
 async def move_keys(
-    store: TranscriptStore, source: KeysetSource, target: StoredKeyset, *, audit: AuditLog
+    store: TranscriptStore,
+    source: KeysetSource,
+    target: KeysetSource,
+    *,
+    keyset: Keyset,
+    audit: AuditLog,
+    now: int,
 ) -> None:
-    """Move keyset and ring from *source* to *target*.
+    """Move *keyset* and ring from *source* to *target*. *now* in ms.
 
     Raises KeysetError, UndecryptableError, StoreUnavailableError, AuditUnavailableError.
     """
     ring = await read_ring(store, source.root)
     if ring is None:
         raise KeysetError("the store has no key ring: start chatproxy once, or restore the store")
-    keyset = await source.load(store)
     secrets = ring.manifest.wrapped_secrets()
     require_settled(ring.manifest)
     audit.append("keys.move", {"from": source.name.split(":")[0], "to": target.name.split(":")[0]})
-    if await store.read_control(SEALED_NAME) is None:
-        await target.take(store, keyset)
-    elif (await target.load(store)).check_value != keyset.check_value:
-        raise KeysetError("the store has a sealed keyset that is another one (control value 'sealed-keyset')")
+    await target.take(store, keyset, now=now)
     opened = await source.root.unwrap(RING_PURPOSE, secrets)
     idents = [ident for ident, _ in secrets]
     wraps = await target.root.wrap(RING_PURPOSE, list(zip(idents, opened, strict=True)))

@@ -5,7 +5,7 @@ and said loudly.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from chatproxy.audit.log import FileAuditLog
 from chatproxy.crypto.tlog import read_checkpoint
@@ -50,12 +50,16 @@ async def publish_checkpoint(
 
 
 async def publish_checkpoints(
-    store: TranscriptStore, audit: FileAuditLog, *, node: str, keys: Mapping[str, Sequence[bytes]]
+    store: TranscriptStore,
+    audit: FileAuditLog,
+    *,
+    node: str,
+    keys: Callable[[], Mapping[str, Sequence[bytes]]],
 ) -> None:
-    """Publish again and again, until cancelled."""
+    """Publish again and again, until cancelled. *keys* gives the public keys of now, since they may be renewed."""
     while True:
         try:
-            await publish_checkpoint(store, audit, node=node, keys=keys)
+            await publish_checkpoint(store, audit, node=node, keys=keys())
         except (StoreUnavailableError, AuditUnavailableError) as error:
             _log.warning("the audit log's checkpoint is not in the store yet", kind=type(error).__name__)
         await asyncio.sleep(_EVERY_SECONDS)

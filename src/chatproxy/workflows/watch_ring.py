@@ -9,13 +9,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from chatproxy.clock import Clock
 from chatproxy.crypto.keyring import RING_NAME, Keyring
+from chatproxy.crypto.sealed_keyset import SEALED_NAME
 from chatproxy.errors import ChatproxyError, KeysetError, StoreUnavailableError, UndecryptableError
 from chatproxy.ports import RootKey, RootVersion, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
@@ -25,7 +26,7 @@ from chatproxy.workflows.keys import RecordKeys, read_ring
 _log = Log("keys")
 ROTATION_NAME = "rotation"
 """The control value that holds where a rotation is."""
-_ABOUT_KEYS = frozenset({RING_NAME, ROTATION_NAME})
+_ABOUT_KEYS = frozenset({RING_NAME, ROTATION_NAME, SEALED_NAME})
 _EVERY_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 10.0
@@ -50,6 +51,8 @@ class NodeState(msgspec.Struct, frozen=True):
     """Differs with each start."""
     is_contested: bool = False
     """Another process says things under the same name."""
+    keyset: dict[str, list[int]] = {}
+    """The versions of annotation and signing keys that it knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,12 @@ class RingWatch:
         clock: Clock,
         metrics: Metrics,
         horizon_ms: int,
+        refresh_keyset: Callable[[], Awaitable[Mapping[str, Sequence[int]]]],
     ) -> None:
         """``instance``: differs with each start; ``policy``: the digest of the one that this node decides under.
 
         ``horizon_ms``: within which what was erased must not be readable from a backup any more.
+        ``refresh_keyset`` has this node work with the keyset as it is now, and returns the versions that it knows then.
         """
         self._store = store
         self._root = root
@@ -142,10 +147,13 @@ class RingWatch:
         self._clock = clock
         self._metrics = metrics
         self._horizon_ms = horizon_ms
+        self._refresh_keyset = refresh_keyset
+        self._versions: Mapping[str, Sequence[int]] = {}
         self._read_at = clock()
         self._beat_at: int | None = None
         self._roots: Sequence[RootVersion] | None = None
         self._is_root_away = False
+        self._is_keyset_away = False
         self._has_left = False
         self._speaking = asyncio.Lock()
         """So that a word that is under way does not come after the last one."""
@@ -198,6 +206,7 @@ class RingWatch:
         finally:
             # A node that cannot open the ring must still be seen: the rotation waits for it.
             roots = await self._known_roots()
+            await self._learn_keyset()
             await self._beat(roots)
         self._measure(ring=self._keys.ring, roots=roots)
 
@@ -216,6 +225,19 @@ class RingWatch:
         else:
             self._is_root_away = False
         return self._roots
+
+    async def _learn_keyset(self) -> None:
+        """Read the keyset again; where that fails, this node goes on with what it has."""
+        try:
+            self._versions = await self._refresh_keyset()
+        except (KeysetError, StoreUnavailableError) as error:
+            if self._versions and not self._is_keyset_away:
+                _log.warning(
+                    "the keyset cannot be read again; this node goes on with what it has", problem=str(error)
+                )
+            self._is_keyset_away = True
+        else:
+            self._is_keyset_away = False
 
     async def _refresh(self) -> None:
         data = await self._store.read_control(RING_NAME)
@@ -263,6 +285,7 @@ class RingWatch:
             policy=self._policy,
             instance=self._instance,
             is_contested=is_contested,
+            keyset={purpose: list(versions) for purpose, versions in self._versions.items()},
         )
         await self._store.beat(self._node, msgspec.json.encode(state))
         self._beat_at = state.at

@@ -5,7 +5,16 @@ import hashlib
 import pytest
 
 from chatproxy.crypto.keys import KeyStatus
-from chatproxy.crypto.keyset import Keyset, make_keyset, parse_keyset, write_keyset
+from chatproxy.crypto.keyset import (
+    Keyset,
+    RenewedPurpose,
+    are_same_but_for_root,
+    make_keyset,
+    parse_keyset,
+    with_other_root,
+    without_root,
+    write_keyset,
+)
 from chatproxy.crypto.primitives import ed25519_public
 from chatproxy.errors import KeysetError, UndecryptableError
 from vectors.testkit import independent as second
@@ -203,3 +212,57 @@ def test_a_text_with_blanks_is_no_key() -> None:
     keyset = make_keyset(created_at=AT, random=lambda size: next(draws)[:size])
     with pytest.raises(KeysetError, match="not random"):
         parse_keyset(write_keyset(keyset), source="x")
+
+
+def test_a_new_annotation_key_is_known_before_it_is_used_and_the_old_one_verifies_on() -> None:
+    keyset = make_keyset(created_at=AT)
+    first = keyset.annotation_keys()
+    handed_out = keyset.with_new_version(RenewedPurpose.ANNOTATIONS, created_at=AT + 1)
+    assert handed_out.with_new_version(RenewedPurpose.ANNOTATIONS, created_at=AT + 2) is handed_out
+    assert handed_out.annotation_keys().primary_version == 1
+    assert sorted(handed_out.annotation_keys().versions) == [1, 2]
+    in_use = handed_out.with_promoted(RenewedPurpose.ANNOTATIONS, 2)
+    assert [entry.status for entry in in_use.annotations] == [KeyStatus.DECRYPT, KeyStatus.PRIMARY]
+    assert in_use.annotation_keys().primary_version == 2
+    assert in_use.annotation_keys().versions[1].reveal() == first.versions[1].reveal()
+    assert in_use.with_promoted(RenewedPurpose.ANNOTATIONS, 2) is in_use
+    assert in_use.check_value == keyset.check_value
+    again = parse_keyset(write_keyset(in_use), source="x")
+    assert again.annotations[1].created_at == AT + 1
+
+
+def test_of_a_signing_key_that_was_renewed_only_the_public_half_stays() -> None:
+    keyset = make_keyset(created_at=AT)
+    handed_out = keyset.with_new_version(RenewedPurpose.SIGNING, created_at=AT + 1)
+    new = handed_out.signing[-1].public
+    assert handed_out.signing_key().reveal() == keyset.signing_key().reveal()
+    assert handed_out.known_versions(RenewedPurpose.SIGNING) == [1, 2]
+    in_use = parse_keyset(write_keyset(handed_out.with_promoted(RenewedPurpose.SIGNING, 2)), source="x")
+    assert in_use.signing_publics() == (new, keyset.signing[0].public)
+    assert [(entry.status, entry.key is None) for entry in in_use.signing] == [
+        (KeyStatus.DESTROYED, True),
+        (KeyStatus.PRIMARY, False),
+    ]
+    assert ed25519_public(in_use.signing_key().reveal()) == new
+
+
+@pytest.mark.parametrize("version", [2, 7], ids=["destroyed", "unknown"])
+def test_what_is_not_pending_is_not_promoted(version: int) -> None:
+    keyset = make_keyset(created_at=AT)
+    for number in (2, 3):
+        keyset = keyset.with_new_version(RenewedPurpose.SIGNING, created_at=AT)
+        keyset = keyset.with_promoted(RenewedPurpose.SIGNING, number)
+    with pytest.raises(KeysetError, match=f"no signing version {version} to promote"):
+        keyset.with_promoted(RenewedPurpose.SIGNING, version)
+
+
+def test_keysets_are_the_same_whatever_their_root() -> None:
+    keyset = make_keyset(created_at=AT)
+    moved = with_other_root(keyset, created_at=AT + 5)
+    assert moved.root[0].key is not None
+    assert keyset.root[0].key is not None
+    assert moved.root[0].key.reveal() != keyset.root[0].key.reveal()
+    assert are_same_but_for_root(keyset, moved)
+    assert are_same_but_for_root(without_root(keyset), moved)
+    renewed = keyset.with_new_version(RenewedPurpose.ANNOTATIONS, created_at=AT)
+    assert not are_same_but_for_root(renewed, keyset)
