@@ -24,10 +24,12 @@ fix: $(VENV)/dev.stamp  ## what the formatter and the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp  ## what the byte path and the keeping path cost
+bench: $(VENV)/dev.stamp  ## what the byte path, the keeping path, a rotation and sealing anew cost
 	$(BIN)/python benchmarks/byte_path.py $(ARGS)
 	$(BIN)/python benchmarks/whole.py $(ARGS)
 	$(BIN)/python benchmarks/stored_bytes.py
+	$(BIN)/python benchmarks/rotation.py 3
+	$(BIN)/python benchmarks/reseal.py
 
 e2e: $(VENV)/dev.stamp  ## real clients, each in an environment of its own below .e2e/, through the proxy; some need node and npm
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)

@@ -25,6 +25,8 @@ class SubjectState:
     """The events of the subject's ledger, oldest first, as written."""
     generation_floor: int = 0
     """Generations up to this one were destroyed: a new key takes a higher one."""
+    is_erasing: bool = False
+    """Whether an erasure has begun and its keys are not destroyed yet."""
     generation_at: int | None = None
     """When the key of ``generation`` was made, ms of the store's clock; None: before that was written down."""
 

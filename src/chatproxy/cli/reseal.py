@@ -20,8 +20,8 @@ from chatproxy.workflows.rotate import NotYetError
 _LOOK_AGAIN_SECONDS = 1.0
 _FOUND_FAULTS = 3
 _OF_ONE = "subject"
-_RECORDS_A_SECOND = 2000
-"""As measured on two cores of a small machine (docs/performance.md)."""
+_RECORDS_A_SECOND = 500
+"""As measured on two busy cores (docs/performance.md)."""
 T = TypeVar("T")
 
 

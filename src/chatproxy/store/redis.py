@@ -73,6 +73,7 @@ class RedisStore:
             erased_at=None if erased_at is None else int(erased_at),
             ledger=tuple(ledger),
             generation_floor=int(fields.get(b"gen_floor", 0)),
+            is_erasing=b"erasing" in fields,
             generation_at=int(fields[b"gen_at"]) if b"gen_at" in fields else None,
         )
 
