@@ -205,13 +205,13 @@ class Vault:
         )
         return sign_certificate(certificate, seed=self.keyset.signing_key())
 
-    def ring_watch(self, metrics: Metrics) -> RingWatch:
-        """Return what keeps this node's key ring new."""
+    def ring_watch(self, metrics: Metrics, *, node: str | None = None) -> RingWatch:
+        """Return what keeps this node's key ring new; *node*: its name, where this is not ``serve``."""
         return RingWatch(
             self.store,
             self.root,
             self.record_keys,
-            node=self.process,
+            node=node or self.process,
             instance=uuid.uuid4().hex,
             policy=self.policy.digest,
             clock=self.clock,

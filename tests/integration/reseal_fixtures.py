@@ -21,7 +21,12 @@ KEY_WRITES = ("renew_key", "reseal", "retire_keys")
 
 
 def a_replacement(
-    vault: Vault, writes: Writes | None = None, *, soak_ms: int = 0, by: str = "test"
+    vault: Vault,
+    writes: Writes | None = None,
+    *,
+    soak_ms: int = 0,
+    by: str = "test",
+    pace: Pace | None = None,
 ) -> Replacement:
     """A replacement of the keys of *vault*, whose writes are told to *writes*."""
     writes = writes or Writes()
@@ -38,7 +43,7 @@ def a_replacement(
         clock=vault.clock,
         by=by,
         soak_ms=soak_ms,
-        pace=Pace(),
+        pace=pace or Pace(),
     )
 
 
@@ -46,7 +51,7 @@ async def replace_all(
     work: Replacement, scope: str = "all", *, to: Stage = Stage.DESTROYED
 ) -> ReplacementState:
     """Begin, or go on, until *to*, waiting for the nodes."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(2 * PATIENCE):
         state = await work.begin(Scope.parse(scope))
         while state.step is not to:
             try:

@@ -16,7 +16,7 @@ from chatproxy.crypto.keyring import RING_PURPOSE, parse_manifest
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.rotate import Step
-from chatproxy.workflows.watch_ring import LIVE_MS
+from chatproxy.workflows.watch_ring import LIVE_MS, list_nodes
 from integration.proxy_fixtures import World, a_world, chatting
 from integration.rotation_fixtures import a_rotation, advance
 from integration.serve_process import Finished, call, environment
@@ -312,3 +312,28 @@ async def test_sealing_anew_that_has_to_wait_says_so_and_can_be_given_up(tmp_pat
         done = await call(env, "keys", "reseal", "--scope", "all", "--abort", "--yes", "--json")
 
         assert done.rows() == [{"step": "aborted"}]
+
+
+async def test_a_rotation_waits_for_who_seals_anew_and_neither_costs_anything(
+    tmp_path: Path, store: str
+) -> None:
+    async with a_quick_world(tmp_path, store) as world:
+        for number in range(12):
+            await world.chat(f"{number}", who={"x-chat-subject": f"p{number}", "x-chat-plan": "pro"})
+        rows = await world.kept()
+        env = environment(tmp_path, store=store, **QUICK)
+        vault = world.running.vault
+        resealing = asyncio.create_task(
+            call(env, "keys", "reseal", "--scope", "all", "--wait", "--rate", "6", "--json")
+        )
+        async with asyncio.timeout(20):
+            while "node-1-reseal" not in {node.name for node in await list_nodes(vault.store)}:
+                await asyncio.sleep(0.01)
+        await advance(a_rotation(vault), Step.DESTROYED)
+        done = await resealing
+
+        assert (done.status, done.rows()[-1]["step"]) == (0, "destroyed")
+        assert {node.name for node in await list_nodes(vault.store)} == {"node-1"}
+        assert await a_rotation(vault).verify() == (12 + len(await vault.store.all_epoch_wraps()), 0)
+        for row in rows:
+            assert len(await world.said(row["conversation"])) == 2

@@ -1,8 +1,10 @@
 """``chatproxy keys reseal``: seal anew what keys that have leaked could open."""
 
 import asyncio
+import contextlib
+import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self, TypeVar
 
 import click
@@ -12,6 +14,8 @@ from chatproxy.cli.people import as_json_option, read_subject, yes_option
 from chatproxy.cli.printing import print_json
 from chatproxy.cli.vault import in_vault
 from chatproxy.policy.instants import format_instant
+from chatproxy.tasks import Background
+from chatproxy.telemetry import Metrics
 from chatproxy.vault import Vault
 from chatproxy.workflows.replace_keys import Pace, Replacement, ReplacementState, Scope, Survey
 from chatproxy.workflows.roll import Rolled
@@ -111,10 +115,11 @@ def _one(subject: str, tenant: str, *, rate: float | None, dry_run: bool, as_jso
         if dry_run:
             turns = [turn async for turn in vault.store.annotations(tag)]
             return Survey(people=1 if turns else 0, records=len(turns))
-        with _Progress() as progress:
-            return await vault.replacement(
-                by=operating_user(), pace=Pace(rate=rate, progress=progress)
-            ).person(tag)
+        async with _as_node(vault):
+            with _Progress() as progress:
+                return await vault.replacement(
+                    by=operating_user(), pace=Pace(rate=rate, progress=progress)
+                ).person(tag)
 
     done = in_vault(work)
     if isinstance(done, Survey):
@@ -181,9 +186,26 @@ def _say(found: dict[str, object], text: str, as_json: bool) -> None:  # noqa: F
         click.echo(text)
 
 
+@contextlib.asynccontextmanager
+async def _as_node(vault: Vault) -> AsyncIterator[None]:
+    """Have this process be a node meanwhile: it wraps keys for hours, so a rotation must wait for it as for the others."""
+    watch = vault.ring_watch(Metrics(), node=f"{vault.settings.node}-reseal")
+    await watch.look()
+    background = Background(logging.getLogger("chatproxy.background"))
+    background.spawn(watch.run(), name="key-ring")
+    try:
+        yield
+    finally:
+        await background.aclose()
+        await watch.leave()
+
+
 def _with(do: Callable[[Replacement], Awaitable[T]], *, rate: float | None = None) -> T:
     async def run(vault: Vault) -> T:
-        with _Progress() as progress:
-            return await do(vault.replacement(by=operating_user(), pace=Pace(rate=rate, progress=progress)))
+        async with _as_node(vault):
+            with _Progress() as progress:
+                return await do(
+                    vault.replacement(by=operating_user(), pace=Pace(rate=rate, progress=progress))
+                )
 
     return in_vault(run)
