@@ -229,8 +229,13 @@ async def test_who_goes_on_passes_over_whoever_is_done(tmp_path: Path, store: st
         assert (await vault.roller.replace(world.tag(), leaked)).records > 0
         assert (await vault.roller.replace(world.tag(), leaked)).records == 0
         assert (await vault.store.subject_state(world.tag())).generation == 2
+        await world.chat("hello", who={"x-chat-subject": "carl", "x-chat-plan": "pro"})
+        await world.kept()
         await replace_all(a_replacement(vault))
         assert (await vault.store.subject_state(world.tag())).generation == 2
+        assert (
+            await vault.store.subject_state(world.tag("carl"))
+        ).generation == 1  # a key from after the leak
 
 
 @pytest.mark.parametrize(
@@ -394,11 +399,13 @@ class Rotating(Pace):
         super().__init__()
         self._vault = vault
         self._has_rotated = False
+        self._alone = asyncio.Lock()
 
     async def __call__(self, records: int) -> None:
-        if not self._has_rotated:
-            self._has_rotated = True
-            await advance(a_rotation(self._vault), Step.REWRAPPED)
+        async with self._alone:  # nobody goes on meanwhile
+            if not self._has_rotated:
+                self._has_rotated = True
+                await advance(a_rotation(self._vault), Step.REWRAPPED)
 
 
 async def test_a_walk_goes_on_with_the_ring_that_a_rotation_has_made_meanwhile(
