@@ -468,7 +468,7 @@ async def test_a_turn_whose_key_names_a_version_that_never_was_does_not_hold_up_
             await world.chat("goes on")
             while world.outcomes().get("stored", 0) < 2:
                 await asyncio.sleep(0.01)
-            while world.outcomes().get("lost", 0) < 1:
+            while world.outcomes().get("set_aside", 0) < 1:
                 await asyncio.sleep(0.05)
 
 
