@@ -71,11 +71,10 @@ class RefusedRequestError(ChatproxyError):
     Answered with ``status``; ``code`` is for the client's program. The message repeats nothing of the request.
     """
 
-    status = 400
-
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 class RefusedResponseError(ChatproxyError):
@@ -190,9 +189,12 @@ def request_head(headers: Iterable[Header], *, authority: bytes, drop: frozenset
                 raise RefusedRequestError(
                     "duplicate_header", f"the request has two {name.decode()} headers; send one"
                 )
-            seen[name] = value
-            if name in {b"authorization", b"content-length"}:
+            if name == b"content-length":
+                value = value.strip(b" \t")
+                kept.append((name, value))
+            elif name == b"authorization":
                 kept.append(header)
+            seen[name] = value
         elif name not in drop and (b"_" not in name or name.replace(b"_", b"-") not in drop):
             kept.append(header)
     if nominated:

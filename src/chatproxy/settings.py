@@ -179,6 +179,16 @@ def _shared_secrets(value: str) -> tuple[str, ...]:
     return secrets
 
 
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    names = _names(value.lower())
+    if not all(_HOST_NAME.fullmatch(name) for name in names):
+        raise ValueError("must be names or addresses without port, comma-separated, such as chat.example.com")
+    return names
+
+
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:\d{1,5})?")
 
 
@@ -362,6 +372,33 @@ class Settings:
     )
     websocket_idle_timeout: float = _setting(
         "10m", _seconds(), "longest silence of both sides of a WebSocket connection"
+    )
+    client_head_timeout: float = _setting(
+        "10s", _seconds(), "longest wait for a request's headers to be whole"
+    )
+    client_body_timeout: float = _setting(
+        "30s", _seconds(), "longest wait for a request's body to be whole, beside what its size allows"
+    )
+    client_body_rate: int = _setting(
+        "4KiB", _bytes, "so many bytes of a body that have come give it a second more"
+    )
+    client_take_timeout: float = _setting(
+        "60s", _seconds(), "longest time in which a client takes nothing of an answer that waits for it"
+    )
+    client_idle_timeout: float = _setting("75s", _seconds(), "longest wait for the next request")
+    client_connections: int = _setting("4096", _count(1, 1_000_000), "most connections of clients at a time")
+    client_connections_per_address: int = _setting(
+        "1024",
+        _count(1, 1_000_000),
+        "most of them from one address, or IPv6 network of 64 bits; not for the trusted proxies",
+    )
+    request_body_limit: int = _setting("64MiB", _bytes, "longest body of a request")
+    request_head_limit: int = _setting("64KiB", _bytes, "longest head of a request: first line and headers")
+    request_header_limit: int = _setting("16KiB", _bytes, "longest header of a request")
+    request_header_count: int = _setting("100", _count(1, 10_000), "most headers of a request")
+    request_target_limit: int = _setting("8KiB", _bytes, "longest target of a request: path and query")
+    request_hosts: tuple[str, ...] = _setting(
+        "", _hosts, "names that the Host of a request may have, without port; empty: any"
     )
     listen: Address = _setting("127.0.0.1:8080", _address, "chat traffic and the data subject's pages")
     admin_listen: Address = _setting("127.0.0.1:8081", _address, "health, metrics, admin API")

@@ -67,6 +67,15 @@ class Metrics:
         self.failures = Counter(
             "chatproxy_failures", "Answers made by chatproxy itself", ["code"], registry=on
         )
+        self.clients = Gauge(
+            "chatproxy_client_connections", "Connections that clients have open", registry=on
+        )
+        self.client_cuts = Counter(
+            "chatproxy_client_connections_cut",
+            "Connections of clients that were ended for want of time or room",
+            ["reason"],
+            registry=on,
+        )
         self.turns_seen = Counter("chatproxy_turns_seen", "Chats accepted for capture", registry=on)
         self.turns = Counter("chatproxy_turns", "Turns that met their outcome", ["outcome"], registry=on)
         self.turns_pending = Gauge(

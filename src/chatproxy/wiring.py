@@ -19,7 +19,7 @@ from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
 from chatproxy.identities.claims import ClaimNames, Issuer
 from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
-from chatproxy.identity import HeaderIdentity, IdentifyCaller
+from chatproxy.identity import IDENTITY_HEADERS, HeaderIdentity, IdentifyCaller
 from chatproxy.journal.disk import DiskJournal
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.journal.volumes import Volumes
@@ -34,12 +34,14 @@ from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
+from chatproxy.web.connection import ClientLimits
+from chatproxy.web.framing import HeadLimits
 from chatproxy.web.own import Own
 from chatproxy.web.pages import PersonPages
 from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
-from chatproxy.web.server import Listener
+from chatproxy.web.server import Listener, allow_connections
 from chatproxy.web.siblings import Siblings
 from chatproxy.web.upstream import Upstream
 from chatproxy.wire import DIALECTS, Dialects
@@ -214,10 +216,15 @@ async def running_proxy(
             setting="CHATPROXY_LISTEN",
             drain_seconds=settings.drain_time,
             listening=worker.public if worker else None,
-            refusal=proxy.refusal,
+            limits=_client_limits(settings),
+            words=proxy.words,
+            cut=lambda reason: metrics.client_cuts.labels(reason).inc(),
+            fronts=settings.trusted_proxies,
+            not_in_trailers=IDENTITY_HEADERS,
         )
         await admin.start()
         closing.push_async_callback(admin.stop)
+        metrics.clients.set_function(lambda: public.connections)
         await public.start()
         running = RunningProxy(vault, public, admin, journal, metrics, upstream=str(address))
         try:
@@ -282,6 +289,33 @@ def _upstream_address(settings: Settings) -> UpstreamAddress:
         return UpstreamAddress.parse(settings.upstream)
     except ConfigurationError as error:
         raise ConfigurationError(f"CHATPROXY_UPSTREAM cannot be used: {error}") from None
+
+
+def _client_limits(settings: Settings) -> ClientLimits:
+    room = allow_connections(settings.client_connections)
+    if room < settings.client_connections:
+        _log.warning(
+            "the system lets this process open too few files for CHATPROXY_CLIENT_CONNECTIONS; raise its limit "
+            "(ulimit -n, LimitNOFILE) to two for each connection and 256 more",
+            connections=room,
+        )
+    return ClientLimits(
+        HeadLimits(
+            head=settings.request_head_limit,
+            field=settings.request_header_limit,
+            fields=settings.request_header_count,
+            target=settings.request_target_limit,
+            body=settings.request_body_limit,
+            hosts=frozenset(name.encode() for name in settings.request_hosts),
+        ),
+        head_timeout=settings.client_head_timeout,
+        body_timeout=settings.client_body_timeout,
+        body_rate=settings.client_body_rate,
+        take_timeout=settings.client_take_timeout,
+        idle_timeout=settings.client_idle_timeout,
+        connections=room,
+        connections_of_one=settings.client_connections_per_address,
+    )
 
 
 def _upstream(settings: Settings, address: UpstreamAddress) -> Upstream:

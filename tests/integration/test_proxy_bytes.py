@@ -269,7 +269,7 @@ async def test_a_refusal_before_the_upload_ends_is_passed_on(tmp_path: Path, sto
         await peer.send(response(b"too large", b"Connection: close", status=b"413 Content Too Large"))
         peer.close()
 
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: chat\r\nContent-Length: 100000000\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: chat\r\nContent-Length: 60000000\r\n\r\n"
     async with (
         asyncio.timeout(PATIENCE),
         a_world(script, tmp_path, store) as world,
@@ -328,7 +328,7 @@ async def test_a_target_that_two_readers_read_differently_is_refused(
 AMBIGUOUS = {
     "length and chunks": b"Content-Length: 3\r\nTransfer-Encoding: chunked",
     "two lengths": b"Content-Length: 3\r\nContent-Length: 4",
-    "an unknown coding": b"Transfer-Encoding: gzip, chunked",
+    "an unknown coding": b"Transfer-Encoding: xchunked",
     "two credentials": b"Content-Length: 0\r\nAuthorization: a\r\nAuthorization: b",
     "a header taken away": b"Content-Length: 0\r\nConnection: close, authorization\r\nAuthorization: a",
 }

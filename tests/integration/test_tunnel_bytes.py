@@ -359,7 +359,7 @@ async def test_stopping_ends_with_the_last_tunnel() -> None:
         (upgrade(b"/ws", b"Sec-WebSocket-Version: 8", without=[b"Sec-WebSocket-Version"]), 426, b"websocket_version"),
         (upgrade(b"/ws", b"Upgrade: h2c"), 400, b"bad_websocket"),
         (upgrade(method=b"POST"), 400, b"bad_websocket"),
-        (upgrade(b"/ws", b"Content-Length: 3") + b"abc", 400, b"bad_websocket"),
+        (upgrade(b"/ws", b"Content-Length: 3") + b"abc", 400, b"unexpected_body"),
         (upgrade(b"/../ws"), 400, b"bad_target"),
         (upgrade(b"/ws", b"Connection: X-Chat-Subject"), 400, b"protected_header"),
         (upgrade(b"/ws", b"X-Chat-Subject: a", b"X-Chat-Subject: b"), 400, b"ambiguous_identity"),

@@ -13,11 +13,12 @@ from typing import Any, cast
 
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.forwarding import UpstreamAddress
-from chatproxy.identity import HeaderIdentity
+from chatproxy.identity import IDENTITY_HEADERS, HeaderIdentity
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, Exchange, TurnId
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Metrics
+from chatproxy.web.connection import ClientLimits
 from chatproxy.web.own import Own
 from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.proxy import Proxy
@@ -32,6 +33,7 @@ from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.record import Capture
 
 PATIENCE = 20.0
+DEFAULT_LIMITS = ClientLimits()
 KEY = base64.b64encode(bytes(range(16)))
 ACCEPT = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
 SWITCHED = (
@@ -155,6 +157,7 @@ async def a_gate(
     base_path: str = "",
     tls: Any = None,
     over_http: Sequence[Dialect] = DIALECTS,
+    limits: ClientLimits = DEFAULT_LIMITS,
     **capture: Any,
 ) -> AsyncIterator[Gate]:
     """Run a proxy in front of *upstream*."""
@@ -191,6 +194,10 @@ async def a_gate(
         port=0,
         setting="CHATPROXY_LISTEN",
         drain_seconds=drain_seconds,
+        limits=limits,
+        words=proxy.words,
+        cut=lambda reason: turns.metrics.client_cuts.labels(reason).inc(),
+        not_in_trailers=IDENTITY_HEADERS,
     )
     await listener.start()
     try:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from chatproxy.forwarding import Header, RefusedRequestError, RequestHead, ResponseHead
 from chatproxy.web.upstream import UpstreamProtocolError
 
+UPGRADE_REQUIRED = 426
+"""The status of a handshake of a version of the protocol that there is no more."""
 VERSION_HEADERS: list[Header] = [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
 """What an answer says that refuses another version (RFC 6455 4.4, RFC 9110 15.5.22)."""
 _SWITCH: list[Header] = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
@@ -19,12 +21,6 @@ _KEY = b"sec-websocket-key"
 _VERSION = b"sec-websocket-version"
 _ACCEPT = b"sec-websocket-accept"
 _KEY_BYTES = 16
-
-
-class RefusedVersionError(RefusedRequestError):
-    """A handshake of a version of the protocol that there is no more."""
-
-    status = 426
 
 
 def asks_for_websocket(headers: Sequence[Header]) -> bool:
@@ -45,8 +41,10 @@ def upgrade_request(method: str, headers: Sequence[Header], head: RequestHead) -
     if _values(headers, b"upgrade") != [b"websocket"]:
         raise RefusedRequestError("bad_websocket", "the request asks for other protocols beside WebSocket")
     if _values(headers, _VERSION) != [b"13"]:
-        raise RefusedVersionError(
-            "websocket_version", "Sec-WebSocket-Version must be 13, sent once: there is no other in use"
+        raise RefusedRequestError(
+            "websocket_version",
+            "Sec-WebSocket-Version must be 13, sent once: there is no other in use",
+            status=UPGRADE_REQUIRED,
         )
     if _key(headers) is None:
         raise RefusedRequestError(

@@ -32,14 +32,14 @@ from chatproxy.identity import IDENTITY_HEADERS, IdentifyCaller
 from chatproxy.model import Caller, StreamEnd
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Log, Metrics
+from chatproxy.web.connection import SWITCH, TARGET, Refusal
 from chatproxy.web.handshake import (
+    UPGRADE_REQUIRED,
     VERSION_HEADERS,
-    RefusedVersionError,
     agreed_extensions,
     upgrade_request,
     upgrade_response,
 )
-from chatproxy.web.server import SWITCH, TARGET
 from chatproxy.web.tunnel import Tunnel, TunnelLimits
 from chatproxy.web.upstream import (
     Upstream,
@@ -48,7 +48,7 @@ from chatproxy.web.upstream import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from chatproxy.wire import DIALECTS, Dialects
+from chatproxy.wire import Dialects
 from chatproxy.wire.base import Failure
 from chatproxy.workflows.announce import Announcer
 from chatproxy.workflows.frame_copy import FrameCapture
@@ -123,10 +123,12 @@ class Proxy:
         try:
             client = scope["client"]
             identified = self._identify(headers, client[0] if client else None)
-            if scope["http_version"] == "1.1":
-                _require_host(headers)
             target = upstream_target(scope[TARGET], base_path=self._address.base_path)
             head = request_head(headers, authority=self._address.authority, drop=IDENTITY_HEADERS)
+            if scope["method"] == "DELETE" and head.length != 0 and self._dialects.find("POST", path):
+                raise RefusedRequestError(
+                    "unexpected_body", "a DELETE request has no body here; leave it out"
+                )
             if SWITCH in scope:
                 head = upgrade_request(scope["method"], headers, head)
         except RefusedRequestError as refused:
@@ -270,18 +272,15 @@ class Proxy:
                 "they pass and nothing of them is kept (counted as chatproxy_uncaptured_chats_total)"
             )
 
-    def refusal(self) -> tuple[bytes, list[Header]]:
-        """Return body and headers of the answer to what cannot even be read as a request."""
+    def words(self, refusal: Refusal) -> tuple[bytes, list[Header]]:
+        """Return body and headers of the answer to what is refused before it gets here."""
         request_id = self._new_request_id()
-        self._metrics.failures.labels("invalid_request").inc()
+        status, code, message, method, path = refusal
+        self._metrics.failures.labels(code).inc()
         _log.warning(
-            "request answered with an error of chatproxy",
-            status=400,
-            code="invalid_request",
-            request_id=request_id,
+            "request answered with an error of chatproxy", status=status, code=code, request_id=request_id
         )
-        message = "this is not a valid HTTP/1.1 request, or its method is not one of HTTP's"
-        body = DIALECTS[0].render_failure(Failure(400, "invalid_request", message, request_id))
+        body = self._dialects.render_failure(method, path, Failure(status, code, message, request_id))
         return body, [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
 
     async def _fail(
@@ -312,7 +311,7 @@ class Proxy:
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
         ]
-        if status == RefusedVersionError.status:
+        if status == UPGRADE_REQUIRED:
             headers += VERSION_HEADERS
         if closing:
             headers.append((b"connection", b"close"))
@@ -468,12 +467,6 @@ class _Relay:
                 self._call.abort()
             if self._watch is not None:
                 self._watch.cancel()
-
-
-def _require_host(headers: list[Header]) -> None:
-    """Refuse a request that names no host (RFC 9112 3.2). Of two, the forwarding rules know."""
-    if not _raw_value(headers, b"host"):
-        raise RefusedRequestError("missing_host", "the request has no Host header, which HTTP/1.1 asks for")
 
 
 def _blame(error: UpstreamError) -> tuple[int, str, str]:

@@ -5,112 +5,36 @@ which things stop matters more than which of them noticed the signal.
 """
 
 import asyncio
+import ipaddress
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, cast
 
-import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import Header
-from chatproxy.web.handshake import asks_for_websocket
+from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words
+from chatproxy.web.crowd import Crowd
 
-TARGET = "chatproxy.target"
-"""Scope key of the request target, byte for byte as received (ASGI loses an empty query)."""
-
-SWITCH = "chatproxy.switch"
-"""Scope key, present if the request asks for a WebSocket: a function that gives the connection to the protocol that it
-gets, and returns it, whose reading may be paused, as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
-
-_MOST_EARLY_BYTES = 65_536
-"""What may wait of a client that speaks before its handshake is answered, until it is made to wait itself."""
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _DRAIN_POLL_SECONDS = 0.02
+_LONGEST_BETWEEN_SWEEPS = 1.0
+_SWEEPS_A_TIMEOUT = 4
+_MOST_UNSENT_BYTES = 131_072
+"""What the system takes of an answer that the client does not take, so that memory stays bounded there, too."""
+_SPARE_DESCRIPTORS = 256
+"""For the store, logs, files and connections that are turned away."""
 
 
-class Switched(NamedTuple):
-    """A client's connection that is no longer HTTP."""
-
-    transport: asyncio.Transport
-    early: bytes
-    """What came behind the request."""
-    is_write_paused: bool
-    forget: Callable[[Exception | None], None]
-    """To be called when the connection is lost, as the server counts it until then."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_DEFAULT_LIMITS = ClientLimits()
 
 
-class _Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol that also hands on the request target as received, and the connection for a WebSocket."""
-
-    _is_switching = False
-    """Whether a request for a WebSocket has arrived, behind which nothing is HTTP."""
-
-    def __init__(self, *args: Any, refusal: Callable[[], tuple[bytes, list[Header]]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._refusal = refusal
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP as it must be, or has a method that HTTP does not know, and close (security D1)."""
-        del msg
-        body, headers = self._refusal()
-        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers)]
-        lines += [b"content-length: %d" % len(body), b"connection: close", b"", body]
-        self.transport.write(b"\r\n".join(lines))
-        self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        self.scope[TARGET] = self.url  # type: ignore[literal-required]
-        # HTTP/1.0 has no upgrades (RFC 9110 7.8).
-        if (
-            self.parser.should_upgrade()
-            and self.parser.get_http_version() == "1.1"
-            and asks_for_websocket(self.headers)
-        ):
-            self.scope[SWITCH] = self._switch  # type: ignore[literal-required]
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol; as uvicorn's, which leaves the timer of a connection that was reset, and so all of it."""
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol; as uvicorn's, but that what follows an upgrade is kept."""
-        if self._is_switching:
-            self._hold(data)
-            return
-        self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.send_400_response("")
-        except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]
-            self._is_switching = SWITCH in self.scope
-            if self._is_switching:
-                self._early = bytearray()
-                self._hold(rest)
-            if self._is_switching or rest:
-                # Where the upgrade is not taken up, what follows it cannot be told to be a request.
-                self.cycle.keep_alive = False
-
-    def _hold(self, data: bytes) -> None:
-        self._early += data
-        if len(self._early) > _MOST_EARLY_BYTES:
-            self.flow.pause_reading()
-
-    def _switch(self, protocol: asyncio.Protocol) -> Switched | None:
-        if self.cycle.disconnected:
-            return None
-        # For uvicorn there is nobody left to answer; it keeps counting the connection until it is lost.
-        self.cycle.disconnected = True
-        self.transport.set_protocol(protocol)
-        return Switched(self.transport, bytes(self._early), self.flow.write_paused, self.connection_lost)
+def _plain_words(refusal: Refusal) -> tuple[bytes, list[Header]]:
+    return f"{refusal.message}\n".encode(), [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 class Listener:
@@ -125,18 +49,27 @@ class Listener:
         setting: str,
         drain_seconds: float,
         listening: socket.socket | None = None,
-        refusal: Callable[[], tuple[bytes, list[Header]]] = lambda: (b"this is not a request\n", []),
+        limits: ClientLimits = _DEFAULT_LIMITS,
+        words: Words = _plain_words,
+        cut: Callable[[str], None] = lambda _: None,
+        fronts: Sequence[Network] = (),
+        not_in_trailers: Collection[bytes] = (),
     ) -> None:
         """``listening``: a socket that is bound already, shared with other processes.
 
-        ``refusal`` gives body and headers of the answer to what cannot be read as a request.
+        ``words`` makes the answer to what is refused before anybody is asked, ``cut`` counts what is ended.
+
+        ``fronts`` are networks of which one address may be many clients. ``not_in_trailers`` are lower-case names.
         """
         self._address = (host, port)
         self._setting = setting
+        self._limits = limits
+        self._crowd = Crowd(limits.connections, limits.connections_of_one, exempt=fronts)
+        house = House(limits, self._crowd, words, cut, frozenset(not_in_trailers))
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=partial(_Protocol, refusal=refusal),  # type: ignore[arg-type]
+                http=partial(ClientConnection, house=house),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -145,13 +78,18 @@ class Listener:
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 backlog=_BACKLOG,
             )
         )
         self._drain_seconds = drain_seconds
         self._is_cut = False
         self._socket = listening
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._crowd.count
 
     @property
     def url(self) -> str:
@@ -168,6 +106,9 @@ class Listener:
         self._server.config.load()
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.startup(sockets=[self._socket])
+        limits = self._limits
+        shortest = min(limits.head_timeout, limits.body_timeout, limits.take_timeout, limits.idle_timeout)
+        self._sweep(min(shortest / _SWEEPS_A_TIMEOUT, _LONGEST_BETWEEN_SWEEPS))
 
     async def stop(self) -> None:
         """Stop accepting, let running answers end within the drain time, then cancel those that are left."""
@@ -190,10 +131,19 @@ class Listener:
             await asyncio.wait(set(state.tasks))
         for connection in list(state.connections):
             connection.transport.abort()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
 
     def cut(self) -> None:
         """Do not drain, now or when it comes to that: what still runs is cut, visibly unfinished."""
         self._is_cut = True
+
+    def _sweep(self, every: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in tuple(self._server.server_state.connections):
+            cast("ClientConnection", connection).sweep(now)
+        self._sweeping = loop.call_later(every, self._sweep, every)
 
 
 async def bind(host: str, port: int, *, setting: str) -> socket.socket:
@@ -206,6 +156,9 @@ async def bind(host: str, port: int, *, setting: str) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                # What accepts inherits it.
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT_BYTES)
             listening.bind(address)
             listening.listen(_BACKLOG)
         except OSError:
@@ -224,6 +177,22 @@ def url_of(listening: socket.socket) -> str:
     """Return where a socket listens, with the port that the system chose if it was 0."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def allow_connections(most: int) -> int:
+    """Let this process have *most* clients, with a connection to the upstream each; return how many it can have."""
+    if sys.platform == "win32":
+        return most
+    import resource  # noqa: PLC0415 - not on every platform
+
+    wanted = 2 * most + _SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return most
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    return min(most, max(1, (max(soft, wanted) - _SPARE_DESCRIPTORS) // 2))
 
 
 def run_event_loop(main: Any) -> Any:

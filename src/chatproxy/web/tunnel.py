@@ -17,7 +17,7 @@ from typing import NamedTuple
 from prometheus_client import Counter
 
 from chatproxy.model import StreamEnd
-from chatproxy.web.server import Switched
+from chatproxy.web.connection import Switched
 from chatproxy.web.upstream import UpstreamCall, UpstreamConnection
 from chatproxy.workflows.frame_copy import FrameCopy
 
