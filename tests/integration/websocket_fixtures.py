@@ -158,6 +158,7 @@ async def a_gate(
     tls: Any = None,
     over_http: Sequence[Dialect] = DIALECTS,
     limits: ClientLimits = DEFAULT_LIMITS,
+    fronts: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
     **capture: Any,
 ) -> AsyncIterator[Gate]:
     """Run a proxy in front of *upstream*."""
@@ -197,6 +198,7 @@ async def a_gate(
         limits=limits,
         words=proxy.words,
         cut=lambda reason: turns.metrics.client_cuts.labels(reason).inc(),
+        fronts=fronts,
         not_in_trailers=IDENTITY_HEADERS,
     )
     await listener.start()
