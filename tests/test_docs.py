@@ -17,6 +17,7 @@ from chatproxy.policy.reasons import Reason
 from chatproxy.settings import PREFIX, Settings, load_settings
 from chatproxy.telemetry import Metrics, TurnOutcome
 from chatproxy.workflows.announce import DECISION_HEADERS
+from integration.desync import hostile_answers, hostile_requests
 
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "chatproxy"
@@ -244,6 +245,25 @@ def test_each_thing_that_broke_for_others_has_its_test() -> None:
 
     numbers = [*range(1, 18), 23, 24, *range(26, 34), 36, *range(38, 41)]
     assert tried == {f"P{number}" for number in numbers}
+
+
+def test_each_row_of_the_catalogue_of_bad_input_has_its_test() -> None:
+    text = page("docs/bad-input.md")
+    tried = set[int]()
+    for cells in rows(text):
+        if "`tests/" in cells[-1]:
+            for first, last in re.findall(r"(\d+)(?: to (\d+))?", cells[0]):
+                tried.update(range(int(first), int(last or first) + 1))
+
+    assert tried == set(range(1, 131)) - {121, 128}
+    assert all(f"- {number}, " in text for number in (121, 128))
+
+
+def test_each_case_that_is_named_is_in_a_corpus() -> None:
+    named = set(re.findall("“([^”]+)”", page("docs/bad-input.md")))
+    cases = {case.name for case in hostile_requests()} | {case.name for case in hostile_answers()}
+
+    assert named <= cases
 
 
 def test_a_name_that_the_architecture_points_to_is_where_it_says() -> None:

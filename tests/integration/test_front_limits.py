@@ -522,3 +522,35 @@ async def test_a_host_that_is_not_served_is_told_so_where_hosts_are_named() -> N
         ):
             answer = await exchange(gate.url, b"GET /x HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
             assert answer.status == status
+
+
+async def test_a_delete_with_a_body_is_refused_where_chats_are_taken() -> None:
+    async with asyncio.timeout(PATIENCE), backend(nothing) as behind, a_gate(behind.url) as gate:
+        request = post("/v1/chat/completions", b"{}").replace(b"POST", b"DELETE", 1)
+        answer = await exchange(gate.url, request)
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "unexpected_body")
+        assert behind.connections == []
+
+
+async def test_forwarded_headers_pass_as_they_came_and_mean_nothing() -> None:
+    lines = (
+        b"X-Forwarded-For: 203.0.113.9, 127.0.0.1",
+        b"X-Forwarded-Host: evil",
+        b"X-Forwarded-Proto: https",
+        b"Forwarded: for=203.0.113.9;host=evil",
+        b"X-Real-IP: 203.0.113.9",
+    )
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(b"done"))) as behind,
+        a_gate(behind.url, trusted="203.0.113.9") as gate,
+    ):
+        request = post("/x", b"{}", *lines, b"X-Chat-Subject: ana")
+        assert (await exchange(gate.url, request)).body == b"done"
+        received = bytes(behind.connections[0].received)
+        host, *rest = received.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+        assert host == b"host: " + behind.address.authority
+        assert [line.lower() for line in rest if b"orward" in line or b"real-ip" in line] == [
+            line.lower() for line in lines
+        ]
+        assert gate.turns.counted("chatproxy_identity_rejected_total", reason="untrusted_peer") == 1

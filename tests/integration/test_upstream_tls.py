@@ -1,8 +1,10 @@
 """TLS to the upstream is verified, always; the only choice is which authority is trusted."""
 
 import ssl
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 import trustme
@@ -99,6 +101,29 @@ async def test_an_unknown_authority_is_not_trusted(authority: trustme.CA) -> Non
 async def test_a_certificate_for_another_name_is_not_trusted(authority: trustme.CA) -> None:
     async with tls_backend(authority, "other.example") as server:
         with pytest.raises(UpstreamUnreachableError, match="certificate that is not trusted"):
+            await fetch(client_of(server, trusting(authority)))
+
+
+async def test_an_expired_certificate_is_not_trusted(authority: trustme.CA) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(
+        "127.0.0.1", not_before=datetime(2019, 1, 1, tzinfo=UTC), not_after=datetime(2020, 1, 1, tzinfo=UTC)
+    ).configure_cert(context)
+    async with backend(answering(), tls=context) as server:
+        with pytest.raises(UpstreamUnreachableError, match=r"certificate that is not trusted.*expired"):
+            await fetch(client_of(server, trusting(authority)))
+
+
+async def test_an_old_version_of_tls_is_not_spoken(authority: trustme.CA) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with backend(answering(), tls=context) as server:
+        with pytest.raises(UpstreamUnreachableError, match="cannot be reached"):
             await fetch(client_of(server, trusting(authority)))
 
 
