@@ -1,6 +1,7 @@
 """What a client may take of time, room and connections, and that who is merely slow, or waits for a backend, is let be."""
 
 import asyncio
+import gc
 import ipaddress
 import json
 import socket
@@ -8,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from chatproxy.web.connection import ClientLimits
+from chatproxy.web.connection import ClientConnection, ClientLimits
 from chatproxy.web.framing import HeadLimits
 from integration.desync import SMUGGLED
 from integration.proxy_fixtures import (
@@ -554,3 +555,23 @@ async def test_forwarded_headers_pass_as_they_came_and_mean_nothing() -> None:
             line.lower() for line in lines
         ]
         assert gate.turns.counted("chatproxy_identity_rejected_total", reason="untrusted_peer") == 1
+
+
+async def test_nothing_is_left_of_connections_that_ended_badly() -> None:
+    requests = [request for request, *_ in TOO_MUCH.values()]
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(endless) as behind,
+        a_gate(behind.url, limits=SMALL._replace(take_timeout=0.3)) as gate,
+    ):
+        for request in (b"get / HTTP/1.1\r\n\r\n", b"\x16\x03", *requests):
+            await exchange(gate.url, request)
+        for _ in range(3):
+            async with raw_client(gate.url) as client:
+                small_buffer(client)
+                await client.send(GET + b"surplus")
+                await until(lambda: gate.listener.connections, 1)
+                await until(lambda: gate.listener.connections, 0)
+        while any(isinstance(each, ClientConnection) for each in gc.get_objects()):
+            await asyncio.sleep(0.01)
+            gc.collect()
