@@ -20,7 +20,7 @@ import urllib.request
 
 from byte_path import free_port, wait_for
 
-BIG = 4 << 20
+BIG = 1 << 20
 PIECE = b"z" * 65_536
 PATIENCE = 10.0
 MODES = {

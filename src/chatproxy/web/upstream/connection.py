@@ -12,6 +12,7 @@ Rules of this file:
 import asyncio
 import math
 import select
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from chatproxy.web.upstream.response import ResponseReader
 _HIGH_WATER = 65_536
 """Bytes of response that may wait for a slow client before the upstream is made to wait."""
 _LOW_WATER = _HIGH_WATER // 4
+_MOST_UNREAD_BYTES = 262_144
+"""What the system takes of an answer that we do not read, since its client does not; it would take megabytes for each."""
 _FIRST_ERROR_STATUS = 400
 
 
@@ -83,8 +86,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = transport  # type: ignore[assignment]
+        connected = transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _MOST_UNREAD_BYTES)
         poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(connected.fileno(), select.POLLIN)
         self._poll = poll.poll
 
     def is_usable(self, now: float) -> bool:
