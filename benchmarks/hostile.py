@@ -5,7 +5,7 @@
 Chats of each dialect, and the corpus of requests that try to be two (``tests/corpus``), each mutated one to four times,
 are sent over loopback in up to four pieces, half of them on connections that have served others. The backend reads
 strictly, and counts what it cannot read. Fails if the process ends, if a request is neither answered nor its connection
-closed within ten seconds, if there is a 5xx answer that no row of the catalogue asks for, if anything is logged as an
+closed within a minute, if there is a 5xx answer that no row of the catalogue asks for, if anything is logged as an
 error, if the backend got what is not HTTP, if an ordinary chat meanwhile is not answered, or if memory grows by more
 than a twentieth in the second half. Linux only: it reads ``/proc``.
 """
@@ -34,9 +34,8 @@ sys.path.insert(0, str(TESTS))
 
 from integration.desync import hostile_requests  # noqa: E402
 
-HANG_SECONDS = 10.0
-CHAT_SECONDS = 60.0
-"""A chat may be slow where the machine has much else to do, but it is answered."""
+HANG_SECONDS = 60.0
+"""A request may be slow where the machine has much else to do, but it ends."""
 REQUIRED_5XX = {501, 505}
 GROWTH = 1.05
 PEOPLE = 5_000
@@ -160,6 +159,7 @@ class Client(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
         self.is_open = True
         self.is_head = False
+        self.is_new = True
         self.received = b""
 
     def connection_made(self, transport):
@@ -227,6 +227,7 @@ class Run:
             return None
 
     async def one(self, client, raw, cuts):
+        client.is_new = not client.received
         client.received = b""
         client.is_head = raw.lstrip().startswith(b"HEAD")
         client.done = asyncio.get_running_loop().create_future()
@@ -250,7 +251,8 @@ class Run:
         self.statuses[status] += 1
         if status >= 500 and status not in REQUIRED_5XX:
             self.wrong.append((raw, client.received[:300]))
-        if not client.received.startswith(b"HTTP/1.1 ") and client.received:
+        # On a connection that is used again it may be the rest of one of several answers to the one before.
+        if client.is_new and client.received and not client.received.startswith(b"HTTP/1.1 "):
             self.wrong.append((raw, client.received[:300]))
 
     async def chat(self, until):
@@ -264,7 +266,7 @@ class Run:
             )
             writer.write(request % (len(body), body))
             try:
-                answer = await asyncio.wait_for(reader.read(), CHAT_SECONDS)
+                answer = await asyncio.wait_for(reader.read(), HANG_SECONDS)
             except TimeoutError:
                 answer = b""
             writer.close()

@@ -447,15 +447,23 @@ async def test_a_front_may_have_as_many_as_there_are() -> None:
 
 
 async def test_a_refusal_is_read_by_a_client_that_still_sends() -> None:
+    loop = asyncio.get_running_loop()
     async with (
         asyncio.timeout(PATIENCE),
         backend(nothing) as behind,
         a_gate(behind.url, limits=SMALL) as gate,
-        raw_client(gate.url) as client,
     ):
-        await client.send(b"POST /x HTTP/1.1\r\nHost: chat\r\nContent-Length: 3000000\r\n\r\n")
-        await client.send(b"z" * 3_000_000)
-        assert (await client.answer()).status == 413
+        with socket.socket() as client:
+            client.setblocking(False)
+            host, _, port = gate.url.removeprefix("http://").rpartition(":")
+            await loop.sock_connect(client, (host, int(port)))
+            await loop.sock_sendall(
+                client, b"POST /x HTTP/1.1\r\nHost: chat\r\nContent-Length: 3000000\r\n\r\n"
+            )
+            for _ in range(30):
+                await loop.sock_sendall(client, b"z" * 100_000)
+                await asyncio.sleep(0)
+            assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"], ids=["plain", "expecting"])
@@ -575,3 +583,17 @@ async def test_nothing_is_left_of_connections_that_ended_badly() -> None:
         while any(isinstance(each, ClientConnection) for each in gc.get_objects()):
             await asyncio.sleep(0.01)
             gc.collect()
+
+
+async def test_who_expects_to_go_on_and_goes_on_wrongly_gets_one_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with asyncio.timeout(PATIENCE), backend(nothing) as behind, a_gate(behind.url) as gate:
+        request = (
+            b"POST /x HTTP/1.1\r\nHost: chat\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nx"
+        )
+        async with raw_client(gate.url) as client:
+            await client.send(request + b"\r\n")
+            assert (await client.answer()).status == 400
+            assert await client.reader.read() == b""
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

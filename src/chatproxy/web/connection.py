@@ -436,6 +436,7 @@ class ClientConnection(HttpToolsProtocol):
     def end(self) -> None:
         """Close behind what was written, so that it arrives although the client may still be sending."""
         self._house.crowd.waits(self)
+        self._outlet.is_over = True
         if self._stage is _Stage.ANSWER and not self._has_surplus and not self._pending:
             self._stage = _Stage.ENDED
             self.transport.close()
@@ -465,7 +466,16 @@ class ClientConnection(HttpToolsProtocol):
 class _Outlet:
     """The transport as whoever answers sees it: it counts what the client takes, and ends with care."""
 
-    __slots__ = ("_connection", "_moved_at", "_taken", "_transport", "_written", "cycle", "is_until_closed")
+    __slots__ = (
+        "_connection",
+        "_moved_at",
+        "_taken",
+        "_transport",
+        "_written",
+        "cycle",
+        "is_over",
+        "is_until_closed",
+    )
 
     def __init__(self, connection: ClientConnection, transport: asyncio.Transport) -> None:
         self._connection = connection
@@ -474,17 +484,19 @@ class _Outlet:
         self._taken = 0
         self._moved_at = 0.0
         self.cycle: RequestResponseCycle | None = None
+        self.is_over = False
         self.is_until_closed = False
         """Whether the end of the connection is the end of the answer."""
 
     def write(self, data: bytes) -> None:
-        """See asyncio.Transport."""
-        self._written += len(data)
-        self._transport.write(data)
+        """See asyncio.Transport; nothing, once the last words have been said."""
+        if not self.is_over:
+            self._written += len(data)
+            self._transport.write(data)
 
     def is_closing(self) -> bool:
         """See asyncio.Transport."""
-        return self._transport.is_closing()
+        return self.is_over or self._transport.is_closing()
 
     def close(self) -> None:
         """End with the answer; one that is not whole, so that this can be seen."""
