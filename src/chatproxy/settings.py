@@ -19,6 +19,12 @@ from typing import Any
 from chatproxy.errors import ConfigurationError, KeysetError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.identities.address import require_key_source
+from chatproxy.identities.operators import (
+    OperatorCertificate,
+    OperatorToken,
+    parse_certificates,
+    parse_tokens,
+)
 from chatproxy.identity import IDENTITY_HEADERS
 from chatproxy.kms.transit_address import SCHEME as TRANSIT, TransitAddress
 from chatproxy.model import ConversationSource, Origin
@@ -52,6 +58,14 @@ class Address:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Return whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -586,11 +600,30 @@ class Settings:
     )
     link_lifetime: float = _setting("10m", _seconds(), "how long a signed link to a person's pages counts")
     session_lifetime: float = _setting("1h", _seconds(), "how long a session begun by such a link lasts")
-    admin_token: tuple[str, ...] | None = _setting(
+    admin_token: tuple[OperatorToken, ...] | None = _setting(
         None,
-        _shared_secrets,
-        "bearer token of the admin API; two, comma-separated, while it is changed; none: no admin API",
+        parse_tokens,
+        "bearer tokens of the admin API, each with a name and roles, or alone for all roles; none: no admin API",
         secret=True,
+    )
+    admin_clients: tuple[OperatorCertificate, ...] | None = _setting(
+        None,
+        parse_certificates,
+        "names that client certificates are made out to, each with a name and roles; needs the three below",
+    )
+    admin_client_ca: str | None = _setting(
+        None,
+        _text,
+        "PEM file of the certificate authority that signs client certificates of the admin listener",
+    )
+    admin_tls_certificate: str | None = _setting(
+        None, _text, "PEM file with the certificate of the admin listener, which then speaks TLS alone"
+    )
+    admin_tls_key: str | None = _setting(None, _text, "PEM file with the key of that certificate")
+    admin_open: bool | None = _setting(
+        None,
+        _boolean,
+        "whether metrics, and why it is not ready, are told to whoever reaches the admin listener; none: on loopback",
     )
     connector_tools: tuple[str, ...] = _setting(
         "mcp__*", _names, "names of tools, as shell patterns, whose results are a connector's raw data (R25)"
@@ -818,8 +851,37 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     problems += _identity_contradictions(settings)
     problems += _key_contradictions(settings)
+    problems += _admin_contradictions(settings)
     if settings.listen == settings.admin_listen and settings.listen.port:
         problems.append("CHATPROXY_LISTEN and CHATPROXY_ADMIN_LISTEN must be two different addresses")
+    return problems
+
+
+def _admin_contradictions(settings: Settings) -> list[str]:
+    """What others can reach must know who asks."""
+    problems = []
+    if not settings.admin_listen.is_loopback and not settings.admin_token and not settings.admin_clients:
+        problems.append(
+            f"CHATPROXY_ADMIN_LISTEN = {settings.admin_listen} can be reached from other machines, so it must know who "
+            "asks: set CHATPROXY_ADMIN_TOKEN_FILE or CHATPROXY_ADMIN_CLIENTS, or listen on 127.0.0.1"
+        )
+    if (settings.admin_tls_certificate is None) != (settings.admin_tls_key is None):
+        problems.append(
+            "CHATPROXY_ADMIN_TLS_CERTIFICATE and CHATPROXY_ADMIN_TLS_KEY go together; set both or none"
+        )
+    if (settings.admin_clients is not None) != (settings.admin_client_ca is not None):
+        problems.append("CHATPROXY_ADMIN_CLIENTS and CHATPROXY_ADMIN_CLIENT_CA go together; set both or none")
+    if settings.admin_clients and settings.admin_tls_certificate is None:
+        problems.append(
+            "CHATPROXY_ADMIN_CLIENTS needs CHATPROXY_ADMIN_TLS_CERTIFICATE: certificates come by TLS"
+        )
+    roles = {each.operator.name: each.operator for each in settings.admin_clients or ()}
+    problems += [
+        f"CHATPROXY_ADMIN_TOKEN and CHATPROXY_ADMIN_CLIENTS give {token.operator.name} different roles: the audit log "
+        "has the name, so give it the same ones"
+        for token in settings.admin_token or ()
+        if roles.get(token.operator.name, token.operator) != token.operator
+    ]
     return problems
 
 

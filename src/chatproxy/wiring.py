@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from chatproxy.audit.late import LateAudit
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.receipts import write_public_keys
 from chatproxy.consent.service import ConsentService
@@ -19,6 +20,7 @@ from chatproxy.identities.api_keys import APIKeyFile, APIKeyIdentity
 from chatproxy.identities.claims import ClaimNames, Issuer
 from chatproxy.identities.jwks import JWKSCache
 from chatproxy.identities.jwt import JWTIdentity
+from chatproxy.identities.operators import Operators
 from chatproxy.identity import IDENTITY_HEADERS, HeaderIdentity, IdentifyCaller
 from chatproxy.journal.disk import DiskJournal
 from chatproxy.journal.memory import MemoryJournal
@@ -202,12 +204,22 @@ async def running_proxy(
             siblings = Siblings(worker.directory, metrics, unready=unready)
             await closing.enter_async_context(siblings.present())
         admin = Listener(
-            build_admin(metrics, unready=unready, siblings=siblings, api=admin_api.routes()),
+            build_admin(
+                metrics,
+                unready=unready,
+                operators=_operators(settings),
+                is_open=settings.admin_listen.is_loopback
+                if settings.admin_open is None
+                else settings.admin_open,
+                siblings=siblings,
+                api=admin_api.routes(),
+            ),
             host=settings.admin_listen.host,
             port=settings.admin_listen.port,
             setting="CHATPROXY_ADMIN_LISTEN",
             drain_seconds=0,
             listening=worker.admin if worker else None,
+            tls=_admin_tls(settings),
         )
         public = Listener(
             Public(proxy, own),
@@ -520,7 +532,8 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         new_import=lambda is_dry_run: ChoiceImport(
             vault.ledger, vault.pseudonyms, clock=vault.clock, is_dry_run=is_dry_run
         ),
-        tokens=settings.admin_token or (),
+        operators=_operators(settings),
+        audit=LateAudit(lambda: vault.audit),
         new_request_id=_new_request_id,
         more=HappenedOperations(vault.happenings, desk, vault.pseudonyms, clock=vault.clock).operations(),
     )
@@ -597,6 +610,35 @@ async def _identification(settings: Settings, *, clock: Clock, background: Backg
         background.spawn(api_keys.watch(), name="api-keys")
         return APIKeyIdentity(api_keys)
     return HeaderIdentity(trusted_proxies=settings.trusted_proxies, secrets=settings.identity_secret or ())
+
+
+def _operators(settings: Settings) -> Operators:
+    return Operators(settings.admin_token or (), settings.admin_clients or ())
+
+
+def _admin_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return how the admin listener speaks TLS; None: it does not. Raises ConfigurationError."""
+    certificate, key = settings.admin_tls_certificate, settings.admin_tls_key
+    if certificate is None or key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError(
+            f"CHATPROXY_ADMIN_TLS_CERTIFICATE = {certificate} and CHATPROXY_ADMIN_TLS_KEY = {key} are not PEM files of a "
+            "certificate and its key, without a passphrase, that this account can read"
+        ) from None
+    if settings.admin_client_ca is not None:
+        try:
+            context.load_verify_locations(settings.admin_client_ca)
+        except (OSError, ssl.SSLError):
+            raise ConfigurationError(
+                f"CHATPROXY_ADMIN_CLIENT_CA = {settings.admin_client_ca} is not a readable PEM file of certificates"
+            ) from None
+        # Not required: probes have none, and a token does as well.
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
 
 
 def _tls(ca_file: str | None, setting: str) -> ssl.SSLContext:

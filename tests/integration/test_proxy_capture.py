@@ -689,7 +689,7 @@ class FakeAudit:
     def __init__(self) -> None:
         self.entries: list[tuple[str, dict[str, Any]]] = []
 
-    def append(self, action: str, details: Any) -> None:
+    def append(self, action: str, details: Any, *, by: str | None = None) -> None:
         self.entries.append((action, dict(details)))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chatproxy.errors import ConfigurationError
+from chatproxy.identities.operators import Operator, OperatorCertificate, OperatorToken, Role
 from chatproxy.model import Origin
 from chatproxy.policy.periods import DAY_MS, Period
 from chatproxy.policy.profile import Periods, Profile, ResumeScope, UnknownAge
@@ -15,6 +16,8 @@ from chatproxy.wire.base import BlockOrigin
 
 SECRET = "correct-horse-battery"
 OTHER_SECRET = "staple-of-the-front"
+COMPANY = Operator("company", frozenset(Role))
+PAGER = Operator("pager", frozenset({Role.OPS, Role.SECURITY}))
 
 
 @pytest.fixture(autouse=True)
@@ -163,8 +166,21 @@ ACCEPTED = [
     ("identity", "headers", "headers"),
     ("trusted_proxies", "", ()),
     ("identity_secret", SECRET, (SECRET,)),
-    ("admin_token", SECRET, (SECRET,)),
-    ("admin_token", f"{SECRET}, {OTHER_SECRET}", (SECRET, OTHER_SECRET)),
+    ("admin_token", SECRET, (OperatorToken(COMPANY, SECRET),)),
+    (
+        "admin_token",
+        f"{SECRET}, pager(ops+security)={OTHER_SECRET}",
+        (OperatorToken(COMPANY, SECRET), OperatorToken(PAGER, OTHER_SECRET)),
+    ),
+    (
+        "admin_clients",
+        "pager(ops+security)=pager.internal",
+        (OperatorCertificate(PAGER, "pager.internal"),),
+    ),
+    ("admin_client_ca", "/etc/ca.pem", "/etc/ca.pem"),
+    ("admin_tls_certificate", "/etc/admin.pem", "/etc/admin.pem"),
+    ("admin_tls_key", "/etc/admin.key", "/etc/admin.key"),
+    ("admin_open", "true", True),
     ("public_url", "https://Chat.example.com:443/", "https://chat.example.com"),
     ("public_url", "http://[::1]:8080", "http://[::1]:8080"),
     (
@@ -206,7 +222,14 @@ ISSUER = {
     "jwt_issuer": "https://issuer.internal/",
     "jwt_audience": "chat",
 }
+ADMIN_TLS = {"admin_tls_certificate": "/etc/admin.pem", "admin_tls_key": "/etc/admin.key"}
+CLIENTS = "pager(ops+security)=pager.internal"
 NEEDED = {
+    ("admin_listen", "chat.internal:65535"): {"admin_token": SECRET},
+    ("admin_clients", CLIENTS): ADMIN_TLS | {"admin_client_ca": "/etc/ca.pem"},
+    ("admin_client_ca", "/etc/ca.pem"): ADMIN_TLS | {"admin_clients": CLIENTS},
+    ("admin_tls_certificate", "/etc/admin.pem"): ADMIN_TLS,
+    ("admin_tls_key", "/etc/admin.key"): ADMIN_TLS,
     ("identity", "jwt"): ISSUER,
     ("choice_missing", "gate"): {"choice_deadline": "2025-10-08T00:00:00Z"},
     ("consent_source", "https://consent.internal/choices?v=1"): {"consent_service_secret": SECRET},
@@ -665,7 +688,7 @@ def test_secrets_are_in_no_repr() -> None:
             id="training under service",
         ),
         pytest.param(
-            {"listen": "0.0.0.0:9000", "admin_listen": "0.0.0.0:9000"},
+            {"listen": "0.0.0.0:9000", "admin_listen": "0.0.0.0:9000", "admin_token": SECRET},
             ("LISTEN", "ADMIN_LISTEN"),
             id="two listeners at one address",
         ),
@@ -673,6 +696,34 @@ def test_secrets_are_in_no_repr() -> None:
             {"identity": "jwt"} | {name: text for name, text in ISSUER.items() if name != "jwt_audience"},
             ("IDENTITY = jwt", "JWT_AUDIENCE"),
             id="tokens for anybody",
+        ),
+        pytest.param(
+            {"admin_listen": "0.0.0.0:9000"},
+            ("ADMIN_LISTEN = 0.0.0.0:9000", "ADMIN_TOKEN_FILE", "ADMIN_CLIENTS", "127.0.0.1"),
+            id="an admin listener for the world",
+        ),
+        pytest.param({"admin_listen": "[::]:9000"}, ("ADMIN_LISTEN",), id="the same over IPv6"),
+        pytest.param({"admin_listen": "chat.internal:1"}, ("ADMIN_LISTEN",), id="the same by a name"),
+        pytest.param(
+            {"admin_tls_key": "k.pem"}, ("ADMIN_TLS_CERTIFICATE", "ADMIN_TLS_KEY"), id="a key to nothing"
+        ),
+        pytest.param(
+            {"admin_client_ca": "ca.pem"}, ("ADMIN_CLIENTS", "ADMIN_CLIENT_CA"), id="an authority for nobody"
+        ),
+        pytest.param(
+            {"admin_client_ca": "ca.pem", "admin_clients": CLIENTS},
+            ("ADMIN_CLIENTS", "ADMIN_TLS_CERTIFICATE"),
+            id="certificates without TLS",
+        ),
+        pytest.param(
+            ADMIN_TLS
+            | {
+                "admin_client_ca": "ca.pem",
+                "admin_clients": CLIENTS,
+                "admin_token": f"pager(data)={SECRET}",
+            },
+            ("ADMIN_TOKEN", "ADMIN_CLIENTS", "pager"),
+            id="one name with two meanings",
         ),
         pytest.param({"identity": "api_keys"}, ("API_KEYS_FILE",), id="API keys from nowhere"),
         pytest.param(

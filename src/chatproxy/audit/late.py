@@ -13,11 +13,11 @@ class LateAudit:
         self._open_log = open_log
         self._log: AuditLog | None = None
 
-    def append(self, action: str, details: Mapping[str, str | int | bool]) -> None:
-        """Write one entry durably. Raises AuditUnavailableError, StoreUnavailableError; then nothing may happen."""
+    def append(self, action: str, details: Mapping[str, str | int | bool], *, by: str | None = None) -> None:
+        """Write one entry durably; ``by``: who did it, if not who runs this process. Raises AuditUnavailableError, StoreUnavailableError; then nothing may happen."""
         if self._log is None:
             self._log = self._open_log()
-        self._log.append(action, details)
+        self._log.append(action, details, by=by)
 
 
 _: type[AuditLog] = LateAudit

@@ -64,16 +64,19 @@ class FileAuditLog:
         self._known: tuple[Tree, int] | None = None
         """Where the tree stood, over how many bytes, when this process last saw the log: nobody else can change it."""
 
-    def append(self, action: str, details: Details) -> None:
-        """Write one entry and wait until it is on disk. Raises AuditUnavailableError."""
-        self.append_all([(action, details)])
+    def append(self, action: str, details: Details, *, by: str | None = None) -> None:
+        """Write one entry and wait until it is on disk; ``by``: who did it, if not the log's actor.
 
-    def append_all(self, entries: Sequence[tuple[str, Details]]) -> None:
+        Raises AuditUnavailableError.
+        """
+        self.append_all([(action, details)], by=by)
+
+    def append_all(self, entries: Sequence[tuple[str, Details]], *, by: str | None = None) -> None:
         """Write entries under one checkpoint and wait until they are on disk. Raises AuditUnavailableError."""
         try:
             with self._opened() as log:
                 tree, uncovered = self._tree(log)
-                lines = [self._line(action, details) for action, details in entries]
+                lines = [self._line(action, details, by=by) for action, details in entries]
                 if uncovered:
                     lines.insert(0, self._line("audit.uncovered", {"entries": uncovered}))
                 _write(log, b"".join(lines))
@@ -122,12 +125,12 @@ class FileAuditLog:
         finally:
             os.close(log)
 
-    def _line(self, action: str, details: Details) -> bytes:
+    def _line(self, action: str, details: Details, *, by: str | None = None) -> bytes:
         entry: dict[str, Any] = {
             **details,
             "v": 1,
             "at": self._clock(),
-            "by": self._actor(),
+            "by": self._actor() if by is None else by,
             "action": action,
         }
         return json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"

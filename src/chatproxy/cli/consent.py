@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import click
 
-from chatproxy.audit.log import operating_user
+from chatproxy.cli.happened import operator
 from chatproxy.cli.people import as_json_option, of_person
 from chatproxy.cli.printing import print_json, print_table
 from chatproxy.cli.vault import in_vault, read_keyset
@@ -164,12 +164,14 @@ def _record(
     surfaces: Sequence[Surface] = (),
 ) -> None:
     async def work(vault: Vault) -> ConsentEvent:
+        tag, actor = vault.pseudonyms.subject_tag(tenant=tenant, subject=subject), operator()
+        await vault.happenings.tell_choice(tag, choice, actor=actor)
         return await vault.ledger.record(
-            vault.pseudonyms.subject_tag(tenant=tenant, subject=subject),
+            tag,
             choice,
             at=vault.clock(),
-            by=f"operator:{operating_user()}",
-            method="cli",
+            by=actor.by,
+            method=actor.method,
             purposes=purposes or PURPOSES,
             surfaces=surfaces or SURFACES,
             circumstances=vault.person_desk.circumstances(),

@@ -40,6 +40,9 @@ from chatproxy.web.handshake import asks_for_websocket
 TARGET = "chatproxy.target"
 """Scope key of the request target, byte for byte as received (ASGI loses an empty query)."""
 
+CLIENT_CERTIFICATE = "chatproxy.client_certificate"
+"""Scope key of the client's certificate as ``ssl`` gives it, verified; absent if none came, and without TLS."""
+
 SWITCH = "chatproxy.switch"
 """Scope key, present if the request asks for a WebSocket: a function that gives the connection to the protocol that it
 gets, and returns it, whose reading may be paused, as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
@@ -229,6 +232,8 @@ class ClientConnection(HttpToolsProtocol):
         """The head is whole."""
         self._is_in_trailers = True
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
+        if self.config.ssl is not None and (certificate := self.transport.get_extra_info("peercert")):
+            self.scope[CLIENT_CERTIFICATE] = certificate  # type: ignore[literal-required]
         # HTTP/1.0 has no upgrades (RFC 9110 7.8).
         if (
             self.parser.should_upgrade()

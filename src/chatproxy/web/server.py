@@ -7,6 +7,7 @@ which things stop matters more than which of them noticed the signal.
 import asyncio
 import ipaddress
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -54,6 +55,7 @@ class Listener:
         cut: Callable[[str], None] = lambda _: None,
         fronts: Sequence[Network] = (),
         not_in_trailers: Collection[bytes] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """``listening``: a socket that is bound already, shared with other processes.
 
@@ -63,6 +65,7 @@ class Listener:
         """
         self._address = (host, port)
         self._setting = setting
+        self._tls = tls
         self._limits = limits
         self._crowd = Crowd(limits.connections, limits.connections_of_one, exempt=fronts)
         house = House(limits, self._crowd, words, cut, frozenset(not_in_trailers))
@@ -96,7 +99,8 @@ class Listener:
         """Where it listens, with the port the system chose if it was 0."""
         if self._socket is None:
             raise RuntimeError("not started")
-        return url_of(self._socket)
+        url = url_of(self._socket)
+        return url if self._tls is None else "https" + url.removeprefix("http")
 
     async def start(self) -> None:
         """Bind and accept. Raises ConfigurationError when the address cannot be bound."""
@@ -104,6 +108,7 @@ class Listener:
             host, port = self._address
             self._socket = await bind(host, port, setting=self._setting)
         self._server.config.load()
+        self._server.config.ssl = self._tls
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.startup(sockets=[self._socket])
         limits = self._limits

@@ -102,13 +102,28 @@ class Happenings:
         *,
         audit: AuditLog,
         clock: Clock,
+        audited_as: str | None = None,
     ) -> None:
+        """``audited_as``: who asks, in the audit log, if not who the log takes for that by itself."""
         self._store = store
         self._ledger = ledger
         self._annotation_keys = annotation_keys
         self._pseudonyms = pseudonyms
         self._audit = audit
         self._clock = clock
+        self._audited_as = audited_as
+
+    def audited_as(self, name: str) -> "Happenings":
+        """Return the same verbs, done by who is called *name* in the audit log."""
+        return Happenings(
+            self._store,
+            self._ledger,
+            self._annotation_keys,
+            self._pseudonyms,
+            audit=self._audit,
+            clock=self._clock,
+            audited_as=name,
+        )
 
     async def flag(self, subject: SubjectTag, turn: TurnId, *, actor: Actor) -> FactEvent | None:
         """A turn is flagged for safety (R19)."""
@@ -273,6 +288,10 @@ class Happenings:
             subject, FactKind.ACCOUNT_DELETED, at=self._clock(), by=actor.by, method=actor.method
         )
 
+    async def tell_choice(self, subject: SubjectTag, choice: Choice, *, actor: Actor) -> None:
+        """Say in the audit log that a choice about the account is about to be recorded. Raises AuditUnavailableError."""
+        await self._told(f"choice.{choice}", actor, subject)
+
     async def find_minor(self, subject: SubjectTag, *, actor: Actor) -> FactEvent | None:
         """The person turns out to be a minor: nothing of them is kept, now or later (R5)."""
         if PersonFacts(await self._ledger.history(subject)).is_minor:
@@ -330,7 +349,7 @@ class Happenings:
             named["turn"] = self._pseudonyms.turn_handle(subject, turn)
         try:
             await asyncio.to_thread(
-                self._audit.append, action, named
+                self._audit.append, action, named, by=self._audited_as
             )  # it waits for the disk, as chats must not
         except AuditUnavailableError:
             if not actor.is_the_person:

@@ -5,6 +5,7 @@
 2. What is done to conversations and accounts is written by ``chatproxy.workflows.happenings``, as by every other way.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -96,6 +97,12 @@ class PersonDesk:
         self._kept = PersonKept(ledger, transcripts, pseudonyms, versions=terms.versions)
         self._preview = PersonPreview(self._kept, policies, clock=clock, versions=terms.versions)
 
+    def audited_as(self, name: str) -> "PersonDesk":
+        """Return the same desk, for who is called *name* in the audit log."""
+        desk = copy.copy(self)
+        desk._happenings = self._happenings.audited_as(name)  # noqa: SLF001 - its own
+        return desk
+
     async def standing(self, subject: SubjectTag) -> Standing:
         """Return the choice that stands. What was put off counts only while nothing was decided (R8)."""
         person = await self._kept.facts(subject)
@@ -159,6 +166,7 @@ class PersonDesk:
                 raise ConflictError("this choice cannot be put off, or not any more; say yes or no")
         else:
             choice = stands.no
+        await self._happenings.tell_choice(subject, choice, actor=_actor(by, method))
         return await self._ledger.record(
             subject,
             choice,

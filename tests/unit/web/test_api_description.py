@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,13 +13,16 @@ from chatproxy.clock import wall_clock
 from chatproxy.consent.notices import NO_TERMS
 from chatproxy.crypto.keys import PseudonymKey
 from chatproxy.crypto.pseudonyms import Pseudonymizer
+from chatproxy.identities.operators import Operators, Role
 from chatproxy.identity import HeaderIdentity
 from chatproxy.model import SubjectTag
+from chatproxy.ports import AuditLog
 from chatproxy.telemetry import Metrics
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.person_session import PersonSessions
+from chatproxy.web.rights import RIGHTS
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.import_choices import ChoiceImport
 from chatproxy.workflows.person import PersonDesk
@@ -43,7 +47,8 @@ ADMIN = AdminAPI(
     NO_TERMS,
     subject_tag=lambda _, __: SubjectTag(bytes(16)),
     new_import=lambda _: cast("ChoiceImport", None),
-    tokens=("x" * 16,),
+    operators=Operators(),
+    audit=cast("AuditLog", None),
     new_request_id=lambda: "req_test",
     more=HappenedOperations(
         cast("Happenings", None), DESK, cast("Pseudonymizer", None), clock=wall_clock
@@ -118,6 +123,23 @@ def test_nothing_that_is_taken_is_about_behaviour(api: PersonAPI | AdminAPI) -> 
         for name in schema.get("properties", {})
     }
     assert not members & {"clicks", "seconds_on_screen", "shown_at", "duration", "ui_build"}
+
+
+def test_every_operation_of_the_company_says_who_may_and_nothing_else_does() -> None:
+    paths = {name for name in RIGHTS if name.startswith("/")}
+    assert set(RIGHTS) - paths == {operation.name for operation in ADMIN.api.operations}
+    assert all(RIGHTS.values())
+
+
+def test_the_docs_have_the_table_of_rights() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+    section = page.partition("### Roles")[2].partition("### Import")[0]
+    documented = {
+        name: frozenset(map(Role, roles.split(", ")))
+        for names, roles in re.findall(r"(?m)^\| (`.*`) \| ([a-z, ]+) \|$", section)
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+    assert documented == RIGHTS
 
 
 def test_no_operation_of_the_person_takes_a_persons_name() -> None:

@@ -1,12 +1,12 @@
-"""What the company's own servers may ask for, on the admin listener, with the token of the settings.
+"""What the company's own servers may ask for, on the admin listener, in the roles that they have there.
 
 A person's id stands in bodies alone, never in a URL, where it would be logged: ``subjects`` gives the pseudonym that
 everything else goes by.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -15,16 +15,19 @@ from starlette.routing import Route
 
 from chatproxy.consent.events import Choice, Circumstances, ShownNotice
 from chatproxy.consent.notices import Terms
-from chatproxy.crypto.primitives import are_equal
 from chatproxy.errors import ConflictError, NotFoundError, UndecryptableError
+from chatproxy.identities.operators import Operator, Operators
 from chatproxy.model import Age, SubjectTag, Surface
 from chatproxy.policy.instants import format_instant, parse_instant
+from chatproxy.ports import AuditLog
+from chatproxy.web.admin import operator_of
 from chatproxy.web.api import forms, problems
 from chatproxy.web.api.describe import describe, description_route
 from chatproxy.web.api.of_subject import SubjectOperations
 from chatproxy.web.api.operation import API, LINES_TYPE, Call, Operation, Query, require_type
 from chatproxy.web.api.problems import RefusedError
 from chatproxy.web.person_session import PersonSessions
+from chatproxy.web.rights import may, roles_for
 from chatproxy.workflows.import_choices import IMPORTED_BY, ChoiceImport, ForeignRecord
 from chatproxy.workflows.person import PersonDesk
 
@@ -42,14 +45,12 @@ _PATH_NAMES = {
     "handle": "The handle of a conversation.",
     "receipt_id": "The name of a receipt, as `choice` and `history` give it.",
 }
-_SECURITY = {"token": {"type": "http", "scheme": "bearer", "description": "CHATPROXY_ADMIN_TOKEN."}}
+_SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "description": "One of CHATPROXY_ADMIN_TOKEN."},
+    "certificate": {"type": "mutualTLS", "description": "One of CHATPROXY_ADMIN_CLIENTS."},
+}
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who has the token."""
 
 
 class NamedPerson(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,7 +157,8 @@ class AdminAPI:
         *,
         subject_tag: Callable[[str, str], SubjectTag],
         new_import: Callable[[bool], ChoiceImport],
-        tokens: Sequence[str],
+        operators: Operators,
+        audit: AuditLog,
         new_request_id: Callable[[], str],
         more: Sequence[Operation[Operator]] = (),
     ) -> None:
@@ -167,7 +169,8 @@ class AdminAPI:
         self._subject_tag = subject_tag
         self._new_import = new_import
         self._of_subject = of_subject(desk)
-        self._tokens = tuple(token.encode() for token in tokens)
+        self._operators = operators
+        self._audit = audit
         self.api = API(
             [*self._operations(), *more],
             base=BASE,
@@ -247,27 +250,30 @@ class AdminAPI:
         ]
 
     async def _authenticate(self, request: Request, operation: Operation[Operator]) -> Operator:
-        del operation  # whoever has the token may do all
-        if not self._tokens:
+        if not self._operators.is_anybody_known:
             raise RefusedError(problems.DISABLED, "set CHATPROXY_ADMIN_TOKEN to enable it")
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        # Every token is compared, so that the time taken does not tell which of two matched.
-        matches = [are_equal(given.strip().encode("utf-8", "replace"), token) for token in self._tokens]
-        if scheme.lower() != "bearer" or not any(matches):
+        operator = operator_of(request, self._operators)
+        if operator is None:
             raise RefusedError(
                 problems.UNAUTHENTICATED,
-                "send Authorization: Bearer and the token of CHATPROXY_ADMIN_TOKEN",
+                "send Authorization: Bearer and a token of CHATPROXY_ADMIN_TOKEN, or come with a certificate that "
+                "CHATPROXY_ADMIN_CLIENTS names",
                 {"www-authenticate": "Bearer"},
             )
-        return Operator()
+        if not may(operator, operation.name):
+            raise RefusedError(problems.NO_RIGHT, f"this needs the role {roles_for(operation.name)}")
+        return operator
 
     async def _pseudonym(self, call: Call[Operator]) -> Pseudonym:
         return Pseudonym(subject=self._subject_tag(call.body.tenant, call.body.subject).hex())
 
     async def _link(self, call: Call[Operator]) -> Link:
         wanted: LinkFor = call.body
+        subject = self._subject_tag(wanted.tenant, wanted.subject)
+        # Whoever has the link is that person, so who made one must be known.
+        await self._write_down(call, "link.make", {"subject": subject.hex()})
         url, until = self._sessions.new_link(
-            self._subject_tag(wanted.tenant, wanted.subject),
+            subject,
             plan=wanted.plan.lower() if wanted.plan else None,
             age=wanted.age,
             language=wanted.language,
@@ -280,7 +286,9 @@ class AdminAPI:
         return await self._of_subject.choose(call, plan=plan, age=given.age, gpc=given.gpc)
 
     async def _delete_account(self, call: Call[Operator]) -> forms.Deleted:
-        return forms.deleted(await self._desk.delete_account(subject_of(call), by=IMPORTED_BY, method=METHOD))
+        desk = self._desk.audited_as(call.who.audited_as)
+        deletion = await desk.delete_account(subject_of(call), by=IMPORTED_BY, method=METHOD)
+        return forms.deleted(deletion)
 
     async def _import(self, call: Call[Operator]) -> ImportAnswer:
         require_type(call.request, LINES_TYPE)
@@ -288,6 +296,8 @@ class AdminAPI:
         if wish not in {"true", "false"}:
             raise RefusedError(problems.BAD_REQUEST, "dry_run must be true or false")
         taking = self._new_import(wish == "true")
+        if wish == "false":
+            await self._write_down(call, "choices.import", {})
         found: list[ImportProblem] = []
         counts = {True: 0, False: 0}
         number = refused = 0
@@ -303,6 +313,9 @@ class AdminAPI:
                 refused += 1
                 if len(found) < _MOST_PROBLEMS:
                     found.append(ImportProblem(line=number, problem=str(error)))
+        if wish == "false":
+            told = {"recorded": counts[True], "known": counts[False], "refused": refused}
+            await self._write_down(call, "choices.imported", told)
         return ImportAnswer(
             dry_run=wish == "true",
             lines=number,
@@ -311,6 +324,12 @@ class AdminAPI:
             refused=refused,
             problems=tuple(found),
         )
+
+    async def _write_down(
+        self, call: Call[Operator], action: str, details: Mapping[str, str | int | bool]
+    ) -> None:
+        """Write to the audit log, off the loop: it waits for the disk. Raises AuditUnavailableError."""
+        await asyncio.to_thread(self._audit.append, action, details, by=call.who.audited_as)
 
     def _record(self, line: bytes) -> ForeignRecord:
         """Read one line. Raises ValueError that says what is wrong with it."""
@@ -364,7 +383,13 @@ def subject_of(call: Call[Operator]) -> SubjectTag:
 
 def of_subject(desk: PersonDesk) -> SubjectOperations[Operator]:
     """Return the operations about one person, who is named in the path."""
-    return SubjectOperations(desk, path=PERSON, subject_of=subject_of, by=IMPORTED_BY, method=METHOD)
+    return SubjectOperations(
+        lambda call: desk.audited_as(call.who.audited_as),
+        path=PERSON,
+        subject_of=subject_of,
+        by=IMPORTED_BY,
+        method=METHOD,
+    )
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:

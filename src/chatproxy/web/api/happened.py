@@ -13,10 +13,11 @@ from chatproxy.clock import Clock
 from chatproxy.consent.events import FactEvent
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import NotFoundError
+from chatproxy.identities.operators import Operator
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant, parse_instant
 from chatproxy.web.api import problems
-from chatproxy.web.api.admin import METHOD, PERSON, Operator, of_subject, subject_of
+from chatproxy.web.api.admin import METHOD, PERSON, of_subject, subject_of
 from chatproxy.web.api.operation import Call, Operation
 from chatproxy.web.api.problems import RefusedError
 from chatproxy.workflows.happenings import NO_CONVERSATION, NO_TURN, Actor, Happenings, StandingHold
@@ -168,13 +169,13 @@ class HappenedOperations:
         ]
 
     async def _flag(self, call: Call[Operator]) -> Happened:
-        return _happened(await self._happenings.flag(*self._turn(call), actor=_COMPANY))
+        return _happened(await self._verbs(call).flag(*self._turn(call), actor=_COMPANY))
 
     async def _lift_flag(self, call: Call[Operator]) -> Happened:
-        return _happened(await self._happenings.lift_flag(*self._turn(call), actor=_COMPANY))
+        return _happened(await self._verbs(call).lift_flag(*self._turn(call), actor=_COMPANY))
 
     async def _find_minor(self, call: Call[Operator]) -> Happened:
-        return _happened(await self._happenings.find_minor(subject_of(call), actor=_COMPANY))
+        return _happened(await self._verbs(call).find_minor(subject_of(call), actor=_COMPANY))
 
     async def _all_holds(self, call: Call[Operator]) -> Holds:
         del call
@@ -196,7 +197,7 @@ class HappenedOperations:
     async def _place_hold(self, call: Call[Operator]) -> Happened:
         subject, wanted = subject_of(call), call.body
         try:
-            event = await self._happenings.place_hold(
+            event = await self._verbs(call).place_hold(
                 subject,
                 self._conversation(subject, wanted.conversation),
                 case=wanted.case,
@@ -212,8 +213,11 @@ class HappenedOperations:
         subject, wanted = subject_of(call), call.body
         conversation = self._conversation(subject, wanted.conversation)
         return _happened(
-            await self._happenings.release_hold(subject, conversation, case=wanted.case, actor=_COMPANY)
+            await self._verbs(call).release_hold(subject, conversation, case=wanted.case, actor=_COMPANY)
         )
+
+    def _verbs(self, call: Call[Operator]) -> Happenings:
+        return self._happenings.audited_as(call.who.audited_as)
 
     def _turn(self, call: Call[Operator]) -> tuple[SubjectTag, TurnId]:
         """Return the turn that a path names. Raises NotFoundError, alike for unknown and foreign ones."""

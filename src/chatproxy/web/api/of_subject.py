@@ -25,15 +25,15 @@ class SubjectOperations(Generic[WhoT]):
 
     def __init__(
         self,
-        desk: PersonDesk,
+        desk_of: Callable[[Call[WhoT]], PersonDesk],
         *,
         path: str,
         subject_of: Callable[[Call[WhoT]], SubjectTag],
         by: str,
         method: str,
     ) -> None:
-        """``path``: of the person. ``by`` and ``method``: the words of the ledger for what is done here."""
-        self._desk = desk
+        """``desk_of``: for who asks. ``path``: of the person. ``by`` and ``method``: the words of the ledger for what is done here."""
+        self._desk_of = desk_of
         self._path = path
         self._subject_of = subject_of
         self._by = by
@@ -120,7 +120,7 @@ class SubjectOperations(Generic[WhoT]):
     ) -> forms.RecordedChoice:
         """Record the choice that a body says was made just now. Raises as ``PersonDesk.choose``."""
         given = call.body
-        event = await self._desk.choose(
+        event = await self._desk_of(call).choose(
             self._subject_of(call),
             given.choice.choice,
             by=self._by,
@@ -136,28 +136,28 @@ class SubjectOperations(Generic[WhoT]):
         return forms.recorded(event)
 
     async def _choice(self, call: Call[WhoT]) -> forms.ChoiceAnswer:
-        return forms.choice_answer(await self._desk.standing(self._subject_of(call)))
+        return forms.choice_answer(await self._desk_of(call).standing(self._subject_of(call)))
 
     async def _history(self, call: Call[WhoT]) -> forms.History:
-        return forms.history_of(await self._desk.history(self._subject_of(call)))
+        return forms.history_of(await self._desk_of(call).history(self._subject_of(call)))
 
     async def _receipt(self, call: Call[WhoT]) -> bytes:
-        return (await self._desk.receipt(self._subject_of(call), call.path["receipt_id"])).file
+        return (await self._desk_of(call).receipt(self._subject_of(call), call.path["receipt_id"])).file
 
     async def _delete(self, call: Call[WhoT]) -> forms.Deleted:
-        deletion = await self._desk.delete_conversation(
+        deletion = await self._desk_of(call).delete_conversation(
             self._subject_of(call), call.path["handle"], by=self._by, method=self._method
         )
         return forms.deleted(deletion)
 
     async def _set(self, override: Override, call: Call[WhoT]) -> forms.Conversation:
-        view = await self._desk.set_override(
+        view = await self._desk_of(call).set_override(
             self._subject_of(call), call.path["handle"], override, by=self._by, method=self._method
         )
         return forms.conversation_of(view)
 
     async def _give_feedback(self, call: Call[WhoT]) -> forms.FeedbackAnswer:
-        view = await self._desk.give_feedback(
+        view = await self._desk_of(call).give_feedback(
             self._subject_of(call),
             call.path["handle"],
             call.body.kind,
@@ -168,7 +168,7 @@ class SubjectOperations(Generic[WhoT]):
         return forms.FeedbackAnswer(conversation=forms.conversation_of(view))
 
     async def _withdraw_feedback(self, call: Call[WhoT]) -> forms.FeedbackAnswer:
-        view = await self._desk.withdraw_feedback(
+        view = await self._desk_of(call).withdraw_feedback(
             self._subject_of(call), call.path["handle"], by=self._by, method=self._method
         )
         return forms.FeedbackAnswer(conversation=None if view is None else forms.conversation_of(view))

@@ -121,7 +121,11 @@ class PersonAPI:
         self._terms = terms
         self._clock = clock
         self._own: SubjectOperations[PersonSession] = SubjectOperations(
-            desk, path="", subject_of=lambda call: call.who.subject, by=DATA_SUBJECT, method=METHOD
+            lambda _: desk,
+            path="",
+            subject_of=lambda call: call.who.subject,
+            by=DATA_SUBJECT,
+            method=METHOD,
         )
         self.api = API(
             self._operations(),

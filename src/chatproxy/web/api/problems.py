@@ -65,6 +65,7 @@ TOO_LARGE = Kind(413, "too_large", "The body is too large")
 NOT_JSON = Kind(415, "unsupported_media_type", "The body is of another type than is taken here")
 INVALID = Kind(422, "invalid", "The body does not have the form that is asked for")
 UNAUTHENTICATED = Kind(401, "unauthenticated", "The token is missing or wrong")
+NO_RIGHT = Kind(403, "not_allowed", "Who asks has no role for this")
 DISABLED = Kind(403, "api_disabled", "The admin API is not enabled")
 FAILED = Kind(500, "internal_error", "Something went wrong here", "the log has more under this request id")
 
