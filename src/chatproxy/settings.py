@@ -41,6 +41,7 @@ from chatproxy.policy.profile import (
     UnknownAge,
 )
 from chatproxy.policy.schema import profile_from_json
+from chatproxy.rates import Rate
 from chatproxy.wire.base import BlockOrigin
 
 PREFIX = "CHATPROXY_"
@@ -600,6 +601,12 @@ class Settings:
     )
     link_lifetime: float = _setting("10m", _seconds(), "how long a signed link to a person's pages counts")
     session_lifetime: float = _setting("1h", _seconds(), "how long a session begun by such a link lasts")
+    person_rate: Rate = _setting(
+        "120/1m", Rate.parse, "how often one person may ask the person's API and pages"
+    )
+    address_rate: Rate = _setting(
+        "60/1m", Rate.parse, "how often those who are not known, and links, may ask from one address"
+    )
     admin_token: tuple[OperatorToken, ...] | None = _setting(
         None,
         parse_tokens,

@@ -101,6 +101,12 @@ class Metrics:
             ["reason"],
             registry=on,
         )
+        self.rate_limited = Counter(
+            "chatproxy_rate_limited",
+            "Requests to a person's API and pages that came too often",
+            ["by"],
+            registry=on,
+        )
         self.relayed_bytes = Counter(
             "chatproxy_relayed_bytes", "Body bytes passed on", ["direction"], registry=on
         )

@@ -27,6 +27,7 @@ from chatproxy.journal.memory import MemoryJournal
 from chatproxy.journal.volumes import Volumes
 from chatproxy.model import Caller, ConversationSource, SubjectTag, TurnId
 from chatproxy.ports import ConsentSource, Journal
+from chatproxy.rates import Buckets
 from chatproxy.settings import Settings
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
@@ -40,7 +41,7 @@ from chatproxy.web.connection import ClientLimits
 from chatproxy.web.framing import HeadLimits
 from chatproxy.web.own import Own
 from chatproxy.web.pages import PersonPages
-from chatproxy.web.person_session import PersonSessions
+from chatproxy.web.person_session import Limits, PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener, allow_connections
@@ -522,6 +523,9 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         origins=settings.api_origins,
         link_seconds=settings.link_lifetime,
         session_seconds=settings.session_lifetime,
+        limits=Limits(
+            Buckets(settings.person_rate), Buckets(settings.address_rate), settings.trusted_proxies
+        ),
     )
     person_api = PersonAPI(desk, sessions, vault.terms, clock=vault.clock, new_request_id=_new_request_id)
     admin_api = AdminAPI(
@@ -549,6 +553,7 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         new_request_id=_new_request_id,
         refused_link=pages.refused_link,
         untold_link=pages.untold_link,
+        busy=pages.busy,
     )
     return own, admin_api
 

@@ -11,6 +11,7 @@ from chatproxy.identities.operators import Operator, OperatorCertificate, Operat
 from chatproxy.model import Origin
 from chatproxy.policy.periods import DAY_MS, Period
 from chatproxy.policy.profile import Periods, Profile, ResumeScope, UnknownAge
+from chatproxy.rates import Rate
 from chatproxy.settings import PREFIX, Address, Loaded, Settings, load_settings, shown
 from chatproxy.wire.base import BlockOrigin
 
@@ -166,6 +167,8 @@ ACCEPTED = [
     ("identity", "headers", "headers"),
     ("trusted_proxies", "", ()),
     ("identity_secret", SECRET, (SECRET,)),
+    ("person_rate", "5/1s", Rate(5, 1000)),
+    ("address_rate", "1/24h", Rate(1, 86_400_000)),
     ("admin_token", SECRET, (OperatorToken(COMPANY, SECRET),)),
     (
         "admin_token",

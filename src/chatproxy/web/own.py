@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatproxy.errors import StoreUnavailableError
-from chatproxy.web.person_session import LINK_PARAMETER, PREFIX, PersonSessions
+from chatproxy.web.person_session import LINK_PARAMETER, PREFIX, PersonSessions, TooOftenError
 from chatproxy.wire import DIALECTS
 from chatproxy.wire.base import Failure
 
@@ -29,8 +29,11 @@ class Own:
         new_request_id: Callable[[], str],
         refused_link: Callable[[Request], Response] | None = None,
         untold_link: Callable[[Request], Response] | None = None,
+        busy: Callable[[Request, TooOftenError], Response] | None = None,
     ) -> None:
         """``refused_link`` answers who comes by a link that does not count; ``untold_link`` where that cannot be told.
+
+        ``busy`` answers who comes by links too often.
 
         Without them, plain JSON does.
         """
@@ -47,6 +50,7 @@ class Own:
         self._sessions = sessions
         self._refused_link = refused_link or (lambda _: say(403, "link_refused", _NO_LINK))
         self._untold_link = untold_link or (lambda _: say(503, "store_unavailable", _LINK_UNTOLD))
+        self._busy = busy or (lambda _, error: say(429, "too_many_requests", str(error)))
         self._app = Starlette(routes=[*routes, Route("/{path:path}", no_page, methods=None)])
         self._app.router.redirect_slashes = False
 
@@ -60,4 +64,6 @@ class Own:
                     answer = self._sessions.begin(request) or self._refused_link(request)
                 except StoreUnavailableError:
                     answer = self._untold_link(request)
+                except TooOftenError as error:
+                    answer = self._busy(request, error)
         await answer(scope, receive, send)

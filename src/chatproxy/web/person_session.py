@@ -7,9 +7,12 @@
    foreign page sends along too, so the browser must say that the request is ours (``Sec-Fetch-Site``, ``Origin``), or
    say nothing, as programs do. In a session it must say so, and a token must come with it that a foreign page does not
    know.
+4. Nobody asks too often: who is known is counted by pseudonym, and who is not by address, so that guessing is slow and
+   a front that many people come through is no one's limit.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -21,10 +24,12 @@ from chatproxy.clock import Clock
 from chatproxy.crypto.keys import PseudonymKey
 from chatproxy.crypto.primitives import are_equal
 from chatproxy.crypto.tickets import Tickets
-from chatproxy.errors import ChatproxyError, UndecryptableError
+from chatproxy.errors import AmbiguousIdentityError, ChatproxyError, UndecryptableError
 from chatproxy.identity import IdentifyCaller
 from chatproxy.model import Age, SubjectTag
+from chatproxy.rates import Buckets
 from chatproxy.telemetry import Metrics
+from chatproxy.web.client_address import Network, client_network
 
 PREFIX = "/_chatproxy/"
 COOKIE = "chatproxy_session"
@@ -34,6 +39,24 @@ TOKEN_HEADER = "x-chat-csrf"  # noqa: S105 - a name, not a token
 
 class NotIdentifiedError(ChatproxyError):
     """Nobody has said who asks, or nobody who is believed."""
+
+
+class TooOftenError(ChatproxyError):
+    """Somebody asks too often. ``retry_after``: in how many seconds they may again."""
+
+    def __init__(self, wait_ms: int) -> None:
+        self.retry_after = math.ceil(wait_ms / 1000)
+        super().__init__(f"this was asked too often; ask again in {self.retry_after} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often may be asked, by each person and from each address."""
+
+    people: Buckets[SubjectTag]
+    addresses: Buckets[str]
+    trusted: Sequence[Network] = ()
+    """Fronts, which say where a request of nobody's comes from."""
 
 
 class ForeignRequestError(ChatproxyError):
@@ -84,6 +107,7 @@ class PersonSessions:
         origins: Iterable[str],
         link_seconds: float,
         session_seconds: float,
+        limits: Limits,
     ) -> None:
         """``subject_tag``: the pseudonym of (tenant, subject). ``public_url`` and ``origins``: as ``Origin`` has them.
 
@@ -97,6 +121,7 @@ class PersonSessions:
         self._exempt_plans = frozenset(exempt_plans)
         self._public_url = public_url
         self._origins = frozenset(origins)
+        self._limits = limits
         self._link_ms = int(link_seconds * 1000)
         self._session_ms = int(session_seconds * 1000)
 
@@ -109,7 +134,27 @@ class PersonSessions:
         return Tickets(self._key(), use=b"session")
 
     async def identify_person(self, request: HTTPConnection) -> PersonSession:
-        """Return who asks. Raises NotIdentifiedError, AmbiguousIdentityError, StoreUnavailableError."""
+        """Return who asks.
+
+        Raises NotIdentifiedError, AmbiguousIdentityError, TooOftenError, StoreUnavailableError.
+        """
+        try:
+            session = self._known(request)
+        except (NotIdentifiedError, AmbiguousIdentityError):
+            self._count_address(request)
+            raise
+        if wait := self._limits.people.take(session.subject, now=self._clock()):
+            self._metrics.rate_limited.labels("person").inc()
+            raise TooOftenError(wait)
+        return session
+
+    def _count_address(self, request: HTTPConnection) -> None:
+        address = client_network(request, self._limits.trusted)
+        if wait := self._limits.addresses.take(address, now=self._clock()):
+            self._metrics.rate_limited.labels("address").inc()
+            raise TooOftenError(wait)
+
+    def _known(self, request: HTTPConnection) -> PersonSession:
         client = request.client
         identified = self._identify(request.headers.raw, client.host if client else None)
         if identified.rejected:
@@ -175,8 +220,9 @@ class PersonSessions:
         """Begin the session that a link stands for; None: the link does not count, or there is none.
 
         The answer leads to the pages without the link, so that it stays in no history and is sent nowhere. Raises
-        StoreUnavailableError where that cannot be told yet.
+        StoreUnavailableError where that cannot be told yet, and TooOftenError.
         """
+        self._count_address(request)
         ticket = self._take(self._links, request.query_params.get(LINK_PARAMETER, ""))
         if ticket is None:
             return None

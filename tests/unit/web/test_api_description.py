@@ -17,11 +17,12 @@ from chatproxy.identities.operators import Operators, Role
 from chatproxy.identity import HeaderIdentity
 from chatproxy.model import SubjectTag
 from chatproxy.ports import AuditLog
+from chatproxy.rates import Buckets, Rate
 from chatproxy.telemetry import Metrics
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
-from chatproxy.web.person_session import PersonSessions
+from chatproxy.web.person_session import Limits, PersonSessions
 from chatproxy.web.rights import RIGHTS
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.import_choices import ChoiceImport
@@ -39,6 +40,7 @@ SESSIONS = PersonSessions(
     origins=(),
     link_seconds=1,
     session_seconds=1,
+    limits=Limits(Buckets(Rate(1, 1)), Buckets(Rate(1, 1))),
 )
 PERSON = PersonAPI(DESK, SESSIONS, NO_TERMS, clock=wall_clock, new_request_id=lambda: "req_test")
 ADMIN = AdminAPI(

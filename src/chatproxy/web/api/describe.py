@@ -16,7 +16,7 @@ from chatproxy.web.api.operation import JSON_TYPE, LINES_TYPE, Operation
 from chatproxy.web.api.problems import MEDIA_TYPE, Problem
 
 _REF = "#/components/schemas/{name}"
-_COMMON = (400, 401, 403, 404, 405, 413, 415, 422, 500, 503)
+_COMMON = (400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503)
 _NAME = re.compile(r"\{(\w+)\}")
 
 

@@ -1,6 +1,6 @@
 """The forms of what both APIs take and give. Instants are RFC 3339 in UTC; what is not known here is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from chatproxy.consent.due import ChoiceDue, DueState
 from chatproxy.consent.events import Choice, ConsentEvent
 from chatproxy.policy.facts import Override
 from chatproxy.policy.instants import format_instant
+from chatproxy.web.api.paging import page_of
 from chatproxy.workflows.happenings import FeedbackKind
 from chatproxy.workflows.person_history import HistoryEntry
 from chatproxy.workflows.person_preview import Previews
@@ -120,9 +121,11 @@ class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """All of it, newest first."""
+    """Newest first."""
 
     entries: tuple[HistoryItem, ...]
+    next: str | None
+    """The cursor to those before; null: there are none."""
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,9 +154,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversations(msgspec.Struct, frozen=True):
-    """All of them, newest first."""
+    """Newest first."""
 
     conversations: tuple[Conversation, ...]
+    next: str | None
+    """The cursor to those before; null: there are none."""
 
 
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,8 +263,10 @@ def recorded(event: ConsentEvent) -> RecordedChoice:
     )
 
 
-def history_of(entries: Sequence[HistoryEntry]) -> History:
-    """Return a person's history."""
+def history_of(entries: Sequence[HistoryEntry], query: Mapping[str, str]) -> History:
+    """Return the part of a person's history, which is newest first, that *query* asks for. Raises RefusedError."""
+    numbered = [(len(entries) - place, entry) for place, entry in enumerate(entries)]
+    shown, cursor = page_of(numbered, query, key=lambda each: (each[0], ""))
     return History(
         tuple(
             HistoryItem(
@@ -275,9 +282,16 @@ def history_of(entries: Sequence[HistoryEntry]) -> History:
                 receipt_id=entry.receipt_id,
                 feedback=entry.feedback,
             )
-            for entry in entries
-        )
+            for _, entry in shown
+        ),
+        cursor,
     )
+
+
+def conversations_of(views: Sequence[ConversationView], query: Mapping[str, str]) -> Conversations:
+    """Return the part of a person's conversations that *query* asks for. Raises RefusedError."""
+    shown, cursor = page_of(views, query, key=lambda view: (view.last_at, view.handle))
+    return Conversations(tuple(map(conversation_of, shown)), cursor)
 
 
 def conversation_of(view: ConversationView) -> Conversation:

@@ -11,6 +11,7 @@ from chatproxy.model import Age, SubjectTag, Surface
 from chatproxy.policy.facts import Override
 from chatproxy.web.api import forms
 from chatproxy.web.api.operation import Call, Operation, WhoT
+from chatproxy.web.api.paging import PAGING
 from chatproxy.workflows.person import PersonDesk
 
 _SETTINGS = (
@@ -58,6 +59,7 @@ class SubjectOperations(Generic[WhoT]):
                 about="Every choice, and what the person did to conversations, newest first.",
                 handler=self._history,
                 gives=forms.History,
+                queries=PAGING,
             ),
             Operation(
                 name="getReceipt",
@@ -139,7 +141,7 @@ class SubjectOperations(Generic[WhoT]):
         return forms.choice_answer(await self._desk_of(call).standing(self._subject_of(call)))
 
     async def _history(self, call: Call[WhoT]) -> forms.History:
-        return forms.history_of(await self._desk_of(call).history(self._subject_of(call)))
+        return forms.history_of(await self._desk_of(call).history(self._subject_of(call)), call.query)
 
     async def _receipt(self, call: Call[WhoT]) -> bytes:
         return (await self._desk_of(call).receipt(self._subject_of(call), call.path["receipt_id"])).file

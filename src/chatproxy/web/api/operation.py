@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from chatproxy.errors import ChatproxyError
 from chatproxy.telemetry import Log
 from chatproxy.web.api import problems
-from chatproxy.web.api.problems import RefusedError, kind_of, problem_response
+from chatproxy.web.api.problems import RefusedError, headers_of, kind_of, problem_response
 from chatproxy.web.person_session import TOKEN_HEADER
 
 _log = Log("api")
@@ -146,8 +146,7 @@ class API(Generic[WhoT]):
                 _log.warning(
                     "a call failed", code=kind.code, request_id=request_id, failure=type(error).__name__
                 )
-            headers = error.headers if isinstance(error, RefusedError) else None
-            answer = problem_response(kind, str(error), request_id=request_id, headers=headers)
+            answer = problem_response(kind, str(error), request_id=request_id, headers=headers_of(error))
         except Exception as error:  # noqa: BLE001 - the outer edge: who asks gets an answer, the log the place
             _log.error("a call failed unexpectedly", failure=error, request_id=request_id)
             answer = problem_response(problems.FAILED, "", request_id=request_id)
@@ -158,7 +157,7 @@ class API(Generic[WhoT]):
         if is_allowed and origin is not None:
             answer.headers["access-control-allow-origin"] = origin
             answer.headers["access-control-allow-credentials"] = "true"
-            answer.headers["access-control-expose-headers"] = "x-request-id"
+            answer.headers["access-control-expose-headers"] = "retry-after, x-request-id"
         return answer
 
     async def _do(self, request: Request, by_method: Mapping[str, Operation[WhoT]]) -> Response:

@@ -21,6 +21,7 @@ from chatproxy.web.api.describe import describe, description_route
 from chatproxy.web.api.forms import Answer
 from chatproxy.web.api.of_subject import SubjectOperations
 from chatproxy.web.api.operation import API, Call, Operation, Query
+from chatproxy.web.api.paging import PAGING
 from chatproxy.web.person_session import COOKIE, PREFIX, TOKEN_HEADER, PersonSession, PersonSessions
 from chatproxy.workflows.person import PersonDesk
 
@@ -196,6 +197,7 @@ class PersonAPI:
                 about="Every conversation of which something is kept, newest first.",
                 handler=self._conversations,
                 gives=forms.Conversations,
+                queries=PAGING,
             ),
             Operation(
                 name="getConversation",
@@ -260,8 +262,7 @@ class PersonAPI:
         )
 
     async def _conversations(self, call: Call[PersonSession]) -> forms.Conversations:
-        views = await self._desk.conversations(call.who.subject)
-        return forms.Conversations(tuple(map(forms.conversation_of, views)))
+        return forms.conversations_of(await self._desk.conversations(call.who.subject), call.query)
 
     async def _conversation(self, call: Call[PersonSession]) -> forms.Conversation:
         view = await self._desk.conversation(call.who.subject, call.path["handle"])

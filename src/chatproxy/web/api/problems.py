@@ -21,7 +21,7 @@ from chatproxy.errors import (
     StoreUnavailableError,
     UndecryptableError,
 )
-from chatproxy.web.person_session import ForeignRequestError, NotIdentifiedError
+from chatproxy.web.person_session import ForeignRequestError, NotIdentifiedError, TooOftenError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -71,6 +71,7 @@ FAILED = Kind(500, "internal_error", "Something went wrong here", "the log has m
 
 _KINDS: tuple[tuple[type[ChatproxyError], Kind], ...] = (
     (NotIdentifiedError, Kind(401, "not_identified", "It is not known who asks")),
+    (TooOftenError, Kind(429, "too_many_requests", "This was asked too often")),
     (ForeignRequestError, Kind(403, "foreign_request", "The request does not come from a page that may ask")),
     (AmbiguousIdentityError, Kind(400, "ambiguous_identity", "Who asks is said in two ways")),
     (NotFoundError, NOT_FOUND),
@@ -115,6 +116,13 @@ def kind_of(error: ChatproxyError) -> Kind:
     if isinstance(error, RefusedError):
         return error.kind
     return next((kind for known, kind in _KINDS if isinstance(error, known)), FAILED)
+
+
+def headers_of(error: ChatproxyError) -> Mapping[str, str]:
+    """Return the headers that go with the answer to an error."""
+    if isinstance(error, TooOftenError):
+        return {"retry-after": str(error.retry_after)}
+    return error.headers if isinstance(error, RefusedError) else {}
 
 
 def problem_response(

@@ -32,6 +32,7 @@ class PersonPages:
         frame = Frame(Templates(words, base=PREFIX), words, sessions)
         self.refused_link = frame.who
         self.untold_link = frame.unavailable
+        self.busy = frame.busy
         self.routes: list[Route] = [
             *asset_routes(PREFIX),
             *ChoicePage(desk, terms, frame).routes(),

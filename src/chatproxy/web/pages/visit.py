@@ -34,6 +34,7 @@ from chatproxy.web.person_session import (
     NotIdentifiedError,
     PersonSession,
     PersonSessions,
+    TooOftenError,
 )
 
 _LANGUAGE_COOKIE = "chatproxy-language"
@@ -137,11 +138,19 @@ class Frame:
         """Answer that what is asked for cannot be read just now."""
         return self._problem(request, None, "unavailable", 503)
 
+    def busy(self, request: Request, error: TooOftenError) -> Response:
+        """Answer who asks too often."""
+        response = self._problem(request, None, "busy", 429)
+        response.headers["retry-after"] = str(error.retry_after)
+        return response
+
     async def _answered(self, request: Request, answer: Callable[[Visit], Awaitable[Response]]) -> Response:
         session = None
         try:
             session = await self._sessions.identify_person(request)
             return await answer(Visit(request, session, self._language(request, session)))
+        except TooOftenError as error:
+            return self.busy(request, error)
         except (NotIdentifiedError, AmbiguousIdentityError):
             return self.who(request)
         except (BadFormError, ForeignRequestError):
