@@ -18,9 +18,10 @@ from chatproxy.kms.variable import SCHEME as VARIABLE
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import KeysetSource
 from chatproxy.settings import Settings, load_settings
-from chatproxy.store.opening import open_store
+from chatproxy.store.opening import EMBEDDED, open_store
 from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
 from chatproxy.store.redis import RedisStore
+from chatproxy.store.rights import Rights, read_rights
 from chatproxy.telemetry import configure_logging
 from chatproxy.vault import open_keyset, open_terms
 from chatproxy.workflows.decide import Policy
@@ -102,6 +103,8 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
                 Finding(_subject_of(each), str(each.severity), each.what, each.fix) for each in judged
             ]
             is_safe = not any(each.severity is Severity.FATAL for each in judged)
+            if settings.store != EMBEDDED:
+                findings.append(examine_rights(await read_rights(store.connections)))
             if is_safe:
                 version = ".".join(map(str, facts.version or ()))
                 findings.append(
@@ -116,6 +119,21 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     except ChatproxyError as error:
         findings.append(Finding("store", "fatal", str(error)))
     return findings
+
+
+def examine_rights(rights: Rights) -> Finding:
+    """Say whether the store's user may what it must, and not more: of a stolen password nothing else is to be had."""
+    fix = "give chatproxy a user of its own with the rules that docs/operations.md has under Store"
+    name = f"the user {printable(rights.user)}" if rights.user else "the user"
+    if rights.missing:
+        return Finding(
+            "store rights", "fatal", f"{name} may not use {', '.join(rights.missing)}, which is needed", fix
+        )
+    if rights.excess:
+        return Finding(
+            "store rights", "warning", f"{name} may more than is needed: {', '.join(rights.excess)}", fix
+        )
+    return Finding("store rights", "ok", "the user may nothing that was looked for beyond what is needed")
 
 
 async def _examine_policies(store: RedisStore, keyset: Keyset, settings: Settings, *, deep: bool) -> Finding:
