@@ -498,6 +498,45 @@ async def test_what_a_person_does_is_in_the_audit_log(tmp_path: Path, store: str
         ]
 
 
+async def test_a_choice_about_the_account_is_in_the_audit_log_without_what_it_was_asked_with(
+    tmp_path: Path, store: str
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        desk, tag = desk_of(world), world.tag()
+        for choice in (Choice.DEFERRED, Choice.GIVEN, Choice.GIVEN, Choice.REFUSED):
+            await desk.choose(tag, choice, by=DATA_SUBJECT, method="test", plan="pro", language="en")
+        await desk.audited_as("admin:signup(privacy)").choose(tag, Choice.GIVEN, by="company", method="test")
+        lines = (tmp_path / "data" / "audit" / "audit.jsonl").read_text().splitlines()
+        entries = [entry for entry in map(json.loads, lines) if entry["action"].startswith("choice.")]
+        assert [(entry["action"], entry["for"]) for entry in entries] == [
+            ("choice.deferred", DATA_SUBJECT),
+            ("choice.given", DATA_SUBJECT),
+            ("choice.renewed", DATA_SUBJECT),
+            ("choice.withdrawn", DATA_SUBJECT),
+            ("choice.given", "company"),
+        ]
+        assert entries[-1]["by"] == "admin:signup(privacy)"
+        assert {frozenset(entry) for entry in entries} == {
+            frozenset({"v", "at", "by", "action", "for", "method", "subject"})
+        }
+        assert {entry["subject"] for entry in entries} == {tag.hex()}
+
+
+async def test_a_person_chooses_also_while_the_audit_log_cannot_be_written(
+    tmp_path: Path, store: str
+) -> None:
+    async with a_world(chatting(), tmp_path, store) as world:
+        desk, tag = desk_of(world), world.tag()
+        log = tmp_path / "data" / "audit"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("no directory")
+        with pytest.raises(AuditUnavailableError):
+            await desk.choose(tag, Choice.GIVEN, by="company", method="test")
+        assert await desk.history(tag) == []
+        await desk.choose(tag, Choice.REFUSED, by=DATA_SUBJECT, method="test")
+        assert [entry.choice for entry in await desk.history(tag)] == [Choice.REFUSED]
+
+
 async def test_a_person_deletes_also_while_the_audit_log_cannot_be_written(
     tmp_path: Path, store: str
 ) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from chatproxy.consent.events import Choice
+from chatproxy.policy.instants import parse_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.transcripts import KeptTurn
@@ -153,6 +155,57 @@ async def test_anyone_may_tighten(headers: dict[str, str], field: str, tmp_path:
         assert isinstance(turn, KeptTurn)
         assert getattr(turn.note.caller, field) is True
         assert world.counted("chatproxy_identity_rejected_total", reason="untrusted_peer") == 0
+
+
+LOOSENING_HEADERS = {
+    "store": "always",
+    "no-redact": "true",
+    "x-consent": "given",
+    "x-chat-consent": "given",
+    "x-chat-retention": "5y",
+    "x-training-eligible": "?1",
+    "x-retention-expires": "2099-01-01T00:00:00Z",
+    "content-usage": "train-ai=y",
+    "cookie": "chatproxy_session=given",
+}
+LOOSENING_MEMBERS = {
+    "store": True,
+    "metadata": {"consent": "given", "training": True},
+    "retention": "5y",
+    "incognito": False,
+}
+
+
+@pytest.mark.parametrize("choices", [[Choice.REFUSED], []], ids=["a no", "no choice"])
+async def test_no_header_and_no_member_of_a_body_loosens_anything(
+    tmp_path: Path, store: str, choices: list[Choice]
+) -> None:
+    """P38: it is as if it were not there."""
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(*choices)
+        await world.chat("hello")
+        await world.chat("hello", who=ANA | LOOSENING_HEADERS, **LOOSENING_MEMBERS)
+        plain, loosening = await world.kept()
+        assert loosening["eligible"]["capability"] is False
+        assert set(loosening["grounds"]) == {"SERVICE"}
+        said = ("reason", "eligible", "plan", "subject")
+        assert {name: plain[name] for name in said} == {name: loosening[name] for name in said}
+        ends = [
+            parse_instant(row["expires_at"]) - parse_instant(row["received_at"]) for row in (plain, loosening)
+        ]
+        assert ends[0] == ends[1]
+        assert len(await world.running.vault.ledger.history(world.tag())) == len(choices)
+
+
+async def test_what_tightens_is_not_undone_by_what_loosens(tmp_path: Path, store: str) -> None:
+    """P38."""
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat(
+            "hello", who=ANA | LOOSENING_HEADERS | {"x-chat-incognito": "?1"}, **LOOSENING_MEMBERS
+        )
+        [row] = await world.kept()
+        assert (row["reason"], row["eligible"]["capability"]) == ("INCOGNITO", False)
 
 
 async def test_the_upstream_cannot_set_the_headers_of_the_decision(tmp_path: Path, store: str) -> None:
