@@ -770,6 +770,11 @@ def read_variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def other_variables() -> dict[str, str]:
+    """Return the environment without chatproxy's own variables, for a process that gets others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 def _read_file(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
     named = environ.get(PREFIX + "CONFIG")
     path = Path(named) if named else DEFAULT_FILE

@@ -1,6 +1,7 @@
 """Who speaks is told by trusted sources only, and never told to the upstream; anyone may tighten."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,7 +169,7 @@ LOOSENING_HEADERS = {
     "content-usage": "train-ai=y",
     "cookie": "chatproxy_session=given",
 }
-LOOSENING_MEMBERS = {
+LOOSENING_MEMBERS: dict[str, Any] = {
     "store": True,
     "metadata": {"consent": "given", "training": True},
     "retention": "5y",

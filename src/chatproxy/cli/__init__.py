@@ -19,6 +19,7 @@ _VERBS = {
     "doctor": "Check settings, keyset, store, clock and upstream.",
     "feedback": "Record what people send about a conversation.",
     "hold": "Place, release and list legal holds.",
+    "leaktest": "Look whether what people say leaks into anything that is written.",
     "keys": "Make and look after the keyset.",
     "policy": "Say what is kept and why, and what another policy would change.",
     "restore": "Bring back what was kept, without forgetting what has happened since.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.kms.variable import SCHEME as VARIABLE
+from chatproxy.memory import is_memory_lockable, swap_on_disk
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import KeysetSource
 from chatproxy.settings import Settings, load_settings
@@ -77,6 +79,7 @@ async def _examine(*, deep: bool) -> list[Finding]:
         *await _examine_vault(settings, deep=deep),
         await _examine_upstream(settings),
         *_examine_identity(settings),
+        examine_swap(swap_on_disk(), is_memory_lockable=is_memory_lockable()),
         *examine_terms(settings, now=wall_clock()),
     ]
 
@@ -247,6 +250,19 @@ def _examine_identity(settings: Settings) -> list[Finding]:
             "set CHATPROXY_TRUSTED_PROXIES, CHATPROXY_IDENTITY_SECRET or both",
         )
     ]
+
+
+def examine_swap(devices: Sequence[str], *, is_memory_lockable: bool) -> Finding:
+    """Say whether what is in memory may be written to a disk by the system."""
+    if devices and not is_memory_lockable:
+        return Finding(
+            "swap",
+            "warning",
+            f"this machine swaps to {', '.join(map(printable, devices))}, and memory may not be locked by an account with these "
+            "limits: what is in memory in clear may be written there",
+            "LimitMEMLOCK=infinity for the service, or MemorySwapMax=0, or swap that is off or encrypted",
+        )
+    return Finding("swap", "ok", "memory can be locked" if devices else "there is none on a disk")
 
 
 def examine_terms(settings: Settings, *, now: int) -> list[Finding]:

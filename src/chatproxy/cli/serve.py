@@ -7,6 +7,7 @@ import socket
 import click
 
 from chatproxy.cli.workers import Place, Supervisor, WorkerFailedError, end_with
+from chatproxy.memory import lock_memory
 from chatproxy.settings import Settings, load_settings
 from chatproxy.telemetry import Log, configure_logging
 from chatproxy.web.server import run_event_loop
@@ -26,31 +27,37 @@ def serve(place: str | None) -> None:
     settings = load_settings().settings
     configure_logging(settings.log_level)
     if place is not None:
-        run_event_loop(_work(settings, Place.read(place)))
+        run_event_loop(_work(settings, Place.read(place), is_memory_locked=lock_memory()))
     elif settings.workers > 1:
         try:
             run_event_loop(Supervisor(settings, ("-m", "chatproxy", "serve")).run())
         except WorkerFailedError as failed:
             raise SystemExit(failed.status) from None
     else:
-        run_event_loop(_serve(settings))
+        run_event_loop(_serve(settings, is_memory_locked=lock_memory()))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, *, is_memory_locked: bool) -> None:
     async with running_proxy(settings) as running:
-        _log.info("serving", listen=running.url, admin=running.admin_url, upstream=running.upstream)
+        _log.info(
+            "serving",
+            listen=running.url,
+            admin=running.admin_url,
+            upstream=running.upstream,
+            memory_locked=is_memory_locked,
+        )
         await stop_signal(running)
         _log.info("stopping", drain_seconds=settings.drain_time)
     _log.info("stopped")
 
 
-async def _work(settings: Settings, place: Place) -> None:
+async def _work(settings: Settings, place: Place, *, is_memory_locked: bool) -> None:
     end_with(place.parent)
     worker = Worker(
         place.number, socket.socket(fileno=place.public), socket.socket(fileno=place.admin), place.directory
     )
     async with running_proxy(settings, worker=worker) as running:
-        _log.info("worker serving", worker=place.number)
+        _log.info("worker serving", worker=place.number, memory_locked=is_memory_locked)
         place.say_ready()
         await stop_signal(running)
     _log.info("worker stopped", worker=place.number)

@@ -1,0 +1,55 @@
+"""Can what is in this process's memory end on a disk? See security B8.7.
+
+Core files are refused twice: by the limit of their size, and by the flag of the process that also keeps other processes
+of the same account from reading its memory and environment. Swap is kept out where the system lets memory be locked.
+The flag and the lock are Linux's; elsewhere only the limit holds.
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+
+_PR_SET_DUMPABLE = 4
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+_SWAPS = Path("/proc/swaps")
+_IN_MEMORY = "/dev/zram"
+
+
+def refuse_dumps() -> None:
+    """See that a crash of this process writes no core file. A program that it becomes or starts has its own flag."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on every platform
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def lock_memory() -> bool:
+    """Keep this process's memory out of swap, pages as they come to be used; False: the system does not let it.
+
+    Only where the limit is none: with one, memory that is asked for beyond it would not be had.
+    """
+    if sys.platform != "linux" or not is_memory_lockable():
+        return False
+    return bool(ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0)
+
+
+def is_memory_lockable() -> bool:
+    """Return whether a process with these limits may lock all its memory."""
+    if sys.platform == "win32":
+        return False
+    import resource  # noqa: PLC0415 - not on every platform
+
+    return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+
+
+def swap_on_disk() -> list[str]:
+    """Return the devices and files that this machine swaps to and that are not in memory themselves."""
+    try:
+        lines = _SWAPS.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    except OSError:
+        return []
+    names = [line.split()[0] for line in lines if line.strip()]
+    return [name for name in names if not name.startswith(_IN_MEMORY)]
