@@ -17,6 +17,7 @@ import msgspec
 
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import Message, Origin, Part, PartKind, Transcript
+from chatproxy.unshown import Unshown
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,7 +39,7 @@ class Payload:
     compressed: bool
 
 
-class _Part(msgspec.Struct, gc=False):
+class _Part(Unshown, frozen=True, gc=False):
     at: int
     kind: PartKind
     origin: Origin

@@ -11,7 +11,6 @@ from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-_SWAPS = Path("/proc/swaps")
 _IN_MEMORY = "/dev/zram"
 
 
@@ -45,10 +44,10 @@ def is_memory_lockable() -> bool:
     return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
 
 
-def swap_on_disk() -> list[str]:
+def read_swaps(table: Path = Path("/proc/swaps")) -> list[str]:
     """Return the devices and files that this machine swaps to and that are not in memory themselves."""
     try:
-        lines = _SWAPS.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        lines = table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
     except OSError:
         return []
     names = [line.split()[0] for line in lines if line.strip()]

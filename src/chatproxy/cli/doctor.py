@@ -16,7 +16,7 @@ from chatproxy.crypto.keyset import Keyset
 from chatproxy.errors import ChatproxyError
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.kms.variable import SCHEME as VARIABLE
-from chatproxy.memory import is_memory_lockable, swap_on_disk
+from chatproxy.memory import is_memory_lockable, read_swaps
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import KeysetSource
 from chatproxy.settings import Settings, load_settings
@@ -79,7 +79,8 @@ async def _examine(*, deep: bool) -> list[Finding]:
         *await _examine_vault(settings, deep=deep),
         await _examine_upstream(settings),
         *_examine_identity(settings),
-        examine_swap(swap_on_disk(), is_memory_lockable=is_memory_lockable()),
+        *examine_admin(settings),
+        examine_swap(read_swaps(), is_memory_lockable=is_memory_lockable()),
         *examine_terms(settings, now=wall_clock()),
     ]
 
@@ -248,6 +249,21 @@ def _examine_identity(settings: Settings) -> list[Finding]:
             "warning",
             "nobody is trusted to say who speaks, so every conversation is nobody's: kept 30 days, never eligible",
             "set CHATPROXY_TRUSTED_PROXIES, CHATPROXY_IDENTITY_SECRET or both",
+        )
+    ]
+
+
+def examine_admin(settings: Settings) -> list[Finding]:
+    """Say whether what opens the admin listener can be read on its way."""
+    if settings.admin_listen.is_loopback or settings.admin_tls_certificate is not None:
+        return []
+    return [
+        Finding(
+            "admin listener",
+            "warning",
+            f"{settings.admin_listen} takes tokens without TLS: who is on the way reads them",
+            "set CHATPROXY_ADMIN_TLS_CERTIFICATE and CHATPROXY_ADMIN_TLS_KEY, or have a front there that speaks TLS and listen "
+            "on 127.0.0.1",
         )
     ]
 

@@ -17,6 +17,7 @@ from chatproxy.crypto.primitives import are_equal, hmac_sha256
 from chatproxy.errors import ConsentSourceError
 from chatproxy.policy.instants import parse_instant
 from chatproxy.ports import StatedChoice
+from chatproxy.unshown import Unshown
 
 SIGNATURE_HEADER = "X-Consent-Signature"
 _PREFIX = "sha256="
@@ -39,7 +40,7 @@ class _Choice(msgspec.Struct):
     receipt: str | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Unshown, frozen=True):
     tenant: str
     subject: str
     choices: list[_Choice]

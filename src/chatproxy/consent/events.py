@@ -193,7 +193,7 @@ class FactEvent:
     by: str
     method: str
     scope: Scope
-    details: Mapping[str, Any]
+    details: Mapping[str, Any] = field(repr=False)
     digest: str
     """``sha256:…`` of the stored bytes."""
 

@@ -33,6 +33,7 @@ from chatproxy.identities.presented import AUTHORIZATION, bearer, is_name, tight
 from chatproxy.identity import HeaderIdentity, Headers, Identified, IdentifyCaller, Rejected
 from chatproxy.model import Caller, Surface
 from chatproxy.telemetry import Log
+from chatproxy.unshown import Unshown
 
 KEY_HEADERS = (b"x-api-key", b"x-goog-api-key")
 """Headers that are nothing but a key, beside ``Authorization: Bearer``."""
@@ -61,7 +62,7 @@ def _hash(key: bytes) -> str:
     return "sha256:" + hashlib.sha256(key).hexdigest()
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class _Line(Unshown, frozen=True, forbid_unknown_fields=True):
     key: str
     tenant: str
     plan: str | None = None

@@ -27,6 +27,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from chatproxy.errors import ChatproxyError
 from chatproxy.identities.unproved import UnprovedError
 from chatproxy.identity import Rejected
+from chatproxy.unshown import Unshown
 
 _KEY_TYPES: Mapping[str, tuple[str, str | None]] = MappingProxyType(
     {
@@ -80,11 +81,11 @@ class KeySet:
     """Keys of the set that are not used."""
 
 
-class _JWKSet(msgspec.Struct):
+class _JWKSet(Unshown, frozen=True):
     keys: list[Any]
 
 
-class _JWK(msgspec.Struct):
+class _JWK(Unshown, frozen=True):
     kty: str
     kid: str
     use: str | None = None

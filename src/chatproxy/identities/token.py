@@ -7,7 +7,7 @@ address of a key, that a token brings along is not.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from chatproxy.identities.jwk import decode_base64url
@@ -27,9 +27,9 @@ class Token:
 
     algorithm: str
     kid: str | None
-    signed: bytes
-    signature: bytes
-    payload: str
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    payload: str = field(repr=False)
 
     def claims(self) -> dict[str, Any]:
         """Read the claims, which means nothing before the signature is verified. Raises UnprovedError."""

@@ -17,6 +17,7 @@ import msgspec
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Message, Origin, Part, PartKind
+from chatproxy.unshown import Unshown
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_status
@@ -257,7 +258,7 @@ def _output(blocks: list[Any], rules: OriginRules) -> tuple[Message, ...]:
 # --- streams ---
 
 
-class _Delta(msgspec.Struct, gc=False):
+class _Delta(Unshown, frozen=True, gc=False):
     type: str = ""
     text: Any = None
     partial_json: Any = None
@@ -266,7 +267,7 @@ class _Delta(msgspec.Struct, gc=False):
     stop_reason: Any = None
 
 
-class _Event(msgspec.Struct, gc=False):
+class _Event(Unshown, frozen=True, gc=False):
     type: str = ""
     index: int = 0
     delta: _Delta | None = None

@@ -12,7 +12,7 @@ Rules of this file:
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
 _FIN = 0x80
@@ -67,7 +67,7 @@ class Agreed:
 class FrameMessage:
     """One message. ``payload`` is its beginning if it ``is_whole`` not."""
 
-    payload: bytes
+    payload: bytes = field(repr=False)
     is_whole: bool
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Message, Origin, Part, PartKind
+from chatproxy.unshown import Unshown
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, type_of_status
@@ -220,7 +221,7 @@ def _result_item(item: object) -> object:
 # --- replies ---
 
 
-class _Content(msgspec.Struct, gc=False):
+class _Content(Unshown, frozen=True, gc=False):
     parts: Any = None
 
 
@@ -230,7 +231,7 @@ class _Candidate(msgspec.Struct, rename="camel", gc=False):
     finish_reason: Any = None
 
 
-class _Piece(msgspec.Struct, rename="camel", gc=False):
+class _Piece(Unshown, frozen=True, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     prompt_feedback: Any = None
     usage_metadata: Any = None

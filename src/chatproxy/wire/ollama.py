@@ -17,6 +17,7 @@ import msgspec
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Message, Origin, Part, PartKind
+from chatproxy.unshown import Unshown
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply
@@ -147,14 +148,14 @@ def _digest(context: object) -> str | None:
 # --- replies ---
 
 
-class _Said(msgspec.Struct, gc=False):
+class _Said(Unshown, frozen=True, gc=False):
     content: Any = None
     thinking: Any = None
     tool_calls: Any = None
     images: Any = None
 
 
-class _Line(msgspec.Struct, gc=False):
+class _Line(Unshown, frozen=True, gc=False):
     message: _Said | None = None
     response: Any = None
     thinking: Any = None

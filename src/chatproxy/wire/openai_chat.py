@@ -15,6 +15,7 @@ import msgspec
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Message, Origin, Part, PartKind
+from chatproxy.unshown import Unshown
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_status
@@ -241,7 +242,7 @@ def _read_whole(body: bytes) -> ChatReply:
 # --- streams ---
 
 
-class _Delta(msgspec.Struct, gc=False):
+class _Delta(Unshown, frozen=True, gc=False):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -258,7 +259,7 @@ class _StreamChoice(msgspec.Struct, gc=False):
     finish_reason: Any = None
 
 
-class _Chunk(msgspec.Struct, gc=False):
+class _Chunk(Unshown, frozen=True, gc=False):
     choices: list[_StreamChoice] | None = None
     model: Any = None
     usage: Any = None

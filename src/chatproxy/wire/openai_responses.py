@@ -19,6 +19,7 @@ import msgspec
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Message, Origin, Part, PartKind
+from chatproxy.unshown import Unshown
 from chatproxy.wire import media
 from chatproxy.wire.base import ANSWER_ROLE, ChatReply, ChatRequest, Failure, OriginRules, first_new
 from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_status
@@ -330,7 +331,7 @@ def _result_item(item: object) -> object:
 # --- whole replies ---
 
 
-class _Response(msgspec.Struct, gc=False):
+class _Response(Unshown, frozen=True, gc=False):
     id: Any = None
     status: Any = None
     model: Any = None
@@ -400,7 +401,7 @@ def _output(items: list[dict[str, Any]], rules: OriginRules) -> tuple[Message, .
 # --- streams ---
 
 
-class _Event(msgspec.Struct, gc=False):
+class _Event(Unshown, frozen=True, gc=False):
     type: str = ""
     output_index: int = 0
     content_index: int = 0

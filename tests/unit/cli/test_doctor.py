@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from chatproxy.cli.doctor import Finding, examine_terms
+from chatproxy.cli.doctor import Finding, examine_admin, examine_rights, examine_swap, examine_terms
 from chatproxy.policy.instants import parse_instant
-from chatproxy.settings import Settings
+from chatproxy.settings import Address, Settings
+from chatproxy.store.rights import Rights
 from unit.consent.choice_files import a_choice, a_version, write_notice
 
 TWO = (
@@ -84,3 +85,40 @@ def test_what_cannot_be_loaded_is_a_fault(tmp_path: Path) -> None:
 
     assert finding.state == "fatal"
     assert finding.what.startswith(f"CHATPROXY_CHOICE_NOTICES = {tmp_path} cannot be used:\n")
+
+
+@pytest.mark.parametrize(
+    "devices, is_memory_lockable, state",
+    [([], False, "ok"), (["/dev/sda2"], True, "ok"), (["/dev/sda2"], False, "warning")],
+)
+def test_swap_is_a_warning_where_memory_may_not_be_locked(
+    devices: list[str], is_memory_lockable: bool, state: str
+) -> None:
+    finding = examine_swap(devices, is_memory_lockable=is_memory_lockable)
+    assert (finding.check, finding.state) == ("swap", state)
+    assert ("/dev/sda2" in finding.what) == (state == "warning")
+    assert ("LimitMEMLOCK" in (finding.fix or "")) == (state == "warning")
+
+
+def test_tokens_that_cross_a_network_in_clear_are_a_warning() -> None:
+    elsewhere = Address("10.0.0.1", 8081)
+    assert examine_admin(Settings()) == []
+    assert examine_admin(Settings(admin_listen=elsewhere, admin_tls_certificate="c", admin_tls_key="k")) == []
+    [finding] = examine_admin(Settings(admin_listen=elsewhere))
+    assert (finding.state, "10.0.0.1:8081" in finding.what) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    "rights, state, named",
+    [
+        (Rights("app", (), ()), "ok", ()),
+        (Rights(None, (), ()), "ok", ()),
+        (Rights("default", ("ACL", "FLUSHALL"), ()), "warning", ("the user default", "ACL, FLUSHALL")),
+        (Rights(None, ("EVAL",), ()), "warning", ("the user may more", "EVAL")),
+        (Rights("app", ("ACL",), ("zadd", "scan")), "fatal", ("the user app", "zadd, scan")),
+    ],
+)
+def test_the_rights_of_the_stores_user(rights: Rights, state: str, named: tuple[str, ...]) -> None:
+    finding = examine_rights(rights)
+    assert finding.state == state
+    assert all(name in finding.what for name in named)

@@ -20,6 +20,7 @@ from chatproxy.identities.operators import Operator, Operators
 from chatproxy.model import Age, SubjectTag, Surface
 from chatproxy.policy.instants import format_instant, parse_instant
 from chatproxy.ports import AuditLog
+from chatproxy.unshown import Unshown
 from chatproxy.web.admin import operator_of
 from chatproxy.web.api import forms, problems
 from chatproxy.web.api.describe import describe, description_route
@@ -53,7 +54,7 @@ _SECURITY = {
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
-class NamedPerson(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NamedPerson(Unshown, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A person, by the company's own id, as the identity layer sends it."""
 
     subject: _Name
@@ -66,7 +67,7 @@ class Pseudonym(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
 
 
-class LinkFor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LinkFor(Unshown, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom a link is for, and what is to hold in the session that it begins."""
 
     subject: _Name
@@ -76,7 +77,7 @@ class LinkFor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     language: forms.Language | None = None
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class Link(Unshown, frozen=True, kw_only=True):
     """A signed link to a person's pages. Whoever has it is that person, so it goes to nobody else."""
 
     url: str
@@ -103,7 +104,7 @@ class CompanyChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 _IMPORTED = (Choice.GIVEN, Choice.REFUSED, Choice.WITHDRAWN, Choice.DEFERRED)
 
 
-class ImportLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ImportLine(Unshown, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A choice about the account that is on record elsewhere."""
 
     source_id: _Name

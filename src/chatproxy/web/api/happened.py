@@ -16,6 +16,7 @@ from chatproxy.errors import NotFoundError
 from chatproxy.identities.operators import Operator
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant, parse_instant
+from chatproxy.unshown import Unshown
 from chatproxy.web.api import problems
 from chatproxy.web.api.admin import METHOD, PERSON, of_subject, subject_of
 from chatproxy.web.api.operation import Call, Operation
@@ -43,14 +44,14 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
     at: str | None
 
 
-class HeldCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HeldCase(Unshown, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A legal hold: of all that is held of the person, or of one conversation."""
 
     case: _Text
     conversation: str | None = None
 
 
-class NewHold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NewHold(Unshown, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A legal hold that is placed, or whose review is moved."""
 
     case: _Text
@@ -61,7 +62,7 @@ class NewHold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     conversation: str | None = None
 
 
-class HoldItem(msgspec.Struct, frozen=True, kw_only=True):
+class HoldItem(Unshown, frozen=True, kw_only=True):
     """A legal hold that stands."""
 
     subject: str

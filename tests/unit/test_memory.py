@@ -1,0 +1,63 @@
+"""What is in memory stays there: no core file, and no swap where the system lets memory be locked."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the flag and the lock are Linux's")
+
+
+def in_a_process(code: str) -> str:
+    """Run code in a process of its own, whose limits it may change."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import resource, ctypes\nfrom chatproxy import memory\n{code}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_core_files_are_refused_by_limit_and_by_flag() -> None:
+    code = (
+        "soft, hard = resource.getrlimit(resource.RLIMIT_CORE); resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n"
+        "memory.refuse_dumps()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    assert in_a_process(code) == "0 0"
+
+
+def test_where_memory_has_a_limit_it_is_not_locked() -> None:
+    code = (
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))\n"
+        "print(memory.is_memory_lockable(), memory.lock_memory())"
+    )
+    assert in_a_process(code) == "False False"
+
+
+def test_where_memory_has_no_limit_what_is_used_is_locked_from_then_on() -> None:
+    code = (
+        "try:\n"
+        "    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "except (ValueError, OSError):\n"
+        "    print('may not'); raise SystemExit\n"
+        "print(memory.lock_memory())\n"
+        "held = bytearray(64 << 20)\n"
+        "held[::4096] = bytes([1]) * len(held[::4096])\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmLck')).split()[1])"
+    )
+    said = in_a_process(code)
+    if said == "may not":
+        pytest.skip("this account may not lift the limit")
+    is_locked, size = said.split()
+    assert is_locked == "True"
+    assert int(size) >= 64 << 10
+
+
+def test_swap_that_is_in_memory_itself_is_none_on_a_disk() -> None:
+    code = (
+        "import pathlib, tempfile\n"
+        "path = pathlib.Path(tempfile.mkdtemp()) / 'swaps'\n"
+        "path.write_text('Filename Type Size Used Priority\\n/dev/zram0 partition 1 0 1\\n/swap.img file 1 0 -2\\n')\n"
+        "print(memory.read_swaps(path), memory.read_swaps(path.with_name('none')))"
+    )
+    assert in_a_process(code) == "['/swap.img'] []"
