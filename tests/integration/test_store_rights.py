@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from chatproxy.cli.doctor import examine_rights
 from chatproxy.consent.events import Choice
+from chatproxy.policy.facts import Override
 from chatproxy.store import keys
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Command, Connections
@@ -67,7 +68,7 @@ async def test_a_whole_life_of_conversations_needs_no_other_rights(
         assert await world.said(rows[0]["conversation"])
         tag, desk = world.tag(), vault.person_desk
         [*_, newest] = await desk.conversations(tag)
-        await desk.exclude(tag, newest.handle, method="test")
+        await desk.set_override(tag, newest.handle, Override.EXCLUDE, method="test")
         await desk.give_feedback(tag, newest.handle, FeedbackKind.BUG, method="test")
         await desk.delete_conversation(tag, newest.handle, method="test")
         [turn] = [turn async for turn in vault.store.annotations(tag)][:1]

@@ -49,13 +49,16 @@ def classes() -> Iterator[type]:
 
 
 def fields(found: type) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(found, include_extras=False)
+    try:
+        hints = get_type_hints(found, include_extras=False)
+    except TypeError:  # of a type that only a checker can subscript
+        hints = {}
     names = (
         [field.name for field in dataclasses.fields(found)]
         if dataclasses.is_dataclass(found)
         else list(found.__struct_fields__)  # type: ignore[attr-defined]
     )
-    yield from ((name, hints.get(name)) for name in names)
+    yield from ((name, hints.get(name, Any)) for name in names)
 
 
 def is_plain(hint: Any) -> bool:

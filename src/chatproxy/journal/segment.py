@@ -15,7 +15,7 @@ and 8 of the exchange's number in its volume; ``check`` is the CRC-32 of what st
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.primitives import (
@@ -44,7 +44,7 @@ class Frame:
 
     number: int
     is_last: bool
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
