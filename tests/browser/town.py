@@ -52,11 +52,17 @@ async def chats_and_pages(peer: Peer) -> None:
             await peer.send(answer_to(request, f"{XSS} {LONG}"))
 
 
+OFTEN = "999999/1s"
+"""A browser that is driven asks more often than a person."""
+
+
 @asynccontextmanager
 async def a_town(directory: Path, store: str) -> AsyncIterator[list[Screen]]:
     """Let people chat and choose; yield every page in every state."""
     async with AsyncExitStack() as closing:
-        world = await closing.enter_async_context(a_world(chats_and_pages, directory, store))
+        world = await closing.enter_async_context(
+            a_world(chats_and_pages, directory, store, person_rate=OFTEN)
+        )
         handles = await _ana(world)
         await world.chat("before any choice", who=BEN)
         await world.choose(Choice.REFUSED, subject="chloe")
@@ -69,6 +75,7 @@ async def a_town(directory: Path, store: str) -> AsyncIterator[list[Screen]]:
                 store,
                 choice_deadline="2025-10-08T00:00:00Z",
                 data_dir=str(directory / "late"),
+                person_rate=OFTEN,
             )
         )
         url = world.running.url
