@@ -74,6 +74,17 @@ def test_memory_is_bounded_and_who_was_seen_last_is_kept() -> None:
     assert buckets.take("n0", now=100) == 0
 
 
+def test_who_goes_on_asking_is_not_forgotten_for_who_came_later() -> None:
+    buckets = Buckets[str](Rate(2, 100 * MINUTE), most=10)
+    assert buckets.take("ana", now=0) == 0
+    for number in range(9):
+        assert buckets.take(f"n{number}", now=1) == 0
+    assert buckets.take("ana", now=2) == 0
+    for number in range(5):
+        assert buckets.take(f"m{number}", now=3) == 0
+    assert buckets.take("ana", now=4) > 0
+
+
 def test_whose_bucket_is_full_again_is_forgotten() -> None:
     buckets = Buckets[str](Rate(10, MINUTE))
     for number in range(1000):
