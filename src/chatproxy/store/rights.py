@@ -96,15 +96,13 @@ async def read_rights(connections: Connections) -> Rights:
 
 async def _tried(connections: Connections) -> tuple[str, ...]:
     replies = await connections.ask([command for _, command in _TRIED])
-    return tuple(name for (name, _), reply in zip(_TRIED, replies, strict=True) if not _is_refused(reply))
+    return tuple(
+        name for (name, _), reply in zip(_TRIED, replies, strict=True) if not isinstance(reply, ResponseError)
+    )
 
 
 def _is_allowed(reply: Reply) -> bool:
     return bool(reply == b"OK")
-
-
-def _is_refused(reply: Reply) -> bool:
-    return isinstance(reply, ResponseError) and "permission" in str(reply).lower()
 
 
 def _example(name: str) -> Command:
