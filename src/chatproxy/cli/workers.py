@@ -98,7 +98,9 @@ class Supervisor:
             _log.info(
                 "serving",
                 listen=urls[0],
-                admin=urls[1],
+                admin=urls[1]
+                if self._settings.admin_tls_certificate is None
+                else f"https{urls[1].removeprefix('http')}",
                 upstream=self._settings.upstream or "",
                 workers=self._count,
             )

@@ -64,6 +64,7 @@ class Scanner:
         """Look at *data*, and at what is compressed in it."""
         self.looked.places += 1
         self.looked.size += len(data)
+        data = data.strip(b"\0")  # most of what is large is room that is kept free
         return sorted(set(self._find(where, data, 0)), key=lambda hit: (hit.where, hit.name, hit.form))
 
     def scan_tree(self, directory: Path, *, but: Iterable[Path] = ()) -> list[Hit]:
