@@ -83,7 +83,7 @@ async def test_a_whole_life_of_conversations_needs_no_other_rights(
         await advance(a_rotation(vault), Step.DESTROYED)
         await vault.reaper(world.running.metrics).take_up()
         await vault.roller.take_up()
-        assert not [fault async for fault in vault.kept_verifier.faults([], opens=True)]
+        assert not [fault async for fault in vault.kept_verifier.faults([], {}, opens=True)]
         assert await vault.eraser.erase(tag, by="test") is not None
         await vault.eraser.take_up()
         assert not [turn async for turn in vault.store.annotations(tag)]

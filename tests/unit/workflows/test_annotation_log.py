@@ -20,7 +20,7 @@ class Written:
         self.at = 0
         self.is_full = False
 
-    def append(self, action: str, details: Mapping[str, str | int | bool]) -> None:
+    def append(self, action: str, details: Mapping[str, str | int | bool], *, by: str | None = None) -> None:
         if self.is_full:
             raise AuditUnavailableError("full")
         self.at += 10
