@@ -32,6 +32,7 @@ SHOWN = {
     "web.api.admin.Pseudonym.subject": "a pseudonym",
     "web.person_session._Ticket.subject": "a pseudonym",
     "wire.base.Failure.message": "our own words",
+    "workflows.replace_keys.Scope.text": "an argument of a command",
 }
 """What has such a name and is nothing of the kind."""
 

@@ -64,7 +64,8 @@ class Scanner:
         """Look at *data*, and at what is compressed in it."""
         self.looked.places += 1
         self.looked.size += len(data)
-        data = data.strip(b"\0")  # most of what is large is room that is kept free
+        # Most of what is large is room that is kept free; but a letter of UTF-32 ends with zeros.
+        data = data.rstrip(b"\0") + bytes(3)
         return sorted(set(self._find(where, data, 0)), key=lambda hit: (hit.where, hit.name, hit.form))
 
     def scan_tree(self, directory: Path, *, but: Iterable[Path] = ()) -> list[Hit]:
