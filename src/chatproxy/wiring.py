@@ -38,6 +38,7 @@ from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.connection import ClientLimits
+from chatproxy.web.console import Console
 from chatproxy.web.framing import HeadLimits
 from chatproxy.web.own import Own
 from chatproxy.web.pages import PersonPages
@@ -45,7 +46,8 @@ from chatproxy.web.person_session import Limits, PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener, allow_connections
-from chatproxy.web.siblings import Siblings
+from chatproxy.web.siblings import Alone, Node, Siblings
+from chatproxy.web.turn_history import History
 from chatproxy.web.upstream import Upstream
 from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import OriginRules
@@ -200,19 +202,20 @@ async def running_proxy(
             stopping = ["stopping: no new chats are taken"] if is_draining else []
             return stopping + _problems(vault, archive, journal, ring_watch)
 
-        siblings = None
+        history = History(metrics, clock=clock)
+        background.spawn(history.run(), name="history")
+        node: Node = (alone := Alone(metrics, history, unready=unready))
         if worker is not None:
-            siblings = Siblings(worker.directory, metrics, unready=unready)
+            node = siblings = Siblings(worker.directory, alone)
             await closing.enter_async_context(siblings.present())
         admin = Listener(
             build_admin(
-                metrics,
-                unready=unready,
+                node,
                 operators=_operators(settings),
                 is_open=settings.admin_listen.is_loopback
                 if settings.admin_open is None
                 else settings.admin_open,
-                siblings=siblings,
+                console=_console(vault),
                 api=admin_api.routes(),
             ),
             host=settings.admin_listen.host,
@@ -282,6 +285,20 @@ async def _journal(
 def _must_keep(settings: Settings) -> bool:
     """Whether a chat that cannot be kept is refused."""
     return settings.capture_failure == "refuse" or settings.capture_durability == "strict"
+
+
+def _console(vault: Vault) -> Console:
+    async def no_recalls() -> list[tuple[str, int]]:
+        return []
+
+    return Console(
+        vault.store,
+        vault.root,
+        vault.record_keys,
+        node=vault.settings.node,
+        clock=vault.clock,
+        recalls=no_recalls,
+    )
 
 
 def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:

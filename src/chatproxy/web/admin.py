@@ -4,7 +4,7 @@ Anybody may ask whether it is alive and ready, since what asks that has no crede
 has counted, is told to whoever reaches the listener as far as the settings open that, and else to who has the role.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,25 +12,23 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from chatproxy.identities.operators import Operator, Operators
-from chatproxy.telemetry import Metrics
-from chatproxy.web.rights import may, roles_for
 from chatproxy.web.connection import CLIENT_CERTIFICATE
-from chatproxy.web.siblings import Siblings
+from chatproxy.web.console import Console
+from chatproxy.web.rights import may, roles_for
+from chatproxy.web.siblings import Node
 
 
 def build_admin(
-    metrics: Metrics,
+    node: Node,
     *,
-    unready: Callable[[], list[str]],
     operators: Operators,
     is_open: bool,
-    siblings: Siblings | None = None,
+    console: Console | None = None,
     api: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """Build the application, with the routes of the *api*.
 
-    ``unready`` says, in words, why the process would not serve and keep; empty if it would. ``is_open``: metrics and
-    these words are for whoever reaches the listener. ``siblings``: the other workers of this node, who answer together.
+    ``is_open``: metrics, the console and why the node is not ready are for whoever reaches the listener.
     """
 
     def may_see(request: Request, name: str) -> bool:
@@ -40,25 +38,34 @@ def build_admin(
         return PlainTextResponse("alive\n")
 
     async def readyz(request: Request) -> Response:
-        reasons = unready() if siblings is None else (await siblings.ask()).reasons
+        reasons = (await node.ask()).reasons
         told = {"reasons": reasons} if may_see(request, "/readyz reasons") else {}
         return JSONResponse({"ready": not reasons, **told}, status_code=503 if reasons else 200)
 
-    async def exposition(request: Request) -> Response:
-        if not may_see(request, "/metrics"):
-            is_known = operator_of(request, operators) is not None
-            return PlainTextResponse(
-                f"metrics are for the role {roles_for('/metrics')}: send Authorization: Bearer and a token of "
-                "CHATPROXY_ADMIN_TOKEN that has it, or set CHATPROXY_ADMIN_OPEN = true\n",
-                status_code=403 if is_known else 401,
-                headers={} if is_known else {"www-authenticate": "Bearer"},
-            )
-        text = metrics.render() if siblings is None else (await siblings.ask()).metrics
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    def refusal(request: Request, name: str) -> Response | None:
+        if may_see(request, name):
+            return None
+        is_known = operator_of(request, operators) is not None
+        return PlainTextResponse(
+            f"{name} is for the role {roles_for(name)}: send Authorization: Bearer and a token of "
+            "CHATPROXY_ADMIN_TOKEN that has it, or set CHATPROXY_ADMIN_OPEN = true\n",
+            status_code=403 if is_known else 401,
+            headers={} if is_known else {"www-authenticate": "Bearer"},
+        )
 
-    app = Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition), *api],
-    )
+    async def exposition(request: Request) -> Response:
+        return refusal(request, "/metrics") or Response(
+            (await node.ask()).metrics, media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def show(request: Request) -> Response:
+        assert console is not None  # noqa: S101 - else there is no route
+        return refusal(request, "/console") or await console.show(await node.ask())
+
+    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", exposition)]
+    if console is not None:
+        routes += [Route("/console", show), Route("/console.css", console.style)]
+    app = Starlette(routes=[*routes, *api])
     app.router.redirect_slashes = False
     return app
 

@@ -15,6 +15,7 @@ _PROOF = frozenset({Role.PRIVACY, Role.DATA})
 RIGHTS: Mapping[str, frozenset[Role]] = {
     "/readyz reasons": frozenset({Role.OPS}),
     "/metrics": frozenset({Role.OPS}),
+    "/console": frozenset(Role),
     "postSubject": _PEOPLE,
     "postLink": _PRIVACY,
     "getChoice": _PROOF,

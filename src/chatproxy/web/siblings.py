@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from chatproxy.telemetry import Metrics
+from chatproxy.web.turn_history import History, Steps, together
 
 _ANSWER_SECONDS = 1.0
 _SAID_BY_ALL: Mapping[str, Callable[[float, float], float]] = {
@@ -28,29 +29,47 @@ _SAID_BY_ALL: Mapping[str, Callable[[float, float], float]] = {
 """How gauges are put together that do not add up."""
 
 
-class Report(msgspec.Struct):
-    """What one worker says of itself."""
+class Report(msgspec.Struct, frozen=True):
+    """What a worker says of itself, or all that answer say together."""
 
     metrics: str
+    """As Prometheus text."""
     reasons: list[str]
+    """Why what is captured would not be kept, in words."""
+    history: Steps
 
 
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """What all workers that answer say together."""
+class Node(Protocol):
+    """Whoever answers on the admin listener."""
 
-    metrics: str
-    reasons: list[str]
+    async def ask(self) -> Report:
+        """Return how it goes."""
+
+
+class Alone:
+    """A node of one process."""
+
+    def __init__(self, metrics: Metrics, history: History, *, unready: Callable[[], list[str]]) -> None:
+        self._metrics = metrics
+        self._history = history
+        self._unready = unready
+
+    def report(self) -> Report:
+        """Return how it goes here."""
+        return Report(self._metrics.render().decode(), self._unready(), self._history.steps)
+
+    async def ask(self) -> Report:
+        """Return how it goes."""
+        return self.report()
 
 
 class Siblings:
     """This worker among the others."""
 
-    def __init__(self, directory: Path, metrics: Metrics, *, unready: Callable[[], list[str]]) -> None:
-        """*directory* holds a socket of each worker, and is private."""
+    def __init__(self, directory: Path, alone: Alone) -> None:
+        """*directory* holds a socket of each worker, and is private. ``alone``: what this worker says."""
         self._directory = directory
-        self._metrics = metrics
-        self._unready = unready
+        self._alone = alone
         self._own = directory / str(os.getpid())
 
     @contextlib.asynccontextmanager
@@ -63,17 +82,16 @@ class Siblings:
             server.close()
             self._own.unlink(missing_ok=True)
 
-    async def ask(self) -> Workers:
+    async def ask(self) -> Report:
         """Ask everybody, oneself included. Who does not answer is left out."""
         found = await asyncio.gather(*(_asked(path) for path in sorted(self._directory.iterdir())))
         reports = [report for report in found if report is not None]
         metrics = add_up([report.metrics for report in reports])
         reasons = dict.fromkeys(reason for report in reports for reason in report.reasons)
-        return Workers(metrics, list(reasons))
+        return Report(metrics, list(reasons), together([report.history for report in reports]))
 
     async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        report = Report(self._metrics.render().decode(), self._unready())
-        writer.write(msgspec.json.encode(report))
+        writer.write(msgspec.json.encode(self._alone.report()))
         with contextlib.suppress(OSError):
             await writer.drain()
         writer.close()

@@ -16,6 +16,7 @@ from chatproxy.clock import Clock
 from chatproxy.crypto.record import day_of_epoch
 from chatproxy.ports import AuditLog, FoundKey, ReapStore, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
+from chatproxy.workflows.census import Tally, publish_census
 
 _log = Log("reap")
 _HOUR_MS = 3_600_000
@@ -25,6 +26,7 @@ _CLOCKS_AGREE_MS = 60_000
 _WALKED_NAME, _EPOCH_NAME = "reap:next", "epochs:next"
 """Control values: when the next walk, and the next destruction, is due. Who moves it on does the work."""
 _NO_EXPIRY = -1
+_ANNOTATION = "a"
 _PROMISING = frozenset({"a", "r"})
 _INDEXES = frozenset({"ix", "v"})
 _OUTLIVING = frozenset({"s", "c"})
@@ -92,11 +94,14 @@ class Reaper:
         return True
 
     async def walk(self, now: int) -> Reaped:
-        """Look at every key of every person once."""
-        reaped = Reaped()
+        """Look at every key of every person once; count when turns end."""
+        reaped, tally = Reaped(), Tally(now)
         async for found in self._reaping.walk():
             for key in found:
                 await self._look_at(key, now, reaped)
+                if key.kind == _ANNOTATION and key.promised is not None:
+                    tally.add(key.promised)
+        await publish_census(self._store, tally.census())
         self._metrics.expired_but_readable.set(reaped.expired_but_readable)
         self._metrics.repaired_expiries.inc(reaped.repaired)
         if reaped.repaired:

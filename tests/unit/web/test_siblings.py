@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from chatproxy.telemetry import Metrics, TurnOutcome
-from chatproxy.web.siblings import Siblings, add_up
+from chatproxy.web.siblings import Alone, Siblings, add_up
+from chatproxy.web.turn_history import STEP_MS, History
 
 
 def counted(text: str, sample: str) -> float:
@@ -49,16 +50,18 @@ def test_each_family_stands_once_with_its_own_samples() -> None:
 
 
 async def test_who_is_asked_answers_for_all_and_leaves_out_who_does_not(tmp_path: Path) -> None:
-    one, other = Metrics(), Metrics()
-    one.turns_seen.inc(2)
-    other.turns_seen.inc(3)
+    metrics = Metrics()
+    metrics.turns_seen.inc(2)
+    metrics.turns.labels(TurnOutcome.STORED).inc(2)
     (tmp_path / "gone").touch()
-    first = Siblings(tmp_path, one, unready=lambda: ["the store is away"])
-    async with first.present():
-        alone = await first.ask()
-        assert counted(alone.metrics, "chatproxy_turns_seen_total") == 2
-        assert counted(alone.metrics, "chatproxy_workers") == 1
-        assert alone.reasons == ["the store is away"]
+    history = History(metrics, clock=lambda: 5 * STEP_MS)
+    siblings = Siblings(tmp_path, Alone(metrics, history, unready=lambda: ["the store is away"]))
+    async with siblings.present():
+        said = await siblings.ask()
+    assert counted(said.metrics, "chatproxy_turns_seen_total") == 2
+    assert counted(said.metrics, "chatproxy_workers") == 1
+    assert said.reasons == ["the store is away"]
+    assert said.history[5]["stored"] == 2
 
 
 @pytest.mark.parametrize("texts", [[], [""]])
