@@ -198,6 +198,26 @@ async def test_what_is_kept_is_on_no_disk_any_more(world: World) -> None:
         assert {said(found)[0] for found in await take_all(journal, 2)} == {"question kept", "question waits"}
 
 
+async def test_what_was_adopted_and_what_is_new_do_not_get_into_each_other_s_way(world: World) -> None:
+    async with world.journal() as journal:
+        for number in range(5):
+            await chat(journal, f"old {number}")
+        crash = world.crash()
+    async with world.journal(crash) as journal:
+        running = [begin(journal, f"new {number}") for number in range(5)]
+        adopted = await take_all(journal, 5)
+        for exchange in adopted:
+            journal.release(exchange)
+        for number, exchange in enumerate(running):
+            end(journal, exchange, f"new {number}")
+            assert await journal.is_safe(exchange)
+        crash = world.crash(crash)
+        assert await take_all(journal, 5) == running
+    async with world.journal(crash) as journal:
+        found = [said(exchange) for exchange in await take_all(journal, journal.waiting)]
+        assert found[-5:] == [whole(f"new {number}") for number in range(5)]
+
+
 async def test_a_process_that_stops_leaves_what_is_not_kept_to_the_next(world: World) -> None:
     async with world.journal() as journal:
         end(journal, begin(journal, "last"), "last")

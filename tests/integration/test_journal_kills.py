@@ -59,6 +59,7 @@ class Chats:
                     answer = await client.answer()
                     handle = answer.header(b"x-chat-turn")
                     assert handle is not None
+                    assert answer.is_whole
                     self.answered[handle.decode()] = time.monotonic()
 
 
@@ -94,17 +95,17 @@ async def test_killed_while_people_chat_every_answer_that_is_promised_is_kept_on
     chance = random.Random(11)  # noqa: S311 - moments, not secrets
     chats = Chats()
     promised: set[str] = set()
+    margin = SETTLED_SECONDS if durability == "journal" else 0
     async with backend(chatting()) as behind:
         env = environment(tmp_path, store=store, upstream=behind.url, capture_durability=durability)
         for _ in range(kills):
             async with serving(env) as process:
                 clients = [asyncio.create_task(chats.run(process.url)) for _ in range(4)]
-                await asyncio.sleep(chance.uniform(0.2, 1.5))
+                await asyncio.sleep(chance.uniform(0.2, 1.5) + 2 * margin)
                 killed_at = time.monotonic()
                 process.process.kill()
                 await process.ended()
                 await asyncio.gather(*clients)
-                margin = SETTLED_SECONDS if durability == "journal" else 0
                 promised |= {turn for turn, at in chats.answered.items() if at < killed_at - margin}
         async with serving(env) as process:
             await all_kept(process)

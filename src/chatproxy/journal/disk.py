@@ -204,9 +204,7 @@ class DiskJournal:
         """Begin to keep *exchange*; False if there is no room, and then it is lost and counted."""
         if (self._refuses and self.problem is not None) or not self._memory.open(exchange):
             return False
-        self._last_number += 1
-        ticket = _Ticket(self._last_number, exchange)
-        exchange.ticket = ticket
+        ticket = self._new_ticket(exchange)
         self._running[ticket.number] = ticket
         return True
 
@@ -478,9 +476,9 @@ class DiskJournal:
             if exchange is None:
                 self._let_go(files, TurnOutcome.LOST)
                 continue
-            ticket = _Ticket(number, exchange)
+            # A number of its own: the one that it has there may be that of another one here.
+            ticket = self._new_ticket(exchange)
             ticket.segments, ticket.is_safe = files, True
-            exchange.ticket = ticket
             self._memory.take_back(exchange)
             self._loaded.append(exchange)
 
@@ -489,6 +487,12 @@ class DiskJournal:
         for file in files:
             file.holds -= 1
         self._metrics.settle(outcome)
+
+    def _new_ticket(self, exchange: Exchange) -> _Ticket:
+        self._last_number += 1
+        ticket = _Ticket(self._last_number, exchange)
+        exchange.ticket = ticket
+        return ticket
 
     def _forget(self, ticket: _Ticket) -> None:
         self._running.pop(ticket.number, None)
