@@ -203,6 +203,7 @@ async def test_what_was_adopted_and_what_is_new_do_not_get_into_each_other_s_way
         for number in range(5):
             await chat(journal, f"old {number}")
         crash = world.crash()
+    world.now += 1
     async with world.journal(crash) as journal:
         running = [begin(journal, f"new {number}") for number in range(5)]
         adopted = await take_all(journal, 5)

@@ -396,9 +396,11 @@ class DiskJournal:
     async def _adopt(self) -> None:
         """Take over what dead processes have left. Raises OSError, ChatproxyError."""
         adopted = await self._volumes.adopt()
-        for volume, count in reversed(adopted):
-            waiting = [segment for segment in volume.segments if segment.waiting.numbers]
-            self._backlog.extendleft(reversed(waiting))
+        found = [segment for volume, _ in adopted for segment in volume.segments if segment.waiting.numbers]
+        # Oldest first, whoever has written it: of a conversation, what comes first is to be kept first.
+        found.sort(key=lambda segment: (segment.created_at, segment.number))
+        self._backlog.extendleft(reversed(found))
+        for _, count in adopted:
             self._metrics.turns_seen.inc(count)
             self._metrics.turns_pending.inc(count)
             self._metrics.turns_recovered.inc(count)
