@@ -1,0 +1,155 @@
+"""What is taken out of a text, and what stays."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+
+import pytest
+import re2
+
+from chatproxy.datasets.patterns import Found, Kind, PatternFinder
+from chatproxy.datasets.redaction import Redactor, apart
+from simulators.personal_data import corpus
+
+
+@cache
+def redactor() -> Redactor:
+    return Redactor()
+
+
+def redacted(text: str) -> str:
+    return redactor().text(text, Counter())
+
+
+@pytest.mark.parametrize(
+    "text, left",
+    [
+        ("jean.dupont@exemple.fr,paul@x.co.uk", "[EMAIL],[EMAIL]"),
+        ("zoé@société.example et a%40b.fr", "[EMAIL] et [EMAIL]"),
+        ("jean [at] exemple [point] fr", "[EMAIL]"),
+        ("06 12 34 56 78/0612345678", "[PHONE]/[PHONE]"),
+        ("06\u202f12\u202f34\u202f56\u202f78", "[PHONE]"),
+        ("+33 (0)1 42 68 53 00", "[PHONE]"),
+        ("+1 415-555-0132 (415) 555-0132", "[PHONE] [PHONE]"),
+        ("+44 20 7946 0958 2024", "[PHONE] 2024"),
+        ("FR1420041010050500013M02606 FR7630006000011234567890189 ok", "[IBAN] [IBAN] ok"),
+        ("fr14 2004 1010 0505 0001 3m02 606 et", "[IBAN] et"),
+        ("FR14 2004 1010 0505 0001 3M02 607", "FR14 2004 1010 0505 0001 3M02 607"),
+        ("FR1420041010050500013M02606X", "FR1420041010050500013M02606X"),
+        ("pi is 3.40177338779148", "pi is 3.40177338779148"),
+        ("4111-1111-1111-1111", "[CARD]"),
+        ("4111 1111 1111 1112", "4111 1111 1111 1112"),
+        ("4111111111111111 12 et 12 378282246310005", "[CARD] 12 et 12 [CARD]"),
+        ("1 85 05 78 006 084 91 et 185052A00608457", "[NIR] et 185052A00608457"),
+        ("2 90 02 2A 123 456 78", "[NIR]"),
+        ("732 829 320 00074", "[SIRET]"),
+        ("35600000000048 35600000049837", "[SIRET] [SIRET]"),
+        ("RCS Paris 732 829 320, 732 829 320", "RCS Paris [SIREN], 732 829 320"),
+        ("219-09-9999 and AB 12 34 56 C", "[SSN] and [NINO]"),
+        ("8.8.8.8", "[IP]"),
+        ("8.8.8.8 v1.2.3.4.5 127.0.0.1 255.255.255.0 999.1.1.1", "[IP] v1.2.3.4.5 127.0.0.1 255.255.255.0 999.1.1.1"),
+        ("2001:db8::8a2e:370:7334 std::dec 12:30:45 a::b", "[IP] std::dec 12:30:45 a::b"),
+        ("https://user:pa55@host/x?a=1&token=abcd1234#t", "https://[URL_CREDENTIALS]@host/x?a=1&token=[SECRET]"),
+        ("AKIAIOSFODNN7EXAMPLE sk-proj-abcdefghij0123456789", "[API_KEY] [API_KEY]"),
+        ("Authorization: Bearer abcdefghijklmnop0123456789", "Authorization: Bearer [API_KEY]"),
+        ("my password is hunter2! ok; mot de passe : Soleil2024!", "my password is [SECRET] ok; mot de passe : [SECRET]"),
+        ('{"client_secret": "a1b2c3d4"}', '{"client_secret": "[SECRET]"}'),
+        ("password = os.environ['X'] token: str", "password = os.environ['X'] token: str"),
+        ("a-----BEGIN EC PRIVATE KEY-----\nMI\n-----END EC PRIVATE KEY-----b", "a[PRIVATE_KEY]b"),
+        ("a-----BEGIN PRIVATE KEY-----\nMIIE cut", "a[PRIVATE_KEY]"),
+        ("eyJhbGciOi.eyJzdWIiOi.dozjg_x z", "[JWT] z"),
+        ("2026-11-23 06:30:00 order 1234567890 pi 3.14159265358979", "2026-11-23 06:30:00 order 1234567890 pi 3.14159265358979"),
+    ],
+)  # fmt: skip
+def test_what_is_taken_out_and_what_stays(text: str, left: str) -> None:
+    assert redacted(text) == left
+
+
+def test_every_planted_form_of_the_corpus_is_covered() -> None:
+    finder = PatternFinder()
+    missed = []
+    planted: Counter[str] = Counter()
+    needless = 0
+    for each in corpus(1500, seed=7):
+        text = each.text.encode()
+        found = list(apart(sorted(finder.find(text), key=lambda find: (find.start, -find.end))))
+        for start, end, kind in each.spans:
+            planted[kind] += 1
+            if not any(find.start <= start and end <= find.end for find in found):
+                missed.append((kind, text[start:end]))
+        needless += sum(
+            not any(f.start < end and start < f.end for start, end, _ in each.spans) for f in found
+        )
+    assert set(planted) == {str(kind) for kind in Kind}
+    assert len(missed) <= 3, missed
+    assert needless <= 60
+
+
+def test_every_pattern_runs_on_the_linear_engine() -> None:
+    finder = PatternFinder()
+    assert finder._patterns
+    assert {type(compiled) for _, compiled in finder._patterns} == {re2._Regexp}
+
+
+@pytest.mark.parametrize(
+    "text", ["1 " * 60_000, "FR76 " * 20_000, "password=" * 20_000, "a@" * 60_000, "://:" * 30_000]
+)
+def test_a_hostile_text_comes_to_an_end(text: str) -> None:
+    assert redacted(text)
+
+
+def test_what_is_found_is_counted_by_kind() -> None:
+    counts: Counter[str] = Counter()
+    redactor().text("a@b.fr c@d.fr 8.8.8.8", counts)
+    assert counts == {"EMAIL": 2, "IP": 1}
+
+
+def test_nothing_hides_behind_the_escapes_of_json() -> None:
+    text = r'{"to":"ana\u0040b.fr","ana@b.fr":[4111111111111111,true,null,1.5],"password":"azerty12","n":{"a":"\u0030612345678"}}'
+    assert json.loads(redactor().json_text(text, Counter())) == {
+        "to": "[EMAIL]",
+        "[EMAIL]": ["[CARD]", True, None, 1.5],
+        "password": "[SECRET]",
+        "n": {"a": "[PHONE]"},
+    }
+
+
+@pytest.mark.parametrize(
+    "text, left",
+    [
+        ('{"to":"ana@b.fr', '{"to":"[EMAIL]'),
+        ('"ana@b.fr"', '"[EMAIL]"'),
+        ("4111111111111111", "[CARD]"),
+        ("x", "x"),
+    ],
+    ids=["cut", "string", "number", "word"],
+)
+def test_what_is_no_object_is_text(text: str, left: str) -> None:
+    assert redactor().json_text(text, Counter()) == left
+
+
+def test_what_is_nested_too_deeply_goes_as_a_whole() -> None:
+    text = "[" * 400 + '"ana@b.fr"' + "]" * 400
+    assert "ana" not in redactor().json_text(text, Counter())
+
+
+def test_a_lone_surrogate_is_not_carried_on() -> None:
+    assert redacted("a\ud800b") == "a?b"
+
+
+class Names:
+    name = "names/1"
+
+    def find(self, text: bytes) -> Iterable[Found]:
+        at = text.find(b"Ana")
+        return [Found(at, at + 7, Kind.SECRET)] if at >= 0 else []
+
+
+def test_another_engine_adds_its_finds_and_its_name() -> None:
+    with_names = Redactor([Names()])
+    assert with_names.text("Ana a@b.fr", Counter()) == "[SECRET].fr" or "Ana" not in with_names.text(
+        "Ana a@b.fr", Counter()
+    )
+    assert with_names.profile == "standard (patterns/1, names/1)"
+    assert redactor().profile == "standard (patterns/1)"
