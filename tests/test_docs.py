@@ -16,7 +16,9 @@ from chatproxy.policy.grounds import Ground
 from chatproxy.policy.reasons import Reason
 from chatproxy.settings import PREFIX, Settings, load_settings
 from chatproxy.telemetry import Metrics, TurnOutcome
+from chatproxy.workflows import export_gate
 from chatproxy.workflows.announce import DECISION_HEADERS
+from chatproxy.workflows.recall import UNTRACKED
 from integration.desync import hostile_answers, hostile_requests
 
 TOP = Path(__file__).parent.parent
@@ -168,6 +170,15 @@ def test_the_two_commands_of_the_readme_are_targets() -> None:
 
 def test_every_outcome_is_explained() -> None:
     assert set(TurnOutcome) <= first_names(page("docs/operations.md"))
+
+
+def test_every_reason_for_leaving_a_turn_out_of_a_dataset_is_explained() -> None:
+    reasons = {
+        value for name, value in vars(export_gate).items() if name.isupper() and isinstance(value, str)
+    }
+
+    assert reasons | {UNTRACKED} <= set(re.findall(r"`(\w+)`", page("docs/datasets.md")))
+    assert reasons >= export_gate.FAULTS
 
 
 def test_every_metric_is_explained_and_no_other() -> None:

@@ -547,6 +547,54 @@ class ReapStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Uses:
+    """Which of a person's turns are in which datasets."""
+
+    link: bytes = field(repr=False)
+    """What the names of the person's things in datasets depend on; it goes when the person is erased."""
+    entries: Mapping[bytes, bytes] = field(repr=False)
+    """By dataset and turn, 16 bytes each."""
+
+
+class LineageStore(Protocol):
+    """What of whom is in which dataset, and what of it is recalled. Raises StoreUnavailableError."""
+
+    async def use(
+        self,
+        subject: SubjectTag,
+        entries: Mapping[bytes, bytes],
+        *,
+        ledger_length: int,
+        erased_at: int | None,
+        keep_until: int,
+    ) -> bytes | None:
+        """Note that turns go into a dataset, if ledger and fence are those that the decision has seen.
+
+        Return the person's link, which is made with the first; None: decide again. Kept at least to *keep_until*.
+        """
+
+    async def uses(self, subject: SubjectTag) -> Uses | None: ...
+    def used(self) -> AsyncIterator[SubjectTag]:
+        """Everybody of whom something is in a dataset, in no order; one may come twice."""
+
+    async def forget_uses(self, subject: SubjectTag, entries: Sequence[bytes]) -> None:
+        """Take entries out; the link goes with the last."""
+
+    async def recall(self, dataset: bytes, items: Mapping[bytes, bytes]) -> int:
+        """Put items that are not there yet on the recall list; return how many."""
+
+    async def settle_recalls(self, dataset: bytes, items: Mapping[bytes, bytes | None]) -> None:
+        """Replace what the recall list says of items; None takes one off."""
+
+    def recalls(self, dataset: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
+        """The recall list, in no order; one may come twice."""
+
+    async def datasets(self) -> dict[bytes, bytes]: ...
+    async def add_dataset(self, dataset: bytes, about: bytes) -> None:
+        """Note a dataset, unless it is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class RootVersion:
     """One version of the root, as its provider has it. ``created_at`` in ms."""
 

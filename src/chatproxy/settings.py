@@ -540,6 +540,12 @@ class Settings:
     epoch_grace: float = _setting(
         "48h", _seconds(zero=True), "how long after an expiry day its key is destroyed"
     )
+    export_min_age: float = _setting(
+        "7d", _seconds(zero=True), "how old a turn must be before it may go into a dataset"
+    )
+    recall_deadline: float = _setting(
+        "30d", _seconds(), "how long a consumer of a dataset has to acknowledge what is recalled of it"
+    )
     identity: str = _setting("headers", _one_of("headers", "jwt", "api_keys"), "how the caller is identified")
     trusted_proxies: tuple[Network, ...] = _setting(
         "", _networks, "addresses or networks whose identity headers count"

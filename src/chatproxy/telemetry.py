@@ -198,6 +198,14 @@ class Metrics:
             "1 while old backups reach further back than the erasure horizon",
             registry=on,
         )
+        self.recalls_open = Gauge(
+            "chatproxy_recalls_open", "Items of datasets that are recalled and not acknowledged", registry=on
+        )
+        self.recalls_overdue = Gauge(
+            "chatproxy_recalls_overdue",
+            "Recalled items that were not acknowledged in time",
+            registry=on,
+        )
         for outcome in TurnOutcome:
             self.turns.labels(outcome)
         for redecided in Redecided:

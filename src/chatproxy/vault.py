@@ -20,6 +20,7 @@ from chatproxy.crypto.keys import SigningSeed
 from chatproxy.crypto.keyset import Keyset, RenewedPurpose
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.tlog import NoteSigner, read_checkpoint
+from chatproxy.datasets.redaction import Redactor
 from chatproxy.errors import (
     ConfigurationError,
     KeysetError,
@@ -35,6 +36,7 @@ from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable
 from chatproxy.store.backup import require_up_to_date
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
+from chatproxy.store.lineage import RedisLineage
 from chatproxy.store.opening import EMBEDDED, open_store
 from chatproxy.store.preflight import judge, read_facts, require_safe
 from chatproxy.store.reaping import RedisReaper
@@ -45,6 +47,9 @@ from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.erase import Eraser, Erasure
 from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
 from chatproxy.workflows.explain import Explainer
+from chatproxy.workflows.export import Exporter
+from chatproxy.workflows.export_gate import GROUNDS, ExportGate
+from chatproxy.workflows.export_run import Limits, Means
 from chatproxy.workflows.happenings import Happenings
 from chatproxy.workflows.key_report import KeyReport, report_keys
 from chatproxy.workflows.keys import RecordKeys, RingUnopenedError, load_keyring
@@ -55,6 +60,7 @@ from chatproxy.workflows.person import PersonDesk
 from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.preview import Applier
 from chatproxy.workflows.reap import Reaper
+from chatproxy.workflows.recall import Recalls, RecallWatch
 from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.renew_keys import KeyRenewal
 from chatproxy.workflows.replace_keys import Pace, Replacement
@@ -62,8 +68,9 @@ from chatproxy.workflows.replay import Replay
 from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.rotate import Rotation
 from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
-from chatproxy.workflows.tombstones import Replayed, Tombstones, read_tombstones, replay
+from chatproxy.workflows.tombstones import Replayed, Tombstone, Tombstones, read_tombstones, replay
 from chatproxy.workflows.transcripts import Transcripts
+from chatproxy.workflows.verify_dataset import LineageVerifier
 from chatproxy.workflows.verify_kept import KeptVerifier
 from chatproxy.workflows.watch_ring import RingWatch
 
@@ -162,6 +169,71 @@ class Vault:
             training=self.policy.periods.training,
             rewrites_log=self.settings.store == EMBEDDED,
             certify=self._erasure_certificate,
+            recall=self.recalls().erased,
+        )
+
+    @property
+    def lineage(self) -> RedisLineage:
+        """Return what knows what of whom is in which dataset."""
+        return RedisLineage(self.store.connections)
+
+    def export_gate(self, purpose: str, stones: Sequence[Tombstone] = ()) -> ExportGate:
+        """Return what decides what may go into a dataset for *purpose*; *stones*: what the audit logs know of."""
+        return ExportGate(
+            self.store,
+            self.annotation_keys,
+            self.policies,
+            purpose=purpose,
+            clock=self.clock,
+            min_age_ms=int(self.settings.export_min_age * 1000),
+            versions=self.terms.versions,
+            stones=stones,
+        )
+
+    def exporter(self, purpose: str, stones: Sequence[Tombstone], *, limits: Limits = Limits()) -> Exporter:  # noqa: B008 - a value
+        """Return what makes datasets for *purpose*."""
+        return Exporter(
+            Means(
+                store=self.store,
+                lineage=self.lineage,
+                gate=self.export_gate(purpose, stones),
+                keys=self.record_keys,
+                pseudonyms=self.pseudonyms,
+                redactor=Redactor(),
+                audit=self.audit,
+                clock=self.clock,
+                signing_key=self._signing_key,
+                min_age_ms=int(self.settings.export_min_age * 1000),
+                keep_ms=self.policy.periods.training.length + LEDGER_OUTLIVES_MS,
+                limits=limits,
+            )
+        )
+
+    def recalls(self, stones: Sequence[Tombstone] = ()) -> Recalls:
+        """Return what keeps the recall lists."""
+        return Recalls(
+            self.store,
+            self.lineage,
+            {purpose: self.export_gate(purpose, stones) for purpose in GROUNDS},
+            self.pseudonyms,
+            clock=self.clock,
+            deadline_ms=int(self.settings.recall_deadline * 1000),
+        )
+
+    def recall_watch(self, metrics: Metrics) -> RecallWatch:
+        """Return what looks for what is to be recalled."""
+        return RecallWatch(self.recalls(), self.store, clock=self.clock, metrics=metrics)
+
+    @property
+    def lineage_verifier(self) -> LineageVerifier:
+        """Return what leads items of datasets back to their turns."""
+        return LineageVerifier(
+            self.store,
+            self.lineage,
+            self.annotation_keys,
+            self.policies,
+            self.pseudonyms,
+            versions=self.terms.versions,
         )
 
     @property
@@ -372,6 +444,7 @@ class Vault:
                 withdrawal_url=urljoin(self.settings.public_url or "", self.settings.choice_url),
                 steps_to_withdraw=self.terms.steps_to_withdraw,
             ),
+            used_of=self.recalls().used_of,
         )
 
     def _signing_key(self) -> SigningSeed:

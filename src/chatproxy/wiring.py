@@ -305,6 +305,7 @@ def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
     """Begin what goes on beside the chats, for as long as the process runs."""
     chores = [vault.eraser.take_up, vault.roller.take_up, vault.reaper(metrics).take_up]
     background.spawn(_once_opened(vault, Housekeeping(chores, metrics=metrics).run), name="housekeeping")
+    background.spawn(_once_opened(vault, vault.recall_watch(metrics).run), name="recalls")
     background.spawn(vault.health.watch(), name="store-health")
     background.spawn(_once_opened(vault, lambda: _publish_checkpoints(vault)), name="audit-checkpoints")
 

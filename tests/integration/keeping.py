@@ -54,10 +54,12 @@ class Keeper:
         first: FirstKeys,
         turn: TurnId | None = None,
         incognito: bool = False,
+        caller: Caller | None = None,
+        transcript: Transcript | None = None,
     ) -> SealedTurn:
         """Seal a turn that is received now."""
         now = self._vault.clock()
-        caller = Caller(subject="s", plan="pro", age=Age.ADULT, incognito=incognito)
+        caller = caller or Caller(subject="s", plan="pro", age=Age.ADULT, incognito=incognito)
         exchange = Exchange(
             turn=turn or TurnId(secrets.token_bytes(16)),
             received_at=now,
@@ -65,7 +67,7 @@ class Keeper:
             dialect="openai_chat",
         )
         text = Part(PartKind.TEXT, Origin.TYPED, {"text": "hello"})
-        transcript = Transcript(input=(Message("user", (text,)),), output=())
+        transcript = transcript or Transcript(input=(Message("user", (text,)),), output=())
         heads = (secrets.token_bytes(16),)
         place = Place(
             self._subject, exchange.turn, conversation, None, heads, unmatched=0, repeated=0, is_stray=False

@@ -359,7 +359,7 @@ def an_eraser(vault: Vault, erasure: Any) -> Eraser:
     return Eraser(
         vault.store, erasure, vault.record_keys, vault.annotation_keys,
         audit=vault.audit, clock=wall_clock, training=vault.policy.periods.training,
-        rewrites_log=False, certify=certify,
+        rewrites_log=False, certify=certify, recall=vault.recalls().erased,
     )  # fmt: skip
 
 

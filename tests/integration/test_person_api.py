@@ -8,11 +8,17 @@ import httpx
 import pytest
 
 from chatproxy.clock import wall_clock
+from chatproxy.consent.events import Choice
 from chatproxy.consent.receipts import verify_receipt
+from chatproxy.datasets.manifest import Shard
+from chatproxy.datasets.tables import Form
+from chatproxy.policy.instants import format_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.web.api.person import BASE, DESCRIPTION
 from chatproxy.web.person_session import COOKIE
+from chatproxy.workflows.dataset_directory import DatasetDirectory
+from chatproxy.workflows.export import Wish
 from integration.proxy_fixtures import ANA, PATIENCE, World, a_world, all_keys, chatting
 
 BEN = {"x-chat-subject": "ben", "x-chat-plan": "pro"}
@@ -521,3 +527,24 @@ async def test_what_is_chosen_with_the_company_is_not_chosen_here(tmp_path: Path
         assert_problem(await ask(world, "PUT", "/choice", json=YES), 409, "conflict")
         assert_problem(await ask(world, "PUT", "/choice", json=NO), 409, "conflict")
         assert await world.running.vault.ledger.history(world.tag()) == ()
+
+
+async def test_a_person_is_told_what_was_used_and_nobody_else_is(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store, export_min_age="0") as world:
+        await world.choose(Choice.GIVEN, at=wall_clock() - 60_000)
+        handle = await one_conversation(world)
+        assert (await ask(world, "GET", "/uses")).json() == {"uses": []}
+        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        exporter = world.running.vault.exporter("capability", [])
+        manifest = await exporter.export(wish, DatasetDirectory(tmp_path / "out"))
+        assert (await ask(world, "GET", "/uses")).json()["uses"] == [
+            {
+                "conversation": handle,
+                "dataset": manifest.dataset,
+                "at": format_instant(manifest.at),
+                "purpose": "capability",
+                "consumer": "ml",
+                "turns": 1,
+            }
+        ]
+        assert (await ask(world, "GET", "/uses", who=BEN)).json() == {"uses": []}

@@ -15,6 +15,7 @@ _VERBS = {
     "config": "Show the settings and where each comes from.",
     "consent": "Record and read what people have chosen.",
     "conversation": "Share, exclude or delete one conversation.",
+    "dataset": "Export what may be used for training, check it and take it back.",
     "demo": "Show the whole product on one machine.",
     "doctor": "Check settings, keyset, store, clock and upstream.",
     "feedback": "Record what people send about a conversation.",

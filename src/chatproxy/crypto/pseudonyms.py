@@ -13,6 +13,7 @@
 import base64
 from collections.abc import Callable
 
+from chatproxy.crypto.dataset_names import DatasetNames
 from chatproxy.crypto.encoding import lps
 from chatproxy.crypto.keys import PseudonymKey
 from chatproxy.crypto.primitives import (
@@ -44,6 +45,7 @@ class _Keys:
         "choices",
         "conversation_handles",
         "conversations",
+        "datasets",
         "history",
         "records",
         "subjects",
@@ -55,6 +57,7 @@ class _Keys:
         self.subjects = key
         self.conversations = _derive(key, b"conversation")
         self.choices = _derive(key, b"choice")
+        self.datasets = _derive(key, b"dataset")
         self.history = _derive(key, b"history")
         self.turns = _derive(key, b"turn")
         self.records = _derive(key, b"record")
@@ -114,6 +117,10 @@ class Pseudonymizer:
     def record_id(self, subject: SubjectTag, source_id: str) -> str:
         """Return the name of a consent record of *subject* that has the id *source_id* elsewhere: the same again."""
         return f"import-{hmac_sha256(self._keys.records, lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
+
+    def dataset_names(self, about: bytes) -> DatasetNames:
+        """Return what makes the names of one dataset; *about* is what tells it from every other."""
+        return DatasetNames(hmac_sha256(self._keys.datasets, about))
 
     def history_hasher(self, subject: SubjectTag | None) -> Callable[[bytes], bytes]:
         """Return the hash by which messages of *subject* are recognised when they are sent again: 16 bytes.

@@ -21,9 +21,13 @@ key                         type    expires                                conte
 ``cp:{T}:v:<conversation>`` zset    with the last of its turns             turn by ``received_at``
 ``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, turn id, asked
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
+``cp:{T}:u``                hash    years after the last export (R43)      ``link``; by dataset and turn, what of
+                                                                           the turn is in the dataset
 ``cp:{epoch}:k``            hash    never                                  wrapped epoch key by its number
 ``cp:{ctl}:<name>``         string  never                                  control value
 ``cp:{ctl}:nodes``          hash    never; who stops takes its own out     what each node said last
+``cp:{ctl}:datasets``       hash    never                                  what each dataset is, by its name
+``cp:{set:<dataset>}:r``    hash    never                                  what is recalled of a dataset, by item
 ``cp:{stray:<head>}``       string  with its conversation                  subject tag of nobody
 ``cp:{due:<n>}``            zset    never; members go when settled         subject tags by when they are due
 ``cp:{chore:<name>}``       zset    never; members go when settled         subject tags by when they are due
@@ -37,6 +41,9 @@ from chatproxy.model import ConversationTag, SubjectTag, TurnId
 EPOCH_WRAPS = b"cp:{epoch}:k"
 NODES = b"cp:{ctl}:nodes"
 ANY_KEY = b"cp:*"
+DATASETS = b"cp:{ctl}:datasets"
+ANY_USES = b"cp:{????????????????????????????????}:u"
+"""A pattern for SCAN; what it finds goes through :func:`parse_person`."""
 ANY_ANNOTATION = b"cp:{*}:a:*"
 """A pattern for SCAN; what it finds goes through :func:`parse_annotation`."""
 
@@ -155,3 +162,13 @@ def control(name: str) -> bytes:
 def stray(digest: bytes) -> bytes:
     """Name the pointer from a history hash to the pseudonym of a conversation without known identity."""
     return b"cp:{stray:%s}" % digest.hex().encode()
+
+
+def uses(tag: SubjectTag) -> bytes:
+    """Name what says which of a person's turns are in which datasets."""
+    return b"cp:{%s}:u" % tag.hex().encode()
+
+
+def recalls(dataset: bytes) -> bytes:
+    """Name what is recalled of a dataset."""
+    return b"cp:{set:%s}:r" % dataset.hex().encode()

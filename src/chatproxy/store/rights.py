@@ -17,7 +17,7 @@ from chatproxy.store.connections import Command, Connections, Reply
 
 COMMANDS = (
     "ping", "info", "time", "scan", "subscribe", "publish", "evalsha", "script|load", "get", "mget", "set", "getrange",
-    "exists", "del", "pexpireat", "pexpiretime", "hget", "hmget", "hgetall", "hkeys", "hset", "hsetnx", "hexists", "hincrby", "hdel", "llen",
+    "exists", "del", "pexpireat", "pexpiretime", "hget", "hmget", "hgetall", "hkeys", "hset", "hsetnx", "hexists", "hincrby", "hdel", "hlen", "hscan", "llen",
     "lrange", "rpush", "zadd", "zcard", "zcount", "zrange", "zrem", "zremrangebyscore", "zrevrange", "zscan", "zscore",
 )  # fmt: skip
 """Every command that is sent to a server store, by itself or from a script."""
@@ -114,6 +114,6 @@ def _example(name: str) -> Command:
         "pexpireat": [key, 1], "hget": [key, "f"], "hmget": [key, "f"], "hset": [key, "f", ""], "hsetnx": [key, "f", ""],
         "hdel": [key, "f"], "hexists": [key, "f"], "hincrby": [key, "f", 1], "lrange": [key, 0, 1], "rpush": [key, ""], "zadd": [key, 1, ""], "zcount": [key, 0, 1],
         "zrange": [key, 0, 1], "zrem": [key, ""], "zremrangebyscore": [key, 0, 1], "zrevrange": [key, 0, 1],
-        "zscan": [key, 0], "zscore": [key, ""], "script|load": ["return 1"],
+        "zscan": [key, 0], "hscan": [key, 0], "zscore": [key, ""], "script|load": ["return 1"],
     }  # fmt: skip
     return [*name.split("|"), *longer.get(name, [key])]

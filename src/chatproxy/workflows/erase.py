@@ -6,9 +6,11 @@
    the erasure: what is under way is refused by the fence, what lies in the store is noise, every node forgets.
 3. What a legal hold covers is not erased (R24). It is sealed anew under a key of its own before the others are
    destroyed. From the first moment the fence stands, and whatever is behind it is read for no purpose.
-4. The rest is removed in the background, by the generation of the key that it lies under: a person who comes back
+4. What went into datasets is recalled as soon as the fence stands, before anything else is removed: from then on nothing
+   more of it can be delivered.
+5. The rest is removed in the background, by the generation of the key that it lies under: a person who comes back
    meanwhile begins anew, and nothing of that is touched.
-5. The store writes down what is destroyed and removed in the steps that do it, so the certificate is made by whoever
+6. The store writes down what is destroyed and removed in the steps that do it, so the certificate is made by whoever
    finishes, also after the first was stopped. It lies in the store until it is handed over.
 """
 
@@ -107,10 +109,12 @@ class Eraser:
         training: Period,
         rewrites_log: bool,
         certify: Callable[["Erasure"], Awaitable[bytes]],
+        recall: Callable[[SubjectTag], Awaitable[None]],
     ) -> None:
         """``training``: the longest that a yes keeps a turn; ``rewrites_log``: whether the store is ours alone.
 
-        ``certify``: makes the signed certificate of an erasure that the audit log has.
+        ``certify``: makes the signed certificate of an erasure that the audit log has. ``recall``: recalls from datasets
+        what was received before the fence, and forgets whose it was.
         """
         self._certify = certify
         self._store = store
@@ -121,6 +125,7 @@ class Eraser:
         self._clock = clock
         self._training = training
         self._rewrites_log = rewrites_log
+        self._recall = recall
         self._roller = Roller(store, erasure, keys, annotation_keys, clock=clock)
 
     async def erase(self, subject: SubjectTag, *, by: str) -> Erasure | None:
@@ -136,6 +141,7 @@ class Eraser:
         await self._audited(ERASE_ACTION, subject, by=by, generations=_listed(before.wraps))
         due = await self._erasure.mark_chore(Chore.ERASE, subject, self._clock() + _CLAIM_MS)
         await self._destroy(subject, before)
+        await self._recall(subject)
         if await self._erasure.unfinished(subject) is None:
             await self._erasure.settle_chore(Chore.ERASE, due)
             return None
@@ -206,6 +212,7 @@ class Eraser:
         if await self._erasure.is_erasing(subject):
             await self._destroy(subject, await self._store.subject_state(subject))
         state = await self._store.subject_state(subject)
+        await self._recall(subject)
         if await self._erasure.unfinished(subject) is not None:
             sample = await self._sample(subject, state, up_to=state.generation_floor)
             await self._complete(subject, claim, sample, by="chatproxy")

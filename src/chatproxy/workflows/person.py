@@ -6,7 +6,7 @@
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -47,6 +47,7 @@ from chatproxy.workflows.person_views import (
     standing_of,
 )
 from chatproxy.workflows.policies import Policies
+from chatproxy.workflows.recall import WasUsed
 from chatproxy.workflows.transcripts import KeptTurn, OpenedTurn, Transcripts
 
 _CHOICES = {
@@ -77,6 +78,7 @@ class PersonDesk:
         deadline: int | None,
         is_chosen_elsewhere: bool,
         record_terms: Mapping[str, Any],
+        used_of: Callable[[SubjectTag], Awaitable[Sequence[WasUsed]]],
     ) -> None:
         """``deadline``: until when the choice may be put off, ms (R10). ``transcripts`` audits that the person reads.
 
@@ -84,6 +86,7 @@ class PersonDesk:
 
         ``is_chosen_elsewhere``: a service of the company's own has the choices about accounts, and they are made there.
         ``record_terms``: what every consent record says alike (``chatproxy.consent.controller``).
+        ``used_of``: which conversations of a person are in which datasets (``chatproxy.workflows.recall``).
         """
         self._ledger = ledger
         self._happenings = happenings
@@ -93,6 +96,8 @@ class PersonDesk:
         self._deadline = deadline
         self._is_chosen_elsewhere = is_chosen_elsewhere
         self._record_terms = record_terms
+        self._used_of = used_of
+        self._pseudonyms = pseudonyms
         self._clock = clock
         self._kept = PersonKept(ledger, transcripts, pseudonyms, versions=terms.versions)
         self._preview = PersonPreview(self._kept, policies, clock=clock, versions=terms.versions)
@@ -114,6 +119,13 @@ class PersonDesk:
         found = await self._kept.conversations(subject, with_deleted=True)
         views = [self._kept.view(subject, tag, turns, person) for tag, turns in found.items()]
         return sorted(views, key=lambda view: view.last_at, reverse=True)
+
+    async def uses(self, subject: SubjectTag) -> list[tuple[str, WasUsed]]:
+        """Return which conversations went into which datasets, by their handles, oldest first (R42)."""
+        return [
+            (self._pseudonyms.conversation_handle(subject, used.conversation), used)
+            for used in await self._used_of(subject)
+        ]
 
     async def conversation(self, subject: SubjectTag, handle: str) -> ConversationView:
         """Return one conversation. Raises NotFoundError."""

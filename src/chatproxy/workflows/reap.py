@@ -29,7 +29,7 @@ _NO_EXPIRY = -1
 _ANNOTATION = "a"
 _PROMISING = frozenset({"a", "r"})
 _INDEXES = frozenset({"ix", "v"})
-_OUTLIVING = frozenset({"s", "c"})
+_OUTLIVING = frozenset({"s", "c", "u"})
 _ATTEMPT = "p"
 """Lives for a day at most."""
 

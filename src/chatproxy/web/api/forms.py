@@ -161,6 +161,27 @@ class Conversations(msgspec.Struct, frozen=True):
     """The cursor to those before; null: there are none."""
 
 
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """Turns of one conversation that went into one dataset."""
+
+    conversation: str
+    """Its handle."""
+    dataset: str
+    at: str
+    """As of when the dataset was made."""
+    purpose: str
+    """``capability``, ``safety`` or ``feedback``."""
+    consumer: str
+    """Whom it was made for."""
+    turns: int
+
+
+class Uses(msgspec.Struct, frozen=True):
+    """All of them, oldest first."""
+
+    uses: tuple[Use, ...]
+
+
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     """What a deletion came to: what stays, why and until when."""
 

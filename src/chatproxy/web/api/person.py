@@ -207,6 +207,14 @@ class PersonAPI:
                 handler=self._conversation,
                 gives=forms.Conversation,
             ),
+            Operation(
+                name="getUses",
+                method="GET",
+                path="/uses",
+                about="Was I used: which conversations went into which datasets, and when.",
+                handler=self._uses,
+                gives=forms.Uses,
+            ),
             *self._own.of_conversations(_ABOUT),
         ]
 
@@ -263,6 +271,21 @@ class PersonAPI:
 
     async def _conversations(self, call: Call[PersonSession]) -> forms.Conversations:
         return forms.conversations_of(await self._desk.conversations(call.who.subject), call.query)
+
+    async def _uses(self, call: Call[PersonSession]) -> forms.Uses:
+        return forms.Uses(
+            tuple(
+                forms.Use(
+                    conversation=handle,
+                    dataset=used.dataset,
+                    at=format_instant(used.at),
+                    purpose=used.purpose,
+                    consumer=used.consumer,
+                    turns=used.turns,
+                )
+                for handle, used in await self._desk.uses(call.who.subject)
+            )
+        )
 
     async def _conversation(self, call: Call[PersonSession]) -> forms.Conversation:
         view = await self._desk.conversation(call.who.subject, call.path["handle"])
