@@ -288,16 +288,13 @@ def _must_keep(settings: Settings) -> bool:
 
 
 def _console(vault: Vault) -> Console:
-    async def no_recalls() -> list[tuple[str, int]]:
-        return []
-
     return Console(
         vault.store,
         vault.root,
         vault.record_keys,
         node=vault.settings.node,
         clock=vault.clock,
-        recalls=no_recalls,
+        recalls=lambda: vault.recalls().open_by_dataset(),
     )
 
 

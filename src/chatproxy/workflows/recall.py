@@ -13,6 +13,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -64,6 +65,13 @@ class WasUsed:
     at: int
     """ms."""
     turns: int
+
+
+class OpenRecalls(NamedTuple):
+    """How many items of a dataset nobody has acknowledged, and for how many of them it is late."""
+
+    open: int
+    overdue: int
 
 
 class Recalls:
@@ -155,13 +163,21 @@ class Recalls:
 
     async def open_and_overdue(self) -> tuple[int, int]:
         """Return how many recalls of all datasets are open, and how many of them overdue."""
-        is_open = overdue = 0
+        counted = (await self.open_by_dataset()).values()
+        return sum(count.open for count in counted), sum(count.overdue for count in counted)
+
+    async def open_by_dataset(self) -> dict[str, OpenRecalls]:
+        """Return the recalls of each dataset that are open. Raises StoreUnavailableError."""
+        found: dict[str, OpenRecalls] = {}
         for dataset in await self._lineage.datasets():
+            is_open = overdue = 0
             async for _, stored in self._lineage.recalls(dataset):
                 what = msgspec.json.decode(stored, type=Recalled)
                 is_open += what.acknowledged_at is None
                 overdue += self.is_overdue(what)
-        return is_open, overdue
+            if is_open:
+                found[show_dataset(dataset)] = OpenRecalls(is_open, overdue)
+        return found
 
     async def used_of(self, subject: SubjectTag) -> list[WasUsed]:
         """Return which conversations of a person are in which datasets, oldest first (R42)."""

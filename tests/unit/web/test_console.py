@@ -12,6 +12,7 @@ from chatproxy.web.console.page import ConsolePage, KeyAge, Keys, Numbers, View
 from chatproxy.web.siblings import Report
 from chatproxy.web.turn_history import STEP_MS
 from chatproxy.workflows.census import DAYS, MONTHS, Census, Tally
+from chatproxy.workflows.recall import OpenRecalls
 
 NOW = 1_750_000_000_000
 
@@ -29,7 +30,7 @@ def a_view(**changes: object) -> View:
         "report": Report(metrics.render().decode(), [], {NOW // STEP_MS: {"stored": 7.0, "expired": 2.0}}),
         "census": Census(NOW, 40, (10, *[0] * (DAYS - 1)), (10, 30, *[0] * (MONTHS - 2))),
         "keys": Keys([KeyAge("KEK", 3, "PRIMARY", NOW)], "What was erased before X cannot be read."),
-        "recalls": [],
+        "recalls": {},
     }
     return View(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -61,11 +62,12 @@ def test_everything_stands_there_in_words_and_numbers() -> None:
 
 
 def test_what_is_wrong_stands_first_and_is_escaped() -> None:
-    view = a_view(report=Report("", ["the store <away>"], {}), recalls=[("set <1>", 12)])
+    view = a_view(report=Report("", ["the store <away>"], {}), recalls={"set <1>": OpenRecalls(12, 3)})
     page = ConsolePage().render(view)
 
     assert "the store &lt;away&gt;" in page
     assert "set &lt;1&gt;" in page
+    assert "set <1> 12 3" in text_of(page)
     assert "Ready" not in page
 
 

@@ -1,6 +1,6 @@
 """The operator's console: one page on the admin listener that shows how it goes, and changes nothing."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 
 from starlette.requests import Request
@@ -17,9 +17,10 @@ from chatproxy.web.siblings import Report
 from chatproxy.workflows.census import Census, read_census
 from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.keys import RecordKeys
+from chatproxy.workflows.recall import OpenRecalls
 
-Recalls = Callable[[], Awaitable[Sequence[tuple[str, int]]]]
-"""Tells the open recalls: dataset, and how many items nobody has acknowledged. Raises ChatproxyError."""
+AskRecalls = Callable[[], Awaitable[Mapping[str, OpenRecalls]]]
+"""Tells the open recalls by dataset. Raises ChatproxyError."""
 
 
 class Console:
@@ -33,7 +34,7 @@ class Console:
         *,
         node: str,
         clock: Clock,
-        recalls: Recalls,
+        recalls: AskRecalls,
     ) -> None:
         self._store = store
         self._root = root
@@ -70,7 +71,7 @@ class Console:
         except ChatproxyError:
             return None
 
-    async def _open_recalls(self) -> Sequence[tuple[str, int]] | None:
+    async def _open_recalls(self) -> Mapping[str, OpenRecalls] | None:
         try:
             return await self._recalls()
         except ChatproxyError:

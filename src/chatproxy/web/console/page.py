@@ -16,6 +16,7 @@ from chatproxy.web.console.charts import Bar, bar_chart
 from chatproxy.web.siblings import Report
 from chatproxy.web.turn_history import STEP_MS, STEPS, Steps
 from chatproxy.workflows.census import MONTH_MS, Census
+from chatproxy.workflows.recall import OpenRecalls
 
 _SAMPLE = re.compile(r"^(?P<name>[a-z_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -52,8 +53,8 @@ class View:
     report: Report
     census: Census | None
     keys: Keys | None
-    recalls: Sequence[tuple[str, int]] | None
-    """Open recalls: dataset, and how many items wait to be acknowledged; None: that cannot be told."""
+    recalls: Mapping[str, OpenRecalls] | None
+    """By dataset; None: that cannot be told."""
 
 
 class Numbers:
