@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, urljoin
 
 from chatproxy.audit.late import LateAudit
-from chatproxy.audit.log import FileAuditLog, operating_user
+from chatproxy.audit.log import LOG_NAME, FileAuditLog, operating_user
 from chatproxy.clock import Clock, wall_clock
 from chatproxy.consent.controller import Controller, load_controller, record_terms
 from chatproxy.consent.events import DATA_SUBJECT
@@ -31,6 +31,7 @@ from chatproxy.errors import (
 from chatproxy.kms.file import PlacedKeyset
 from chatproxy.kms.opening import keyset_source
 from chatproxy.kms.sealed import StoredKeyset
+from chatproxy.model import SubjectTag
 from chatproxy.ports import KeysetSource, RootKey
 from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable
 from chatproxy.store.backup import require_up_to_date
@@ -42,7 +43,7 @@ from chatproxy.store.preflight import judge, read_facts, require_safe
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
-from chatproxy.workflows.annotation_log import AnnotationLog
+from chatproxy.workflows.annotation_log import AnnotationLog, LastChange, Turn, read_last_changes
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.erase import Eraser, Erasure
 from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
@@ -69,7 +70,7 @@ from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.rotate import Rotation
 from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
 from chatproxy.workflows.tombstones import Replayed, Tombstone, Tombstones, read_tombstones, replay
-from chatproxy.workflows.transcripts import Transcripts
+from chatproxy.workflows.transcripts import AskChanges, Transcripts
 from chatproxy.workflows.verify_dataset import LineageVerifier
 from chatproxy.workflows.verify_kept import KeptVerifier
 from chatproxy.workflows.watch_ring import RingWatch
@@ -422,7 +423,12 @@ class Vault:
     @property
     def transcripts(self) -> Transcripts:
         """Return what is kept, to be read by who operates this process."""
-        return self._transcripts_for(operating_user)
+        return self._transcripts_for(operating_user, last_changes=self._last_changes)
+
+    def _last_changes(self, subject: SubjectTag) -> Mapping[Turn, LastChange]:
+        """Return what this node's audit log knows of a person's annotations. Raises OSError."""
+        log = audit_directory(self.settings) / LOG_NAME
+        return read_last_changes([log] if log.exists() else [], subject=subject)
 
     @property
     def person_desk(self) -> PersonDesk:
@@ -451,7 +457,9 @@ class Vault:
         """Return the key that signs receipts. Raises StoreUnavailableError before it is known."""
         return self.keyset.signing_key()
 
-    def _transcripts_for(self, reader: Callable[[], str]) -> Transcripts:
+    def _transcripts_for(
+        self, reader: Callable[[], str], *, last_changes: AskChanges | None = None
+    ) -> Transcripts:
         return Transcripts(
             self.store,
             self.record_keys,
@@ -461,6 +469,7 @@ class Vault:
             audit=LateAudit(lambda: self._audit_by(reader)),
             clock=self.clock,
             versions=self.terms.versions,
+            last_changes=last_changes,
         )
 
 

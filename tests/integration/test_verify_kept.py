@@ -9,6 +9,7 @@ import pytest
 
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind, Scope
+from chatproxy.errors import UndecryptableError
 from chatproxy.settings import load_settings
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
@@ -150,6 +151,9 @@ async def test_a_flag_that_was_lifted_does_not_come_back_unseen(
         for kind, saved in before.items():
             for (name, value), end in zip(saved.items(), ends[kind], strict=True):
                 await connections.ask([["RESTORE", name, end, value, "REPLACE", "ABSTTL"]])
+        conversation = (await world.kept())[0]["conversation"]
+        with pytest.raises(UndecryptableError, match="annotation_put_back"):
+            await world.said(conversation)
     assert await faults_at(tmp_path, store, ahead=LONG_AGO) == [
         "annotation_put_back",
         "annotation_against_ledger",

@@ -16,6 +16,7 @@ from chatproxy.errors import AuditUnavailableError
 from chatproxy.model import SubjectTag, TurnId
 from chatproxy.ports import AuditLog
 from chatproxy.telemetry import Log
+from chatproxy.workflows.verdict import Kept
 
 _log = Log("annotations")
 _CHANGED, _RESTORED = "annotations.changed", "store.restore"
@@ -32,6 +33,13 @@ class LastChange:
     seq: int
     at: int
     """ms; the decision is from before."""
+
+    def is_after(self, kept: Kept) -> bool:
+        """Whether *kept* is an earlier state, so that somebody has put it back.
+
+        A retry that took the place of a turn begins its numbers anew; it was decided on later.
+        """
+        return kept.annotation.seq < self.seq and kept.note.decided_at < self.at
 
 
 class AnnotationLog:
@@ -56,9 +64,12 @@ class AnnotationLog:
                 return
 
 
-def read_last_changes(logs: Iterable[Path]) -> dict[Turn, LastChange]:
-    """Return the last change of each turn that audit logs know, but for what a restore has undone. Raises OSError."""
-    entries = [entry for log in logs for entry in _entries(log)]
+def read_last_changes(logs: Iterable[Path], *, subject: SubjectTag | None = None) -> dict[Turn, LastChange]:
+    """Return the last change of each turn that audit logs know, but for what a restore has undone.
+
+    ``subject``: of that one only, which is quicker. Raises OSError.
+    """
+    entries = [entry for log in logs for entry in _entries(log, subject)]
     undone = [(entry.since, entry.at) for entry in entries if isinstance(entry, _Restored)]
     last: dict[Turn, LastChange] = {}
     for entry in entries:
@@ -84,9 +95,12 @@ class _Changed:
     at: int
 
 
-def _entries(log: Path) -> Iterator[_Changed | _Restored]:
+def _entries(log: Path, subject: SubjectTag | None) -> Iterator[_Changed | _Restored]:
+    name = b"" if subject is None else subject.hex().encode()
     with log.open("rb") as lines:
         for line in lines:
+            if name not in line and _RESTORED.encode() not in line:
+                continue
             try:
                 entry = json.loads(line)
                 if entry["action"] == _CHANGED:

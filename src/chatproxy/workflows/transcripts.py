@@ -5,8 +5,9 @@ recorded is not read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
@@ -31,6 +32,7 @@ from chatproxy.workflows.annotate import (
     TurnNote,
     shown_reason,
 )
+from chatproxy.workflows.annotation_log import LastChange, Turn
 from chatproxy.workflows.decide import Policy, TurnToDecide
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.policies import Policies
@@ -45,6 +47,9 @@ _GROUNDS = {
 PURPOSES = tuple(_GROUNDS)
 _TTL_TOLERANCE_MS = 1000
 _MOST_OWNERS = 10_000
+
+AskChanges = Callable[[SubjectTag], Mapping[Turn, LastChange]]
+_NO_CHANGES: Mapping[Turn, LastChange] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,13 @@ class Transcripts:
         audit: AuditLog,
         clock: Clock,
         versions: Sequence[PolicyVersion] = (),
+        last_changes: AskChanges | None = None,
     ) -> None:
-        """``versions``: of the policy that people choose about."""
+        """``versions``: of the policy that people choose about.
+
+        ``last_changes``: what the audit log knows of a person's annotations, so that one that was put back is not shown.
+        """
+        self._last_changes = last_changes
         self._store = store
         self._keys = keys
         self._annotation_keys = annotation_keys
@@ -148,7 +158,8 @@ class Transcripts:
         AuditUnavailableError, StoreUnavailableError, and UndecryptableError where any turn of it is not as it was
         kept: a conversation that was tampered with is not shown as if it were whole.
         """
-        owner, found = await self._conversation(subject, conversation)
+        changes = await asyncio.to_thread(self._last_changes, subject) if self._last_changes else {}
+        owner, found = await self._conversation(subject, conversation, changes)
         turns: list[KeptTurn] = []
         for turn in found:
             if isinstance(turn, Spurious):
@@ -183,14 +194,17 @@ class Transcripts:
         await asyncio.to_thread(self._audit.append, action, details)
 
     async def _conversation(
-        self, subject: SubjectTag, conversation: ConversationTag
+        self,
+        subject: SubjectTag,
+        conversation: ConversationTag,
+        changes: Mapping[Turn, LastChange] = _NO_CHANGES,
     ) -> tuple[_Owner, list[KeptTurn | Spurious]]:
         """Return what the index lists of a conversation, by time received, what is spurious last."""
         owner = await self._owner(subject)
         kept: list[KeptTurn] = []
         spurious: list[Spurious] = []
         for row in await self._store.conversation(subject, conversation):
-            turn = await self._verified(row, owner)
+            turn = await self._verified(row, owner, changes.get((row.subject, row.turn)))
             if isinstance(turn, KeptTurn) and turn.facts.conversation_tag != conversation:
                 turn = Spurious(row.subject, row.turn, "turn_of_another_conversation")
             if isinstance(turn, KeptTurn):
@@ -208,7 +222,9 @@ class Transcripts:
             return _Owner(state, None)
         return _Owner(state, PersonFacts(events, self._versions))
 
-    async def _verified(self, stored: StoredTurn, owner: _Owner) -> KeptTurn | Spurious | None:
+    async def _verified(
+        self, stored: StoredTurn, owner: _Owner, last: LastChange | None = None
+    ) -> KeptTurn | Spurious | None:
         """Authenticate a row; None where nothing keeps it any more, whatever the store still holds."""
         now = self._clock()
         try:
@@ -223,6 +239,8 @@ class Transcripts:
             return Spurious(stored.subject, stored.turn, error.reason)
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TTL_TOLERANCE_MS:
             return Spurious(stored.subject, stored.turn, "annotation_ttl")
+        if last is not None and last.is_after(kept):
+            return Spurious(stored.subject, stored.turn, "annotation_put_back")
         turn = kept.as_noted
         groups = tuple(
             group

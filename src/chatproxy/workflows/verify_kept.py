@@ -119,8 +119,7 @@ class KeptVerifier:
         annotation, facts, note = kept.annotation, kept.facts, kept.note
         if abs(stored.ttl_expires_at - annotation.expires_at) > _TOLERANCE_MS:
             yield Fault("annotation_ttl", stored.subject, stored.turn)
-        # A retry that took the place of a turn begins its numbers anew; it was decided on later.
-        if last is not None and annotation.seq < last.seq and note.decided_at < last.at:
+        if last is not None and last.is_after(kept):
             yield Fault("annotation_put_back", stored.subject, stored.turn)
         owner = await self._owner(stored.subject)
         if owner.facts is None:
