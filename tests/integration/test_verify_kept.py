@@ -39,7 +39,7 @@ def store(server: EmbeddedServer, connections: Connections) -> str:
 
 
 async def keys(connections: Connections, kind: str) -> list[bytes]:
-    [names] = await connections.ask([["KEYS", f"cp:*}}:{kind}*"]])
+    [names] = await connections.ask([["KEYS", f"cp:{{{'?' * 32}}}:{kind}*"]])
     return sorted(names)
 
 
