@@ -151,9 +151,12 @@ def _upstream(value: str) -> str:
 
 
 def _store(value: str) -> str:
-    if value == "embedded" or re.match(r"(redis|rediss|unix)://.", value):
+    if value == "embedded" or re.match(r"(rediss?(\+cluster|\+sentinel)?|unix)://.", value):
         return value
-    raise ValueError("must be embedded, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
+    raise ValueError(
+        "must be embedded, redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH, "
+        "redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/NAME"
+    )
 
 
 _KEYSET = re.compile(r"file:[^\0]+|env:(?!CHATPROXY_)[A-Z_][A-Z0-9_]{0,99}")
@@ -426,6 +429,9 @@ class Settings:
         None, _text, "PEM file of the certificate authority of a rediss:// store"
     )
     store_timeout: float = _setting("2s", _seconds(), "longest wait for one answer of the store")
+    store_replicas: int = _setting(
+        "0", _count(0, 16), "how many replicas must have what was written before it counts as kept"
+    )
     store_allow_volatile: bool = _setting(
         "false", _boolean, "accept a store without persistence, which loses transcripts when it restarts"
     )

@@ -33,13 +33,14 @@ from chatproxy.kms.opening import keyset_source
 from chatproxy.kms.sealed import StoredKeyset
 from chatproxy.model import SubjectTag
 from chatproxy.ports import KeysetSource, RootKey
-from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable
+from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable, shown
 from chatproxy.store.backup import require_up_to_date
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.health import StoreHealth
+from chatproxy.store.known import KnownStore
 from chatproxy.store.lineage import RedisLineage
 from chatproxy.store.opening import EMBEDDED, open_store
-from chatproxy.store.preflight import judge, read_facts, require_safe
+from chatproxy.store.preflight import Demands, examine, require_safe
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
@@ -526,10 +527,29 @@ def open_keyset(settings: Settings, *, clock: Clock = wall_clock) -> PlacedKeyse
     )
 
 
-def _open_store(settings: Settings) -> AbstractAsyncContextManager[RedisStore]:
+def open_store_of(settings: Settings) -> AbstractAsyncContextManager[RedisStore]:
+    """Open the store of the settings. Raises as ``open_store``."""
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     return open_store(
-        settings.store, Path(settings.data_dir), ca_file=ca_file, deadline=settings.store_timeout
+        settings.store,
+        Path(settings.data_dir),
+        ca_file=ca_file,
+        deadline=settings.store_timeout,
+        replicas=settings.store_replicas,
+    )
+
+
+def known_store(settings: Settings) -> KnownStore:
+    """Return what is known of the store of the settings from before this start."""
+    return KnownStore(Path(settings.data_dir), shown(settings, "store") or "")
+
+
+def store_demands(settings: Settings) -> Demands:
+    """Return what the store of the settings must be."""
+    return Demands(
+        allow_volatile=settings.store_allow_volatile,
+        in_cluster="+cluster:" in settings.store,
+        replicas=settings.store_replicas,
     )
 
 
@@ -541,9 +561,8 @@ async def create_sealed(settings: Settings, keyset: Keyset, *, clock: Clock = wa
     source = open_keyset(settings, clock=clock)
     if isinstance(source, PlacedKeyset):
         raise KeysetError(f"{source.name} holds its keyset itself")
-    async with _open_store(settings) as store:
-        facts = await read_facts(store.connections, now=clock())
-        require_safe(judge(facts, allow_volatile=settings.store_allow_volatile))
+    async with open_store_of(settings) as store:
+        require_safe((await examine(store.connections, store_demands(settings), clock=clock))[1])
         return await source.create(store, keyset)
 
 
@@ -568,14 +587,23 @@ async def open_vault(
     source, in_use, opened = open_keyset(settings, clock=clock), KeysetInUse(), asyncio.Event()
     if (keyset := source.local()) is not None:
         in_use.use(keyset)
-    async with _open_store(settings) as store:
+    async with open_store_of(settings) as store:
         record_keys = RecordKeys(store)
         policies = Policies(store, Policy(settings.profile, settings.periods))
+
+        known = known_store(settings)
 
         async def prepare() -> None:
             keyset = in_use.keyset if in_use.is_known else await source.load(store)
             try:
-                ring = await load_keyring(store, source.root, keyset, source=source.name, now=clock())
+                ring = await load_keyring(
+                    store,
+                    source.root,
+                    keyset,
+                    source=source.name,
+                    now=clock(),
+                    had_one=known.how_to_begin_anew(keyset.id),
+                )
             except (RingUnopenedError, RootUnavailableError, RootRefusedError):
                 # Once it has a ring, a node goes on with that; ``RingWatch`` says when that has gone on for too long.
                 if record_keys.ring is None:
@@ -586,12 +614,11 @@ async def open_vault(
             if not in_use.is_known:
                 # Not before there is a ring: what a person chooses would make the store look used.
                 in_use.use(keyset)
+            known.note(keyset.id)
             opened.set()
             await policies.register()
 
-        health = StoreHealth(
-            store, clock=clock, allow_volatile=settings.store_allow_volatile, when_safe=prepare
-        )
+        health = StoreHealth(store, clock=clock, demands=store_demands(settings), when_safe=prepare)
         try:
             await health.check()
         except StoreUnavailableError:

@@ -515,7 +515,7 @@ def _archive(
         metrics=metrics,
         capture_limit=settings.capture_limit,
         media_room=settings.media_limit if settings.media == "sealed" else 0,
-        may_put=lambda: vault.health.is_safe,
+        may_put=vault.health.may_put,
         decide_again=redecider.mark,
     )
 

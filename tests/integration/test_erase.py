@@ -27,7 +27,6 @@ from integration.proxy_fixtures import (
     OPENAI,
     PATIENCE,
     STREAM_HEAD,
-    AheadClock,
     World,
     a_world,
     all_keys,
@@ -50,6 +49,11 @@ async def erased(world: World, subject: str = "ana") -> Erasure:
     erasure = await world.running.vault.eraser.erase(world.tag(subject), by="test")
     assert erasure is not None
     return erasure
+
+
+async def pass_a_minute(connections: Connections, tag: SubjectTag) -> None:
+    """Put the fence to now, where it is once what clocks may be apart has passed."""
+    await connections.ask([["HSET", b"cp:{%s}:s" % tag.hex().encode(), "erased_at", wall_clock() - 1]])
 
 
 async def hold(world: World, name: str) -> ConversationTag:
@@ -132,18 +136,17 @@ async def test_erasing_again_finds_nothing_and_moves_the_fence(tmp_path: Path, s
 
 
 async def test_what_was_under_way_is_not_kept_and_who_comes_back_begins_anew(
-    tmp_path: Path, store: str
+    tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = AheadClock()
-    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+    async with a_world(chatting(), tmp_path, store) as world:
         await world.choose(Choice.GIVEN)
         await world.chat("hello")
         await world.kept()
-        erasure = await erased(world)
+        await erased(world)
         await world.chat("under way")  # within what clocks may be apart
         assert await world.kept() == []
         assert world.outcomes() == {"stored": 1, "erased": 1}
-        clock.ahead = erasure.erased.at - wall_clock() + 1000
+        await pass_a_minute(connections, world.tag())
         await world.chat("anew")
         [row] = await world.kept()
         assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 2"]
@@ -182,8 +185,7 @@ async def test_a_stream_that_runs_through_an_erasure_brings_nothing_back(
 async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = AheadClock()
-    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+    async with a_world(chatting(), tmp_path, store) as world:
         vault, tag = world.running.vault, world.tag()
         await world.chat("before", who=ANA | {"x-chat-conversation": "same"})
         await world.kept()
@@ -192,7 +194,7 @@ async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(
             tag, at=wall_clock(), ledger_length=len(state.ledger), stays=None, events=(), ledger_keep_until=0
         )
         assert not isinstance(found, int)
-        clock.ahead = found.at - wall_clock() + 1000
+        await pass_a_minute(connections, tag)
         await world.chat("after", who=ANA | {"x-chat-conversation": "same"})
         assert len(await world.turns()) == 1  # what is behind the fence is not even listed
         await vault.erasure.mark_chore(Chore.ERASE, tag, 0)
@@ -528,15 +530,14 @@ async def rows_of(world: World) -> list[TurnId]:
 async def test_turns_whose_key_was_lost_go_too_and_no_generation_comes_again(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:
-    clock = AheadClock()
-    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+    async with a_world(chatting(), tmp_path, store) as world:
         await world.chat("hello")
         await world.kept()
         await connections.ask([["DEL", b"cp:{%s}:s" % world.tag().hex().encode()]])
         erasure = await erased(world)
         assert erasure.removed.annotations == 1
         assert await keys_of(connections, world.tag()) == ["s"]
-        clock.ahead = erasure.erased.at - wall_clock() + 1000
+        await pass_a_minute(connections, world.tag())
         await world.chat("anew")
         [row] = await world.kept()
         assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 1"]

@@ -116,6 +116,9 @@ ACCEPTED = [
     ("store", "redis://u:p@store:6379/1", "redis://u:p@store:6379/1"),
     ("store", "rediss://store", "rediss://store"),
     ("store", "unix:///run/valkey.sock", "unix:///run/valkey.sock"),
+    ("store", "redis+cluster://a,b:7000", "redis+cluster://a,b:7000"),
+    ("store", "rediss+sentinel://a,b/chats", "rediss+sentinel://a,b/chats"),
+    ("store_replicas", "1", 1),
     ("store_timeout", "1m", 60.0),
     ("store_allow_volatile", "true", True),
     ("store_allow_volatile", "FALSE", False),
@@ -460,7 +463,7 @@ def test_a_secret_that_is_refused_is_not_repeated(text: str) -> None:
     assert not text or text not in problem
 
 
-@pytest.mark.parametrize("text", ["redis+cluster://store", "http://store", "store:6379", "redis://", ""])
+@pytest.mark.parametrize("text", ["redis+bus://store", "http://store", "store:6379", "redis://", ""])
 def test_a_store_that_is_refused_is_not_repeated(text: str) -> None:
     [problem] = problems(store=text)
 

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
@@ -20,12 +19,12 @@ from chatproxy.memory import is_memory_lockable, read_swaps
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import KeysetSource
 from chatproxy.settings import Settings, load_settings
-from chatproxy.store.opening import EMBEDDED, open_store
-from chatproxy.store.preflight import Finding as StoreFinding, Severity, judge, read_facts
+from chatproxy.store.opening import EMBEDDED
+from chatproxy.store.preflight import Finding as StoreFinding, Severity, examine
 from chatproxy.store.redis import RedisStore
 from chatproxy.store.rights import Rights, read_rights
 from chatproxy.telemetry import configure_logging
-from chatproxy.vault import open_keyset, open_terms
+from chatproxy.vault import known_store, open_keyset, open_store_of, open_terms, store_demands
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.horizon import Horizon, erasure_horizon
 from chatproxy.workflows.keys import load_keyring
@@ -96,13 +95,9 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
     except ChatproxyError as error:
         source = None
         findings.append(Finding("keyset", "fatal", str(error)))
-    ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     try:
-        async with open_store(
-            settings.store, Path(settings.data_dir), ca_file=ca_file, deadline=settings.store_timeout
-        ) as store:
-            facts = await read_facts(store.connections, now=wall_clock())
-            judged = judge(facts, allow_volatile=settings.store_allow_volatile)
+        async with open_store_of(settings) as store:
+            servers, judged = await examine(store.connections, store_demands(settings), clock=wall_clock)
             findings += [
                 Finding(_subject_of(each), str(each.severity), each.what, each.fix) for each in judged
             ]
@@ -110,14 +105,14 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
             if settings.store != EMBEDDED:
                 findings.append(examine_rights(await read_rights(store.connections)))
             if is_safe:
-                version = ".".join(map(str, facts.version or ()))
-                findings.append(
-                    Finding("store", "ok", f"{facts.engine} {version} answers, and is safe to use")
+                versions = {f"{each.engine} {'.'.join(map(str, each.version or ()))}" for each in servers}
+                named = ", ".join(sorted(versions)) + (
+                    f" on {len(servers)} servers" if len(servers) > 1 else ""
                 )
+                findings.append(Finding("store", "ok", f"{named} answers, and is safe to use"))
             if not any(_subject_of(each) == "clock" for each in judged):
-                findings.append(
-                    Finding("clock", "ok", f"{abs(facts.clock_offset_ms)} ms apart from the store's")
-                )
+                apart = max(abs(each.clock_offset_ms) for each in servers)
+                findings.append(Finding("clock", "ok", f"{apart} ms apart from the store's"))
             if source is not None and is_safe:
                 findings += await _examine_keys(store, source, keyset, settings, deep=deep)
     except ChatproxyError as error:
@@ -184,7 +179,8 @@ async def _examine_keys(
         if keyset is None:
             keyset = await source.load(store)
             findings.append(Finding("keyset", "ok", f"{keyset.id} in the store opens with {source.name}"))
-        ring = await load_keyring(store, root, keyset, source=source.name, now=now)
+        had_one = known_store(settings).how_to_begin_anew(keyset.id)
+        ring = await load_keyring(store, root, keyset, source=source.name, now=now, had_one=had_one)
         findings.append(Finding("key ring", "ok", "the keyset fits the store"))
         findings.append(await _examine_policies(store, keyset, settings, deep=deep))
         horizon = erasure_horizon(ring.manifest, await root.versions(), version_of=root.version_of)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import httpx
 
+from chatproxy.breaker import Breaker
 from chatproxy.clock import Clock
 from chatproxy.consent.answer import SIGNATURE_HEADER, question, read_answer, require_signature
-from chatproxy.consent.breaker import Breaker
 from chatproxy.errors import ConsentSourceError
 from chatproxy.ports import ConsentSource, StatedChoice
 from chatproxy.telemetry import Log

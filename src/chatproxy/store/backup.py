@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from chatproxy.disk.directory import private_directory
 from chatproxy.errors import ConfigurationError, StoreRefusedError
-from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.connections import Command, Reply, Servers
 
 _DATA = "appendonlydir"
 _ENGINE = "ENGINE"
@@ -38,7 +38,7 @@ class Backup:
     """SHA-256 by name, in hexadecimal."""
 
 
-async def take_backup(connections: Connections, store: Path, target: Path, *, now: int) -> Backup:
+async def take_backup(connections: Servers, store: Path, target: Path, *, now: int) -> Backup:
     """Copy the store in the directory *store*, whose server runs, to *target*, which must not be there.
 
     While it is copied the server does not write its file anew, so that files only grow; an end that was cut off is left
@@ -135,7 +135,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def _say(connections: Connections, command: Command) -> list[Reply]:
+async def _say(connections: Servers, command: Command) -> list[Reply]:
     replies = await connections.ask([command])
     for reply in replies:
         if isinstance(reply, ResponseError):

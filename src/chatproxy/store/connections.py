@@ -8,11 +8,13 @@ A bounded pool over redis-py's connections, with its own rules:
    or a value that is long enough could never be stored.
 3. Nothing is sent twice: what was asked may have been done, and only the caller knows whether to ask again.
 4. What goes wrong leaves here as StoreUnavailableError, which names the address without credentials.
+5. A server that has failed three times in a row is left alone: whoever asks hears so at once, and once a second one
+   of them tries whether it is back. So nobody queues for a server that hangs.
 """
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio.connection import (
     AbstractConnection,
@@ -24,6 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from chatproxy.breaker import Breaker
 from chatproxy.errors import StoreUnavailableError
 from chatproxy.store.address import StoreAddress, Transport
 
@@ -33,14 +36,49 @@ Reply = Any
 
 _SLOWEST_BYTES_A_SECOND = 8 << 20
 """What a store that is not down takes at the least."""
+_MOST_FAILURES = 3
+_PROBE_SECONDS = 1.0
 _HINTS = {
+    "BUSY": "a script of somebody else runs there and does not end: end it with SCRIPT KILL",
+    "CLUSTERDOWN": "part of the cluster is down: see `CLUSTER INFO` there",
     "LOADING": "it is still reading its files",
     "MISCONF": "it cannot write to its disk: free space there and see its log",
+    "MOVED": "it is part of a cluster: name it with redis+cluster://",
     "NOAUTH": "it wants a password: put it into the URL",
     "NOPERM": "its ACL does not let this user do that",
+    "NOREPLICAS": "too few replicas have what was written: bring them back",
     "OOM": "its memory limit is reached: raise maxmemory",
     "READONLY": "it is a replica: name the primary",
 }
+
+
+class Servers(Protocol):
+    """The server that a store is, or those among which its keys are divided."""
+
+    async def ask(self, commands: Sequence[Command], *, confirmed: bool = False) -> list[Reply]:
+        """Send *commands* and return their replies; an error reply is a ResponseError in the list.
+
+        ``confirmed``: a reply stands only if as many replicas as the settings ask for have what was written.
+        What one server of several could not be asked is an error reply too. Raises StoreUnavailableError.
+        """
+
+    async def nodes(self) -> Sequence["Connections"]:
+        """Return every server that takes writes, as is known now. Raises StoreUnavailableError."""
+
+    async def layout(self) -> object:
+        """Return something that is another thing once keys may have moved. Raises StoreUnavailableError."""
+
+    async def dedicated(self) -> AbstractConnection:
+        """Make a connection to any of them for one use of its own. Raises StoreUnavailableError."""
+
+    def unavailable(self, what: str) -> StoreUnavailableError:
+        """Make the error that says where it happened."""
+
+    def refused(self, error: ResponseError) -> StoreUnavailableError:
+        """Make the error for an error reply."""
+
+    async def aclose(self) -> None:
+        """Close the idle connections now, and each that is in use after its call."""
 
 
 class Connections:
@@ -51,33 +89,68 @@ class Connections:
         deadline: seconds for one call of :meth:`ask`, all told, and more for long values.
         connect_timeout: seconds for making a connection, within the deadline.
         most: how many calls run at once; further ones wait.
+        replicas: how many replicas must have what is to be confirmed.
     """
 
     def __init__(
-        self, address: StoreAddress, *, deadline: float = 2.0, connect_timeout: float = 1.0, most: int = 16
+        self,
+        address: StoreAddress,
+        *,
+        deadline: float = 2.0,
+        connect_timeout: float = 1.0,
+        most: int = 16,
+        replicas: int = 0,
     ) -> None:
         self.address = address
+        self._replicas = replicas
         self._deadline = deadline
         self._connect_timeout = connect_timeout
         self._free = asyncio.Semaphore(most)
         self._idle: list[AbstractConnection] = []
         self._closed = False
+        self._breaker = Breaker(
+            most_failures=_MOST_FAILURES, first_pause=_PROBE_SECONDS, longest_pause=_PROBE_SECONDS
+        )
+        self._failure = ""
+        """What went wrong last, in words."""
 
-    async def ask(self, commands: Sequence[Command]) -> list[Reply]:
+    async def ask(self, commands: Sequence[Command], *, confirmed: bool = False) -> list[Reply]:
         """Send *commands* in one go and return their replies; an error reply is a ResponseError in the list.
+
+        ``confirmed``: if too few replicas have it within half of the deadline, each reply is an error reply.
 
         Raises:
             StoreUnavailableError: no whole answer in time. Any part of what was asked may have been done.
         """
         sent = sum(len(word) for command in commands for word in command if isinstance(word, bytes))
         deadline = self._deadline + sent / _SLOWEST_BYTES_A_SECOND
+        now = asyncio.get_running_loop().time
+        if not self._breaker.lets_pass(now()):
+            raise self.unavailable(self._failure)
+        waits = confirmed and self._replicas > 0
+        if waits:
+            commands = [*commands, ["WAIT", self._replicas, int(self._deadline * 500)]]
         try:
             async with asyncio.timeout(deadline), self._free:
-                return await self._converse(commands)
+                replies = await self._converse(commands)
         except TimeoutError as error:
-            raise self.unavailable(f"did not answer within {deadline:.3g} s") from error
+            self._failure = f"did not answer within {deadline:.3g} s"
+            self._breaker.failed(now())
+            raise self.unavailable(self._failure) from error
         except (RedisError, OSError) as error:
-            raise self.unavailable(f"cannot be used: {error}") from error
+            self._failure = f"cannot be used: {error}"
+            self._breaker.failed(now())
+            raise self.unavailable(self._failure) from error
+        self._breaker.succeeded()
+        return self._confirmed(replies) if waits else replies
+
+    async def nodes(self) -> Sequence["Connections"]:
+        """Return this server alone."""
+        return [self]
+
+    async def layout(self) -> object:
+        """Return the same always: all keys are here."""
+        return None
 
     async def dedicated(self) -> AbstractConnection:
         """Make a connection for one use of its own, which its user closes. Raises StoreUnavailableError."""
@@ -112,6 +185,13 @@ class Connections:
         self._closed = True
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
+
+    def _confirmed(self, replies: list[Reply]) -> list[Reply]:
+        *replies, reached = replies
+        if isinstance(reached, int) and reached >= self._replicas:
+            return replies
+        error = reached if isinstance(reached, ResponseError) else ResponseError("NOREPLICAS too few have it")
+        return [reply if isinstance(reply, ResponseError) else error for reply in replies]
 
     async def _converse(self, commands: Sequence[Command]) -> list[Reply]:
         connection = await self._take()
@@ -163,3 +243,6 @@ class Connections:
                 return SSLConnection(host=address.host, port=address.port, ssl_ca_certs=ca_file, **common)
             case Transport.TCP:
                 return Connection(host=address.host, port=address.port, **common)
+
+
+_: type[Servers] = Connections

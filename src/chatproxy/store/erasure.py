@@ -26,13 +26,13 @@ from chatproxy.ports import (
 )
 from chatproxy.store import erasure_scripts, keys, scripts
 from chatproxy.store.calling import run_calls
-from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.connections import Command, Reply, Servers
 from chatproxy.store.redis import TOKENS_A_MS, due_token, is_damage
+from chatproxy.store.scanning import scan
 
 CLOCKS_APART_MS = 60_000
 """How far a node's clock may be from the store's: beyond that the store is refused (``chatproxy.store.preflight``)."""
 _AFTER_THE_HORIZON_MS = 30 * 86_400_000
-_SCAN_COUNT = 1000
 _MEMBERS = 200
 _ID = 16
 _DONE = b"0"
@@ -44,7 +44,7 @@ _UNFINISHED = ("erased_at", "gone", "swept_turns", "swept_records", "swept_names
 class RedisErasure:
     """Implements the ErasureStore port. Every method raises StoreUnavailableError."""
 
-    def __init__(self, connections: Connections, *, horizon_ms: int) -> None:
+    def __init__(self, connections: Servers, *, horizon_ms: int) -> None:
         """``horizon_ms``: after that no backup can be read; a fence and a floor stand for 30 days more."""
         self._connections = connections
         self.fence_ms = horizon_ms + _AFTER_THE_HORIZON_MS
@@ -149,15 +149,10 @@ class RedisErasure:
     async def sweep_rest(self, subject: SubjectTag) -> Removed:
         """Walk over all keys of the store and remove those of the person that lead to nothing."""
         removed = Removed()
-        cursor = b"0"
-        while True:
-            [[cursor, found]] = await self._ask(
-                ["SCAN", cursor, "MATCH", keys.any_of(subject), "COUNT", _SCAN_COUNT]
-            )
+        async for found in scan(self._connections, keys.any_of(subject)):
             for key in found:
                 removed = removed.and_more(*await self._sweep_key(subject, key))
-            if cursor == _DONE:
-                return removed
+        return removed
 
     async def rewrite_log(self) -> None:
         """Have the append-only file written anew, and wait until it is; one under way may hold what has gone since."""

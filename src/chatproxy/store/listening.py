@@ -17,7 +17,7 @@ from typing import TypeVar
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from chatproxy.store.connections import Connections, Reply
+from chatproxy.store.connections import Reply, Servers
 
 T = TypeVar("T")
 _SILENCE_SECONDS = 0.4
@@ -27,7 +27,7 @@ _MESSAGE_LENGTH = 3
 
 @asynccontextmanager
 async def listen(
-    connections: Connections, channel: bytes, read: Callable[[bytes], T]
+    connections: Servers, channel: bytes, read: Callable[[bytes], T]
 ) -> AsyncIterator[AsyncIterator[T]]:
     """Yield what is told on *channel* from now on. Raises StoreUnavailableError, from the iterator too."""
     connection = await connections.dedicated()
@@ -41,7 +41,7 @@ async def listen(
 
 
 async def _told(
-    connections: Connections, connection: AbstractConnection, read: Callable[[bytes], T]
+    connections: Servers, connection: AbstractConnection, read: Callable[[bytes], T]
 ) -> AsyncIterator[T]:
     while True:
         reply = await _hear(connections, connection)
@@ -69,14 +69,14 @@ def _word(reply: Reply) -> bytes | None:
     return reply[0] if is_whole and isinstance(reply[0], bytes) else b""
 
 
-async def _say(connections: Connections, connection: AbstractConnection, *words: bytes) -> None:
+async def _say(connections: Servers, connection: AbstractConnection, *words: bytes) -> None:
     try:
         await connection.send_packed_command(connection.pack_command(*words), check_health=False)
     except (RedisError, OSError) as error:
         raise connections.unavailable(f"cannot be used: {error}") from error
 
 
-async def _hear(connections: Connections, connection: AbstractConnection) -> Reply:
+async def _hear(connections: Servers, connection: AbstractConnection) -> Reply:
     """Return the next thing said, None for silence. Raises StoreUnavailableError.
 
     A reply that has come in part stays with the connection and is whole the next time.

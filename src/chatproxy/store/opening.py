@@ -2,20 +2,29 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from chatproxy.disk.directory import private_directory
-from chatproxy.store.address import StoreAddress
-from chatproxy.store.connections import Connections
+from chatproxy.store.address import StoreAddress, Topology
+from chatproxy.store.cluster import Cluster
+from chatproxy.store.connections import Connections, Servers
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.redis import RedisStore
+from chatproxy.store.sentinel import Watched
 
 EMBEDDED = "embedded"
 
 
 @contextlib.asynccontextmanager
 async def open_store(
-    url: str, data_dir: Path, *, ca_file: Path | None = None, deadline: float = 2.0, connections: int = 16
+    url: str,
+    data_dir: Path,
+    *,
+    ca_file: Path | None = None,
+    deadline: float = 2.0,
+    connections: int = 16,
+    replicas: int = 0,
 ) -> AsyncIterator[RedisStore]:
     """Open the store at *url*; for ``embedded``, start its server in *data_dir* or use the one that runs.
 
@@ -26,7 +35,8 @@ async def open_store(
         data_dir: where the embedded server's directory ``store`` lies.
         ca_file: certificate authorities for ``rediss://``.
         deadline: seconds for one operation.
-        connections: how many operations run at once.
+        connections: how many operations run at once, on each server.
+        replicas: how many replicas must have what was written before it counts as done.
 
     Raises:
         ConfigurationError: the URL cannot be used, or the embedded server cannot run.
@@ -38,6 +48,24 @@ async def open_store(
             server = await closing.enter_async_context(EmbeddedServer(directory))
             url = server.url
         address = StoreAddress.parse(url, ca_file=ca_file)
-        store = RedisStore(Connections(address, deadline=deadline, most=connections))
+        store = RedisStore(_servers(address, deadline=deadline, most=connections, replicas=replicas))
         closing.push_async_callback(store.aclose)
         yield store
+
+
+def _servers(address: StoreAddress, *, deadline: float, most: int, replicas: int) -> Servers:
+    def open_node(one: StoreAddress) -> Connections:
+        return Connections(one, deadline=deadline, most=most, replicas=replicas)
+
+    match address.topology:
+        case Topology.SINGLE:
+            return open_node(address)
+        case Topology.CLUSTER:
+            return Cluster(address, open_node)
+        case Topology.SENTINEL:
+            # Sentinels have no databases, and users of their own.
+            anonymous = replace(address, username=None, password=None, database=0)
+            sentinels = [
+                Connections(anonymous.at(*seed), deadline=deadline, most=most) for seed in address.seeds
+            ]
+            return Watched(address, sentinels, open_node)

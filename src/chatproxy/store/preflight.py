@@ -1,22 +1,25 @@
 """Could this store lose or leak what is kept in it? Asked before serving, and by ``doctor``.
 
-What the server says about itself is gathered once (:func:`read_facts`) and judged by a pure function
+What each server says about itself is gathered once (:func:`read_facts`) and judged by a pure function
 (:func:`judge`). Where an ACL or a provider hides a fact, that is a warning: what was not checked is said.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from redis.exceptions import ResponseError
 
+from chatproxy.clock import Clock
 from chatproxy.errors import StoreRefusedError
-from chatproxy.store.connections import Connections, Reply
+from chatproxy.store.connections import Connections, Reply, Servers
 
 _OLDEST_REDIS = (7, 0)
 _OLDEST_VALKEY = (7, 2)
 _OFFSET_WARNING_MS = 2_000
-_OFFSET_FATAL_MS = 60_000
+OFFSET_FATAL_MS = 60_000
+"""Expiries follow the store's clock: beyond that a turn would go too early, or stay too long."""
+_CONFIGURED = ("maxmemory-policy", "appendfsync", "save", "cluster-require-full-coverage")
 
 
 class Severity(StrEnum):
@@ -36,6 +39,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Demands:
+    """What the settings say a store must be."""
+
+    allow_volatile: bool = False
+    """That it may lose what it took is a warning only."""
+    in_cluster: bool = False
+    replicas: int = 0
+    """How many replicas must have what was written."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFacts:
     """What a server says about itself. None: it would not say."""
 
@@ -49,6 +63,27 @@ class StoreFacts:
     save_points: str | None
     clock_offset_ms: int
     """How far the server's clock is ahead of ours."""
+    replicas: int = 0
+    """How many are connected to it."""
+    full_coverage: bool | None = None
+    """Whether, in a cluster, all servers refuse to serve while one part of the keys is away."""
+    used_bytes: int = 0
+    """Memory that its data takes."""
+    room_bytes: int | None = None
+    """What its data may take: its own limit, or else the machine's memory."""
+
+
+async def examine(
+    servers: Servers, demands: Demands, *, clock: Clock
+) -> tuple[list[StoreFacts], list[Finding]]:
+    """Ask every server about itself, and say what is wrong with each. Raises StoreUnavailableError."""
+    nodes = await servers.nodes()
+    facts = [await read_facts(node, now=clock()) for node in nodes]
+    findings = []
+    for node, found in zip(nodes, facts, strict=True):
+        which = f"{node.address.host}:{node.address.port}: " if len(nodes) > 1 else ""
+        findings += [replace(each, what=which + each.what) for each in judge(found, demands)]
+    return facts, findings
 
 
 async def read_facts(connections: Connections, *, now: int) -> StoreFacts:
@@ -72,16 +107,23 @@ async def read_facts(connections: Connections, *, now: int) -> StoreFacts:
         append_fsync=config.get("appendfsync"),
         save_points=config.get("save"),
         clock_offset_ms=clock - now - elapsed_ms // 2,
+        replicas=int(info.get("connected_slaves", 0)),
+        full_coverage=None
+        if "cluster-require-full-coverage" not in config
+        else config["cluster-require-full-coverage"] == "yes",
+        used_bytes=int(info.get("used_memory", 0)),
+        room_bytes=int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0)) or None,
     )
 
 
-def judge(facts: StoreFacts, *, allow_volatile: bool = False) -> list[Finding]:
-    """Say what is wrong with a store. *allow_volatile*: that it may lose what it took is a warning only."""
+def judge(facts: StoreFacts, demands: Demands = Demands()) -> list[Finding]:
+    """Say what is wrong with a server."""
     return [
         *_version_findings(facts),
-        *_role_findings(facts),
+        *_role_findings(facts, demands),
+        *_replica_findings(facts, demands),
         *_eviction_findings(facts),
-        *_persistence_findings(facts, Severity.WARNING if allow_volatile else Severity.FATAL),
+        *_persistence_findings(facts, Severity.WARNING if demands.allow_volatile else Severity.FATAL),
         *_clock_findings(facts),
     ]
 
@@ -114,19 +156,52 @@ def _version_findings(facts: StoreFacts) -> list[Finding]:
     ]
 
 
-def _role_findings(facts: StoreFacts) -> list[Finding]:
+def _role_findings(facts: StoreFacts, demands: Demands) -> list[Finding]:
     findings = []
     if facts.replica:
         findings.append(Finding(Severity.FATAL, "the server is a replica", "name its primary"))
-    if facts.cluster:
+    if facts.cluster and not demands.in_cluster:
         findings.append(
             Finding(
                 Severity.FATAL,
-                "the server is part of a cluster, which this version cannot use",
-                "name a single server",
+                "the server is part of a cluster",
+                "name the cluster: CHATPROXY_STORE=redis+cluster://HOST:PORT,…",
+            )
+        )
+    if demands.in_cluster and not facts.cluster:
+        findings.append(
+            Finding(Severity.FATAL, "the server is no part of a cluster", "name it with redis://")
+        )
+    if facts.full_coverage and facts.cluster:
+        findings.append(
+            Finding(
+                Severity.WARNING,
+                "cluster-require-full-coverage is yes: while one part of the keys is away, nobody's turns are kept",
+                "CONFIG SET cluster-require-full-coverage no, and the same in the configuration file of each server",
             )
         )
     return findings
+
+
+def _replica_findings(facts: StoreFacts, demands: Demands) -> list[Finding]:
+    if facts.replicas < demands.replicas:
+        return [
+            Finding(
+                Severity.WARNING,
+                f"the store has {facts.replicas} replicas and CHATPROXY_STORE_REPLICAS is {demands.replicas}, so "
+                "nothing counts as kept",
+                "bring the replicas back, or ask for fewer",
+            )
+        ]
+    if facts.replicas and not demands.replicas:
+        return [
+            Finding(
+                Severity.WARNING,
+                "the store has replicas and nothing waits for them: a failover loses what they do not have yet",
+                "CHATPROXY_STORE_REPLICAS=1",
+            )
+        ]
+    return []
 
 
 def _eviction_findings(facts: StoreFacts) -> list[Finding]:
@@ -162,7 +237,7 @@ def _clock_findings(facts: StoreFacts) -> list[Finding]:
     if offset <= _OFFSET_WARNING_MS:
         return []
     direction = "ahead of" if facts.clock_offset_ms > 0 else "behind"
-    severity = Severity.FATAL if offset > _OFFSET_FATAL_MS else Severity.WARNING
+    severity = Severity.FATAL if offset > OFFSET_FATAL_MS else Severity.WARNING
     what = f"the store's clock is {offset / 1000:.0f} s {direction} this machine's, and expiry follows it"
     return [Finding(severity, what, "set both clocks by NTP, and never by a step on the store's machine")]
 
@@ -170,7 +245,7 @@ def _clock_findings(facts: StoreFacts) -> list[Finding]:
 async def _ask_about(connections: Connections) -> tuple[dict[str, str], int, dict[str, str]]:
     """Return INFO, the server's clock in ms, and CONFIG; the last is empty where it is forbidden."""
     info, clock, config = await connections.ask(
-        [["INFO"], ["TIME"], ["CONFIG", "GET", "maxmemory-policy", "appendfsync", "save"]],
+        [["INFO"], ["TIME"], ["CONFIG", "GET", *_CONFIGURED]],
     )
     for reply in (info, clock):
         if isinstance(reply, ResponseError):

@@ -7,10 +7,10 @@ from redis.exceptions import ResponseError
 from chatproxy.model import SubjectTag
 from chatproxy.ports import FoundKey, ReapStore
 from chatproxy.store import keys
-from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.connections import Command, Reply, Servers
 from chatproxy.store.erasure import RedisErasure, read_turn
+from chatproxy.store.scanning import scan
 
-_SCAN_COUNT = 1000
 _RECORD_ENDS = (8, 19)
 """Where a record's header says which epoch key it is under, and when it ends (docs/record-format.md)."""
 _EPOCH_SIZE = 4
@@ -20,21 +20,16 @@ _GONE = -2
 class RedisReaper:
     """Implements the ReapStore port. Every method raises StoreUnavailableError."""
 
-    def __init__(self, connections: Connections, erasure: RedisErasure) -> None:
+    def __init__(self, connections: Servers, erasure: RedisErasure) -> None:
         self._connections = connections
         self._erasure = erasure
 
     async def walk(self) -> AsyncIterator[list[FoundKey]]:
         """Walk over the keys of all people; scanning alone makes the server drop what has expired."""
-        cursor = b"0"
-        while True:
-            [[cursor, found]] = await self._ask(
-                ["SCAN", cursor, "MATCH", keys.ANY_PERSON, "COUNT", _SCAN_COUNT]
+        async for found in scan(self._connections, keys.ANY_PERSON):
+            yield await self._look_at(
+                [(subject, name) for name in found if (subject := keys.parse_person(name)) is not None]
             )
-            named = [(subject, name) for name in found if (subject := keys.parse_person(name)) is not None]
-            yield await self._look_at(named)
-            if cursor == b"0":
-                return
 
     async def _look_at(self, named: list[tuple[SubjectTag, bytes]]) -> list[FoundKey]:
         kinds = [keys.parse_own(subject, name)[0].decode("ascii", "replace") for subject, name in named]

@@ -27,11 +27,10 @@ from chatproxy.ports import (
 )
 from chatproxy.store import keys, scripts
 from chatproxy.store.calling import run_calls
-from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.connections import Command, Reply, Servers
 from chatproxy.store.listening import listen
+from chatproxy.store.scanning import scan
 
-_SCAN_COUNT = 1000
-"""How many keys the server looks at in one step of a scan."""
 _BATCH = 50
 """How many annotations are read in one round trip: about a millisecond of this process."""
 _TRIMMED = 20
@@ -48,7 +47,7 @@ class RedisStore:
     Every method raises StoreUnavailableError, and UndecryptableError("store_damaged") for a key of the wrong type.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Servers) -> None:
         self.connections = connections
 
     async def ping(self) -> None:
@@ -137,16 +136,10 @@ class RedisStore:
         A turn put meanwhile may be missing. One may come twice while the store grows or shrinks.
         """
         if subject is None:
-            cursor = b"0"
-            while True:
-                [[cursor, found]] = await self._ask(
-                    ["SCAN", cursor, "MATCH", keys.ANY_ANNOTATION, "COUNT", _SCAN_COUNT]
-                )
+            async for found in scan(self.connections, keys.ANY_ANNOTATION):
                 names = [name for name in map(keys.parse_annotation, found) if name is not None]
                 for turn in await self._stored(names):
                     yield turn
-                if cursor == b"0":
-                    return
         else:
             cursor = b"0"
             while True:
@@ -261,16 +254,10 @@ class RedisStore:
 
     async def subjects(self) -> AsyncIterator[SubjectTag]:
         """Walk the people of whom something is kept; one may come twice while the store grows or shrinks."""
-        cursor = b"0"
-        while True:
-            [[cursor, found]] = await self._ask(
-                ["SCAN", cursor, "MATCH", keys.ANY_SUBJECT, "COUNT", _SCAN_COUNT]
-            )
+        async for found in scan(self.connections, keys.ANY_SUBJECT):
             for name in found:
                 if (subject := keys.parse_subject(name)) is not None:
                     yield subject
-            if cursor == b"0":
-                return
 
     async def swap_subject_wraps(self, swaps: Sequence[tuple[SubjectTag, int, bytes, bytes]]) -> list[bool]:
         """Replace each (subject, generation, old, new) that is still *old*, in one round trip."""
@@ -331,13 +318,10 @@ class RedisStore:
     async def is_empty(self) -> bool:
         """Whether no key of chatproxy exists but a sealed keyset. Walks the keys of others on a shared server."""
         sealed = keys.control(SEALED_NAME)
-        cursor = b"0"
-        while True:
-            [[cursor, found]] = await self._ask(["SCAN", cursor, "MATCH", keys.ANY_KEY, "COUNT", _SCAN_COUNT])
+        async for found in scan(self.connections, keys.ANY_KEY):
             if any(key != sealed for key in found):
                 return False
-            if cursor == b"0":
-                return True
+        return True
 
     async def aclose(self) -> None:
         """Close the connections that are not in use."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from redis.exceptions import ResponseError
 
 from chatproxy.store import keys
-from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.connections import Command, Reply, Servers
 
 COMMANDS = (
-    "ping", "info", "time", "scan", "subscribe", "publish", "evalsha", "script|load", "get", "mget", "set", "getrange",
+    "ping", "info", "time", "scan", "dbsize", "wait", "cluster|slots", "cluster|nodes", "asking", "subscribe", "publish", "evalsha", "script|load", "get", "mget", "set", "getrange",
     "exists", "del", "pexpireat", "pexpiretime", "hget", "hmget", "hgetall", "hkeys", "hset", "hsetnx", "hexists", "hincrby", "hdel", "hlen", "hscan", "llen",
     "lrange", "rpush", "zadd", "zcard", "zcount", "zrange", "zrem", "zremrangebyscore", "zrevrange", "zscan", "zscore",
 )  # fmt: skip
@@ -79,7 +79,7 @@ class Rights:
     """What is needed and it may not; only where that can be asked about."""
 
 
-async def read_rights(connections: Connections) -> Rights:
+async def read_rights(connections: Servers) -> Rights:
     """Ask a server what its user may. Raises StoreUnavailableError."""
     [who] = await connections.ask([["ACL", "WHOAMI"]])
     if not isinstance(who, bytes):
@@ -94,7 +94,7 @@ async def read_rights(connections: Connections) -> Rights:
     return Rights(who.decode(), ("ACL", *excess), missing)
 
 
-async def _tried(connections: Connections) -> tuple[str, ...]:
+async def _tried(connections: Servers) -> tuple[str, ...]:
     replies = await connections.ask([command for _, command in _TRIED])
     return tuple(
         name for (name, _), reply in zip(_TRIED, replies, strict=True) if not isinstance(reply, ResponseError)
@@ -109,7 +109,7 @@ def _example(name: str) -> Command:
     """Return a use of a needed command that has the arguments it must have."""
     key = "cp:{none}:none"
     longer: dict[str, Sequence[str | int]] = {
-        "ping": [], "info": [], "time": [], "scan": [0], "subscribe": [keys.CHANGED.decode()],
+        "ping": [], "info": [], "time": [], "dbsize": [], "wait": [0, 1], "cluster|slots": [], "cluster|nodes": [], "asking": [], "scan": [0], "subscribe": [keys.CHANGED.decode()],
         "publish": [keys.CHANGED.decode(), ""], "evalsha": ["0" * 40, 0], "set": [key, ""], "getrange": [key, 0, 1],
         "pexpireat": [key, 1], "hget": [key, "f"], "hmget": [key, "f"], "hset": [key, "f", ""], "hsetnx": [key, "f", ""],
         "hdel": [key, "f"], "hexists": [key, "f"], "hincrby": [key, "f", 1], "lrange": [key, 0, 1], "rpush": [key, ""], "zadd": [key, 1, ""], "zcount": [key, 0, 1],

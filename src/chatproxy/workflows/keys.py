@@ -32,19 +32,32 @@ _NO_RING = (
     "the store has no key ring and is not empty, so it was restored in part or damaged. Restore the control values "
     "'ring' and 'keyset' from the backup that its transcripts came from"
 )
+_LOST_RING = (
+    "the store had a key ring, and has none any more: it was emptied, or another one answers at its address. What it "
+    "had is lost unless you restore it from a backup; "
+)
 
 
 async def load_keyring(
-    store: TranscriptStore, root: RootKey, keyset: Keyset, *, source: str, now: int
+    store: TranscriptStore,
+    root: RootKey,
+    keyset: Keyset,
+    *,
+    source: str,
+    now: int,
+    had_one: str | None = None,
 ) -> Keyring:
     """Return the key ring of *store*; make the first one in a store that is empty.
 
+    ``had_one``: what to do in words, if it is known that it had a ring: then none is made in its place.
     ``source`` names the keyset in messages. Raises KeysetError where the keyset does not fit the store or a store
     with transcripts has no ring, StoreUnavailableError.
     """
     found = await store.read_control(CHECK_NAME)
     data = await store.read_control(RING_NAME)
     if found is None and data is None:
+        if had_one is not None:
+            raise KeysetError(_LOST_RING + had_one)
         # Several may begin at once: the first to swap wins, and the others read what is there then.
         if await store.is_empty():
             minted = MintedSecrets()

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from chatproxy.errors import StoreRefusedError
-from chatproxy.store.preflight import Finding, Severity, StoreFacts, judge, require_safe
+from chatproxy.store.preflight import Demands, Finding, Severity, StoreFacts, judge, require_safe
 
 GOOD = StoreFacts(
     engine="valkey",
@@ -54,6 +54,7 @@ def test_a_safe_store_has_no_findings(changed: dict[str, object]) -> None:
         pytest.param({"version": None}, "warning", "version", id="version unknown"),
         pytest.param({"replica": True}, "fatal", "replica", id="a replica"),
         pytest.param({"cluster": True}, "fatal", "cluster", id="a cluster"),
+        pytest.param({"replicas": 1}, "warning", "nothing waits for them", id="replicas nobody waits for"),
         pytest.param({"clock_offset_ms": 2001}, "warning", "ahead of", id="clock a little ahead"),
         pytest.param({"clock_offset_ms": -60_001}, "fatal", "60 s behind", id="clock far behind"),
     ],
@@ -68,8 +69,35 @@ def test_each_fault_is_found_alone_with_its_severity(
     assert finding.fix
 
 
+@pytest.mark.parametrize(
+    "changed, demands, said",
+    [
+        pytest.param({"cluster": True, "full_coverage": False}, Demands(in_cluster=True), [], id="a cluster"),
+        pytest.param({}, Demands(in_cluster=True), ["fatal: the server is no part"], id="no cluster"),
+        pytest.param(
+            {"cluster": True, "full_coverage": True},
+            Demands(in_cluster=True),
+            ["warning: cluster-require-full-coverage is yes"],
+            id="a cluster that stops as a whole",
+        ),
+        pytest.param({"replicas": 1}, Demands(replicas=1), [], id="as many replicas as asked for"),
+        pytest.param(
+            {"replicas": 1}, Demands(replicas=2), ["warning: the store has 1 replicas"], id="too few"
+        ),
+    ],
+)
+def test_a_server_is_judged_by_what_is_asked_of_it(
+    changed: dict[str, object], demands: Demands, said: list[str]
+) -> None:
+    findings = judge(dataclasses.replace(GOOD, **changed), demands)  # type: ignore[arg-type]
+
+    assert len(findings) == len(said)
+    for finding, beginning in zip(findings, said, strict=True):
+        assert f"{finding.severity}: {finding.what}".startswith(beginning)
+
+
 def test_no_persistence_is_a_warning_where_that_is_wanted() -> None:
-    [finding] = judge(dataclasses.replace(GOOD, append_only=False), allow_volatile=True)
+    [finding] = judge(dataclasses.replace(GOOD, append_only=False), Demands(allow_volatile=True))
 
     assert finding.severity is Severity.WARNING
 

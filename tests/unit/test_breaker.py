@@ -1,6 +1,6 @@
 """A source that keeps failing is left alone, longer each time, and one question tries whether it is back."""
 
-from chatproxy.consent.breaker import Breaker
+from chatproxy.breaker import Breaker
 
 
 def broken(failures: int = 5, *, now: float = 100.0) -> Breaker:
