@@ -468,6 +468,11 @@ class DiskJournal:
             for _ in waiting.numbers:
                 self._metrics.settle(TurnOutcome.LOST)
             return
+        except asyncio.CancelledError:
+            # Who takes did not want to wait longer; it is read the next time.
+            segment.put_back(waiting)
+            self._backlog.appendleft(segment)
+            raise
         finally:
             self._is_loading = False
         if recovered.damaged_frames:

@@ -80,6 +80,12 @@ class SegmentFile:
         waiting, self.waiting = self.waiting, Waiting()
         return waiting
 
+    def put_back(self, waiting: Waiting) -> None:
+        """What was taken waits again, before what has come since."""
+        since, self.waiting = self.waiting, waiting
+        for number in since.numbers:
+            waiting.add(number, since.earlier.get(number, []))
+
 
 @dataclass(frozen=True, slots=True)
 class Recovered:

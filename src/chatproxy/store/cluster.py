@@ -21,7 +21,7 @@ from chatproxy.errors import StoreUnavailableError
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Command, Connections, Reply, Servers
 
-_MOST_TRIES = 8
+_MOST_TRIES = 5
 _PAUSE_SECONDS = 0.02
 """Before what is in two halves, or has just been pointed elsewhere, is asked again; it doubles."""
 _LEARN_SECONDS = 0.5

@@ -1,8 +1,9 @@
 """From an exchange that has ended to a turn that is kept: understand, place, decide, seal, put.
 
 One loop takes ended exchanges from the journal in batches, oldest first. What the store does not confirm is tried
-again, for as long as it takes, and idempotently; an exchange is released only once it has met its outcome. No chat
-ever waits for any of it.
+again, for as long as it takes, and idempotently; an exchange is released only once it has met its outcome. What waits
+for a server that is away, or for a newer key ring, steps aside, so that those of other servers go on. No chat ever waits
+for any of it.
 """
 
 import asyncio
@@ -32,10 +33,15 @@ _BATCH = 256
 _STRIDE = 4
 """Turns that are sealed before running chats get their turn: about a millisecond."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_RING_PAUSE = 0.5
+_ASIDE_PAUSE = 0.5
+_ASIDE_BYTES = 4 << 20
+"""How much may step aside. With more than that, all wait: what is not taken out of the journal may lie on disk."""
+_ASIDE_TURN_BYTES = 2048
+"""What a turn counts there beside its copies."""
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
 _RESUMING = frozenset({PutStatus.RESUMED, PutStatus.RESUMED_BEFORE})
 _PUT_BYTES = 4 << 20
+_CLOCKS_APART_MS = 60_000
 _MOST_FAULTS = 5
 """How often a turn that cannot be sealed, though the store answers, is tried before it is set aside."""
 
@@ -54,7 +60,14 @@ class _Pending:
     """The subject key's wrap that the store did not take for the present one, when it was last put."""
     waits_for_ring: bool = False
     """This node's key ring is too old for it; the others do not wait for that."""
+    waits_for_server: bool = False
+    """The server that has its person's keys is away; those of other servers do not wait for that."""
     is_concluded: bool = False
+
+    @property
+    def is_aside(self) -> bool:
+        """Return whether others may go on without it."""
+        return self.waits_for_ring or self.waits_for_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,45 +126,49 @@ class Archive:
 
     async def run(self) -> None:
         """Keep turns until cancelled."""
-        behind: list[_Pending] = []
-        while True:
-            batch: list[Exchange] = []
-            # Those that wait for a newer key ring are tried again beside what comes.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RING_PAUSE if behind else None):
-                    batch = await self._journal.take(_BATCH)
-            behind = await self._keep([*behind, *map(_Pending, batch)])
-
-    async def _keep(self, waiting: list[_Pending]) -> list[_Pending]:
-        """Bring every exchange to its outcome, trying again as long as the store does not answer.
-
-        Return those that wait for a newer key ring.
-        """
+        waiting: list[_Pending] = []
         pause = _FIRST_PAUSE
         while True:
+            if not waiting:
+                waiting = [_Pending(exchange) for exchange in await self._journal.take(_BATCH)]
+            elif all(pending.is_aside for pending in waiting) and _may_be_aside(waiting):
+                # They are tried again beside what comes, and before it: a person's turns keep their order.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ASIDE_PAUSE):
+                        waiting += [_Pending(exchange) for exchange in await self._journal.take(_BATCH)]
             faults = sum(pending.faults for pending in waiting)
-            try:
-                with self._keys.wrapping():
-                    self.is_failing = not await self._try(waiting)
-            except StoreUnavailableError:
-                self.is_failing = True
-                self._metrics.store_failures.labels("keep").inc()
-            except Exception as error:  # noqa: BLE001 - the outer edge of keeping: it must never end by itself
-                self.is_failing = True
-                _log.error("turns cannot be kept; they are tried again", failure=error)
+            await self._keep(waiting)
             waiting = [pending for pending in waiting if not pending.is_concluded]
-            if all(pending.waits_for_ring for pending in waiting):
-                return waiting
             if self.is_failing or sum(pending.faults for pending in waiting) > faults:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+
+    async def _keep(self, waiting: list[_Pending]) -> None:
+        """Try to bring each exchange to its outcome, whatever goes wrong."""
+        try:
+            with self._keys.wrapping():
+                self.is_failing = not await self._try(waiting)
+        except StoreUnavailableError:
+            self.is_failing = True
+            self._metrics.store_failures.labels("keep").inc()
+        except Exception as error:  # noqa: BLE001 - the outer edge of keeping: it must never end by itself
+            self.is_failing = True
+            _log.error("turns cannot be kept; they are tried again", failure=error)
 
     async def _try(self, waiting: list[_Pending]) -> bool:
         """Try each once; return whether the store took part. Raises StoreUnavailableError."""
         first = FirstKeys(self._keys)
         attempts = []
+        away: set[tuple[str, str]] = set()
         for number, pending in enumerate(waiting, 1):
-            attempt = await self._prepare(pending, first)
+            caller = pending.exchange.caller
+            # The turns of a person keep their order, whenever their server comes back.
+            pending.waits_for_server = (caller.tenant, caller.subject) in away
+            attempt = None if pending.waits_for_server else await self._prepare(pending, first)
+            if pending.waits_for_server and caller.subject is not None:
+                away.add((caller.tenant, caller.subject))
             if attempt is not None:
                 attempts.append(attempt)
             # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
@@ -159,14 +176,20 @@ class Archive:
                 await asyncio.sleep(0)
         if not self._may_put():
             return False
-        took_part = not attempts
+        took_part = not attempts and not any(pending.waits_for_server for pending in waiting)
         for portion in _portions(attempts):
-            with self._metrics.store_seconds.labels("put").time():
-                statuses = await self._store.put([attempt.turn for attempt in portion])
+            statuses = await self._put([attempt.turn for attempt in portion])
             for attempt, status in zip(portion, statuses, strict=True):
                 await self._settle(attempt, status)
                 took_part |= status is not None
         return took_part
+
+    async def _put(self, turns: list[SealedTurn]) -> Sequence[PutStatus | None]:
+        with self._metrics.store_seconds.labels("put").time():
+            try:
+                return await self._store.put(turns)
+            except StoreUnavailableError:
+                return [None] * len(turns)
 
     async def _prepare(self, pending: _Pending, first: FirstKeys) -> _Attempt | None:
         """Understand, place, decide and seal; None where that concludes the turn, or must be tried again.
@@ -176,6 +199,9 @@ class Archive:
         pending.waits_for_ring = False
         try:
             exchange = pending.exchange
+            if exchange.received_at - self._clock() > _CLOCKS_APART_MS:
+                # Noted by a clock that was ahead: it would be kept for longer than anybody agreed to.
+                exchange.received_at = self._clock()
             if pending.understood is None:
                 pending.understood = await aside(lambda: self._understand(exchange), size=exchange.size)
             if pending.place is None:
@@ -203,7 +229,9 @@ class Archive:
             pending.waits_for_ring = True
             return None
         except StoreUnavailableError:
-            raise
+            self._metrics.store_failures.labels("keep").inc()
+            pending.waits_for_server = True
+            return None
         except UndecryptableError as error:
             # What is cached may lie under a KEK that was taken out of use since.
             self._forget(pending)
@@ -232,6 +260,7 @@ class Archive:
         match status:
             case None:
                 self._metrics.store_failures.labels("put").inc()
+                pending.waits_for_server = True
             case PutStatus.LEDGER_CHANGED:
                 # The person has chosen since: read and decide again.
                 self._subjects.forget(turn.subject)
@@ -293,6 +322,10 @@ class Archive:
                 self._places.forget(pending.place)
         if pending.understood is not None:
             self._metrics.ends.labels(pending.understood.end).inc()
+
+
+def _may_be_aside(waiting: Sequence[_Pending]) -> bool:
+    return sum(pending.exchange.size + _ASIDE_TURN_BYTES for pending in waiting) <= _ASIDE_BYTES
 
 
 def _is_to_be_seen_to(attempt: _Attempt, now: int) -> bool:
