@@ -708,8 +708,8 @@ class Journal(Protocol):
     async def take(self, most: int) -> list[Exchange]:
         """Wait for ended exchanges and return up to *most* of them, oldest first."""
 
-    def release(self, exchange: Exchange) -> None:
-        """The exchange has met its fate; forget it."""
+    def release(self, exchange: Exchange, *, is_kept: bool = False) -> None:
+        """The exchange has met its fate; forget it. ``is_kept``: the store has it, as far as that can be known."""
 
     async def set_aside(self, exchange: Exchange) -> bool:
         """Release what cannot be kept, for the next start to try again; False: it is lost."""

@@ -70,6 +70,8 @@ from chatproxy.workflows.subjects import Subjects
 from chatproxy.workflows.watch_ring import RingWatch
 
 _log = Log("serve")
+_AGAIN_SECONDS = 300.0
+"""How long what replicas have confirmed can be put again: longer than any failover takes."""
 _LAST_KEEPING_SECONDS = 5.0
 """How long, after the last answer has ended, turns that wait may still be kept before the process stops."""
 
@@ -271,6 +273,7 @@ async def _journal(
         keep_ms=settings.retention_service.length,
         clock=vault.clock,
         metrics=metrics,
+        again_seconds=_AGAIN_SECONDS if settings.store_replicas else 0.0,
     )
     metrics.queue_bytes.set_function(lambda: journal.held_bytes)
     metrics.journal_bytes.set_function(lambda: journal.disk_bytes)
@@ -279,7 +282,18 @@ async def _journal(
     await journal.begin()
     closing.push_async_callback(journal.aclose)
     background.spawn(journal.run(), name="journal")
+    background.spawn(_put_again(vault, journal), name="put-again")
     return journal
+
+
+async def _put_again(vault: Vault, journal: DiskJournal) -> None:
+    """Put again what was confirmed by a server that another one has taken the place of (security B8.5)."""
+    promoted = vault.health.promoted
+    while True:
+        await promoted.wait()
+        promoted.clear()
+        if count := journal.put_again():
+            _log.warning("what was kept in the last minutes is put again", turns=count)
 
 
 def _must_keep(settings: Settings) -> bool:

@@ -39,7 +39,13 @@ class World:
 
     @asynccontextmanager
     async def journal(
-        self, name: str = "journal", *, memory: int = 64 * MIB, disk: int = 1 << 30, refuses: bool = False
+        self,
+        name: str = "journal",
+        *,
+        memory: int = 64 * MIB,
+        disk: int = 1 << 30,
+        refuses: bool = False,
+        again_seconds: float = 0.0,
     ) -> AsyncIterator[DiskJournal]:
         """A process's journal, in the directory *name*."""
         self.metrics = Metrics()
@@ -51,6 +57,7 @@ class World:
             keep_ms=30 * DAY,
             clock=lambda: self.now,
             metrics=self.metrics,
+            again_seconds=again_seconds,
         )
         await journal.begin()
         running = asyncio.create_task(journal.run())
@@ -461,3 +468,52 @@ async def test_nothing_readable_is_in_its_files_and_nobody_else_may_read_them(wo
                 data = path.read_bytes()
                 assert b"canary" not in data
                 assert b"ana" not in data
+
+
+async def test_what_was_kept_can_be_put_again_for_a_while_and_only_what_was_kept(world: World) -> None:
+    async with world.journal(again_seconds=300.0) as journal:
+        for text in ("one", "two", "refused"):
+            await chat(journal, text)
+        quick = end(journal, begin(journal, "quick"), "quick")
+        taken = await take_all(journal, 4)
+        for exchange in taken:
+            journal.release(exchange, is_kept="refused" not in said(exchange)[0])
+        assert journal.is_idle
+        assert quick in taken
+
+        assert journal.put_again() == 3
+
+        again = await take_all(journal, 3)
+        assert {said(exchange)[0] for exchange in again} == {"question one", "question two", "question quick"}
+        assert world.metrics.turns_pending._value.get() == 3
+        for exchange in again:
+            journal.release(exchange, is_kept=True)
+        assert journal.put_again() == 3
+        for exchange in await take_all(journal, 3):
+            journal.release(exchange)
+        assert journal.put_again() == 0
+        world.now += 60_000
+        await until(lambda: not world.bytes_on_disk())
+
+
+async def test_what_was_kept_goes_from_disk_when_its_while_is_over(world: World) -> None:
+    async with world.journal(again_seconds=0.01) as journal:
+        await chat(journal, "one")
+        [exchange] = await take_all(journal, 1)
+        journal.release(exchange, is_kept=True)
+        world.now += 60_000
+        await until(lambda: not world.bytes_on_disk())
+        assert journal.put_again() == 0
+
+
+async def test_who_does_not_want_to_wait_for_the_disk_any_longer_loses_nothing(world: World) -> None:
+    async with world.journal() as journal:
+        await chat(journal, "one")
+        crash = world.crash()
+    async with world.journal(crash) as journal:
+        for _ in range(5):
+            taking = asyncio.ensure_future(journal.take(1))
+            await asyncio.sleep(0)
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+        assert [said(found)[0] for found in await take_all(journal, 1)] == ["question one"]

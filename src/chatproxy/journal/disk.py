@@ -8,7 +8,9 @@
    runs; an exchange that had not ended counts as interrupted. Keeping a turn twice changes nothing.
 4. Each volume has a key of its own, wrapped by the root; a new one is made each day and with each root version. So the
    journal in an old backup opens no longer than the erasure horizon.
-5. A disk that is full, or gone, makes this a memory journal, which says so, until it can be written again.
+5. Of a store with replicas, what it has confirmed stays for some minutes: another server may take over that does not have
+   it, and then it is kept again.
+6. A disk that is full, or gone, makes this a memory journal, which says so, until it can be written again.
 """
 
 import asyncio
@@ -119,9 +121,11 @@ class DiskJournal:
         keep_ms: int,
         clock: Clock,
         metrics: Metrics,
+        again_seconds: float = 0.0,
     ) -> None:
         """``memory`` and ``disk``: bytes. ``refuses``: no exchange is opened that would be in memory only.
 
+        ``again_seconds``: for so long what is kept can be put again.
         ``keep_ms``: what could not be kept for so long goes, since nobody may have agreed to more.
         """
         self._volumes = volumes
@@ -147,6 +151,9 @@ class DiskJournal:
         self._failing_since: float | None = None
         self._failure = ""
         self._disk_bytes = 0
+        self._again_seconds = again_seconds
+        self._confirmed: deque[tuple[float, _Ticket]] = deque()
+        """What is kept and may have to be put again, oldest first, by when it was kept."""
 
     @property
     def held_bytes(self) -> int:
@@ -259,10 +266,30 @@ class DiskJournal:
                     return taken
                 await self._something.wait()
 
-    def release(self, exchange: Exchange) -> None:
-        """The exchange has met its fate; forget it."""
+    def release(self, exchange: Exchange, *, is_kept: bool = False) -> None:
+        """The exchange has met its fate; forget it, but for what may have to be put again."""
         self._memory.release(exchange)
-        self._forget(exchange.ticket)
+        if is_kept and self._again_seconds and self.problem is None and self._failing_since is None:
+            self._confirmed.append((asyncio.get_running_loop().time(), exchange.ticket))
+        else:
+            self._forget(exchange.ticket)
+
+    def put_again(self) -> int:
+        """Have everything kept again that was kept a moment ago; return how many turns."""
+        count = 0
+        while self._confirmed:
+            _, ticket = self._confirmed.popleft()
+            if not ticket.is_safe:
+                # Not written yet, so it is still in memory.
+                self._memory.take_back(ticket.exchange)
+                self._loaded.append(ticket.exchange)
+            else:
+                self._leave_to_disk(ticket)
+            count += 1
+        self._metrics.turns_seen.inc(count)
+        self._metrics.turns_pending.inc(count)
+        self._something.set()
+        return count
 
     async def set_aside(self, exchange: Exchange) -> bool:
         """Leave what cannot be kept to the next start, which tries again; False if it is lost."""
@@ -359,6 +386,8 @@ class DiskJournal:
             if piece.state.end is not None:
                 ticket.is_safe = True
                 ticket.tell(is_safe=True)
+        if self._is_over:
+            self._forget_confirmed(all_unwritten=True)
         return True
 
     async def _collect(self) -> None:
@@ -412,6 +441,7 @@ class DiskJournal:
     async def _tidy(self) -> None:
         """Remove what is kept, and what nobody may keep any longer; make room in memory. Raises OSError."""
         self._move_on()
+        self._forget_confirmed()
         self._put_away()
         self._expire()
         await self._volumes.tidy()
@@ -434,12 +464,25 @@ class DiskJournal:
         if self._memory.held_bytes <= self._memory_room // 2:
             return
         for exchange in self._memory.put_away(lambda exchange: exchange.ticket.is_safe):
-            ticket: _Ticket = exchange.ticket
-            *earlier, last = ticket.segments
-            last.waiting.add(ticket.number, earlier)
-            if last not in self._backlog:
-                self._backlog.append(last)
+            self._leave_to_disk(exchange.ticket)
         self._something.set()
+
+    def _leave_to_disk(self, ticket: _Ticket) -> None:
+        """It is read again in its turn."""
+        *earlier, last = ticket.segments
+        last.waiting.add(ticket.number, earlier)
+        if last not in self._backlog:
+            self._backlog.append(last)
+
+    def _forget_confirmed(self, *, all_unwritten: bool = False) -> None:
+        """Forget what has been kept for long enough; ``all_unwritten``: also what is only in memory."""
+        until = asyncio.get_running_loop().time() - self._again_seconds
+        while self._confirmed and self._confirmed[0][0] <= until:
+            self._forget(self._confirmed.popleft()[1])
+        if all_unwritten:
+            for entry in [entry for entry in self._confirmed if not entry[1].is_safe]:
+                self._confirmed.remove(entry)
+                self._forget(entry[1])
 
     def _expire(self) -> None:
         """Let go what could not be kept for so long that it must be gone (R9)."""
@@ -513,6 +556,7 @@ class DiskJournal:
             self._failing_since = asyncio.get_running_loop().time()
             _log.error("the journal cannot be written; turns wait in memory only", failure=error)
         self._failure = error.strerror or type(error).__name__
+        self._forget_confirmed(all_unwritten=True)
 
 
 def _frame(number: int, piece: Piece) -> Frame:

@@ -109,7 +109,7 @@ class MemoryJournal:
         self._held += _held_by(exchange)
         self._taken += 1
 
-    def release(self, exchange: Exchange) -> None:
+    def release(self, exchange: Exchange, *, is_kept: bool = False) -> None:  # noqa: ARG002 - the same to a memory
         """Stop holding an exchange that was taken."""
         self._taken -= 1
         self._held -= _held_by(exchange)

@@ -310,7 +310,7 @@ class Archive:
     def _conclude(self, pending: _Pending, outcome: TurnOutcome) -> None:
         """A turn has met its fate."""
         self._settle_as(pending, outcome)
-        self._journal.release(pending.exchange)
+        self._journal.release(pending.exchange, is_kept=outcome in _KEPT)
 
     def _settle_as(self, pending: _Pending, outcome: TurnOutcome) -> None:
         pending.is_concluded = True
