@@ -145,6 +145,26 @@ class Metrics:
         self.store_failures = Counter(
             "chatproxy_store_failures", "Store calls that failed", ["operation"], registry=on
         )
+        self.store_usable = Gauge(
+            "chatproxy_store_usable",
+            "Whether the store answers and may be written to (1) or not",
+            registry=on,
+        )
+        self.store_keys = Gauge("chatproxy_store_keys", "Keys in the store, of others too", registry=on)
+        self.store_offset = Gauge(
+            "chatproxy_store_clock_offset_seconds", "How far the store's clock is ahead of ours", registry=on
+        )
+        self.store_used = Gauge(
+            "chatproxy_store_used_ratio",
+            "Which part of its memory the fullest server has filled",
+            registry=on,
+        )
+        self.store_days_until_full = Gauge(
+            "chatproxy_store_days_until_full",
+            "In how many days the store is full at the pace of the last week",
+            registry=on,
+        )
+        self.store_days_until_full.set(float("nan"))
         self.lookups = Counter(
             "chatproxy_consent_lookups", "Consent lookups at acceptance", ["result"], registry=on
         )

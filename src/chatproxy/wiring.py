@@ -55,6 +55,7 @@ from chatproxy.wire.json_chat import JSONChat
 from chatproxy.wire.json_chat_description import read_descriptions
 from chatproxy.workflows.announce import DECISION_HEADERS, Announcer
 from chatproxy.workflows.archive import Archive
+from chatproxy.workflows.capacity import Capacity
 from chatproxy.workflows.consult import Consultations
 from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.gate import Gate
@@ -314,7 +315,18 @@ def _console(vault: Vault) -> Console:
 
 def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
     """Begin what goes on beside the chats, for as long as the process runs."""
-    chores = [vault.eraser.take_up, vault.roller.take_up, vault.reaper(metrics).take_up]
+    health = vault.health
+    metrics.store_usable.set_function(lambda: health.problem is None)
+    metrics.store_keys.set_function(lambda: health.keys)
+    metrics.store_offset.set_function(lambda: health.offset_ms / 1000)
+    metrics.store_used.set_function(lambda: health.used)
+    capacity = Capacity(vault.store, lambda: health.used, clock=vault.clock, metrics=metrics)
+    chores = [
+        vault.eraser.take_up,
+        vault.roller.take_up,
+        vault.reaper(metrics).take_up,
+        capacity.take_up,
+    ]
     background.spawn(_once_opened(vault, Housekeeping(chores, metrics=metrics).run), name="housekeeping")
     background.spawn(_once_opened(vault, vault.recall_watch(metrics).run), name="recalls")
     background.spawn(vault.health.watch(), name="store-health")

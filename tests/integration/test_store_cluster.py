@@ -10,7 +10,7 @@ from redis.crc import key_slot
 from chatproxy.consent.events import Choice
 from chatproxy.errors import StoreUnavailableError
 from chatproxy.model import SubjectTag
-from chatproxy.ports import PutStatus
+from chatproxy.ports import Due, PutStatus
 from chatproxy.store import keys
 from chatproxy.store.erasure import RedisErasure
 from chatproxy.store.opening import open_store
@@ -94,7 +94,7 @@ async def test_walks_go_over_every_shard(store: RedisStore) -> None:
 async def test_lists_control_values_and_day_keys_work_wherever_they_lie(store: RedisStore) -> None:
     await store.mark_all_due(PEOPLE, NOW)
     assert await store.people_due(NOW + 1) == len(PEOPLE)
-    claimed = []
+    claimed: list[Due] = []
     async with asyncio.timeout(PATIENCE):
         while len(claimed) < len(PEOPLE):
             claimed += await store.claim_due(now=NOW + 1, until=NOW + HOUR, most=64)

@@ -58,9 +58,12 @@ async def until_ready(world: World) -> None:
 
 @asynccontextmanager
 async def a_fronted_world(
-    tmp_path: Path, store: str, **settings: str
+    tmp_path: Path, store: str, *, store_timeout: str = "2s"
 ) -> AsyncIterator[tuple[StoreFront, World]]:
-    async with store_front(store) as front, a_world(chatting(), tmp_path, front.url, **settings) as world:
+    async with (
+        store_front(store) as front,
+        a_world(chatting(), tmp_path, front.url, store_timeout=store_timeout) as world,
+    ):
         await world.chat("before")
         await world.kept()
         yield front, world

@@ -1,6 +1,7 @@
 """Check settings, keyset, store, clock, upstream and what people are asked, and say what to fix."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from chatproxy.policy.instants import format_instant
 from chatproxy.ports import KeysetSource
 from chatproxy.settings import Settings, load_settings
 from chatproxy.store.opening import EMBEDDED
-from chatproxy.store.preflight import Finding as StoreFinding, Severity, examine
+from chatproxy.store.preflight import Finding as StoreFinding, Severity, StoreFacts, examine
 from chatproxy.store.redis import RedisStore
 from chatproxy.store.rights import Rights, read_rights
 from chatproxy.telemetry import configure_logging
 from chatproxy.vault import known_store, open_keyset, open_store_of, open_terms, store_demands
+from chatproxy.workflows.capacity import foreseen_days
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.horizon import Horizon, erasure_horizon
 from chatproxy.workflows.keys import load_keyring
@@ -32,6 +34,7 @@ from chatproxy.workflows.policies import Policies
 from chatproxy.workflows.survey import SAMPLE, survey
 
 _FOUND_FAULTS = 3
+_FULL, _SOON_DAYS = 0.8, 30
 _MARKS = {"ok": "ok  ", "warning": "warn", "fatal": "FAIL"}
 
 
@@ -113,6 +116,8 @@ async def _examine_vault(settings: Settings, *, deep: bool) -> list[Finding]:
             if not any(_subject_of(each) == "clock" for each in judged):
                 apart = max(abs(each.clock_offset_ms) for each in servers)
                 findings.append(Finding("clock", "ok", f"{apart} ms apart from the store's"))
+            if is_safe:
+                findings.append(_examine_room(servers, await foreseen_days(store)))
             if source is not None and is_safe:
                 findings += await _examine_keys(store, source, keyset, settings, deep=deep)
     except ChatproxyError as error:
@@ -133,6 +138,23 @@ def examine_rights(rights: Rights) -> Finding:
             "store rights", "warning", f"{name} may more than is needed: {', '.join(rights.excess)}", fix
         )
     return Finding("store rights", "ok", "the user may nothing that was looked for beyond what is needed")
+
+
+def _examine_room(servers: Sequence[StoreFacts], days: float) -> Finding:
+    """Say how full the fullest server is, and when it is full. *days*: NaN where that is not known yet."""
+    used = max((each.used_bytes / each.room_bytes for each in servers if each.room_bytes), default=0.0)
+    if math.isnan(days):
+        when = "when it is full is not known before it has run for some hours"
+    elif math.isinf(days):
+        when = "it did not grow in the last days"
+    else:
+        when = f"at the pace of the last days it is full in {days:.0f} days"
+    what = f"{used:.0%} of its memory is filled; {when}"
+    if used >= _FULL or days < _SOON_DAYS:
+        return Finding(
+            "room", "warning", what, "give the store more memory (maxmemory), or keep for less long"
+        )
+    return Finding("room", "ok", what)
 
 
 async def _examine_policies(store: RedisStore, keyset: Keyset, settings: Settings, *, deep: bool) -> Finding:

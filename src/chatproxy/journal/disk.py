@@ -350,6 +350,7 @@ class DiskJournal:
         """Write what is to be written, up to a bound; False if that cannot be now. Raises OSError."""
         volume = self._volumes.current
         if volume is None or self._is_over:
+            self._forget_confirmed(all_unwritten=True)
             return False
         batch: list[tuple[_Ticket, Piece, int, int]] = []
         size = 0
@@ -386,8 +387,6 @@ class DiskJournal:
             if piece.state.end is not None:
                 ticket.is_safe = True
                 ticket.tell(is_safe=True)
-        if self._is_over:
-            self._forget_confirmed(all_unwritten=True)
         return True
 
     async def _collect(self) -> None:
