@@ -40,7 +40,8 @@ vault: $(VENV)/dev.stamp  ## a real OpenBao server, installed below .e2e/, as th
 fuzz: .fuzz/venv/stamp  ## the parsers under a coverage-guided fuzzer, in an environment of its own below .fuzz/; some 30 minutes
 	nice .fuzz/venv/bin/python tests/fuzz/run.py $(ARGS)
 
-faults: $(VENV)/dev.stamp  ## what takes minutes: processes that are killed again and again
+faults: $(VENV)/dev.stamp  ## every row of the fault matrix, counted; then processes that are killed again and again, for minutes
+	$(BIN)/python tests/fault_matrix.py
 	$(BIN)/pytest -m faults tests/integration $(ARGS)
 
 browser: $(VENV)/browser.stamp  ## the person's pages in a real Chromium, with axe; CHATPROXY_TEST_CHROMIUM names its program

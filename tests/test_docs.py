@@ -277,6 +277,16 @@ def test_each_case_that_is_named_is_in_a_corpus() -> None:
     assert named <= cases
 
 
+def test_each_fault_of_the_matrix_has_its_test_or_says_why_not() -> None:
+    tried, untried = [], []
+    for cells in rows(page("docs/reliability.md")):
+        found = re.findall(r"F-(\d+)", cells[0])
+        (tried if "`tests/" in cells[-1] else untried).extend(map(int, found))
+
+    assert sorted(tried + untried) == list(range(1, 74))
+    assert f"{len(tried)} rows have tests; {len(untried)} have none" in page("docs/reliability.md")
+
+
 def test_a_name_that_the_architecture_points_to_is_where_it_says() -> None:
     text = " ".join(prose(page("docs/architecture.md")).split())
     pointers = re.findall(r"`((?:\w+/)*\w+\.py)`: `(\w+)(?:\.(\w+))?`", text)

@@ -8,9 +8,11 @@ seen once nothing is pending.
 import json
 import logging
 import re
+import select
 import sys
 import time
 from enum import StrEnum
+from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -275,9 +277,42 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=True)
 
 
+class _Unblocked(logging.StreamHandler[TextIO]):
+    """Leaves lines out that would have to wait for who reads them: no chat waits for a log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._left_out = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, or count it."""
+        if not self._takes_a_line():
+            self._left_out += 1
+            return
+        if self._left_out:
+            fields = {"lines": self._left_out}
+            note = logging.LogRecord(
+                f"{_OWN}log", logging.WARNING, "", 0, "lines left out: nobody read them", (), None
+            )
+            note.fields = fields
+            self._left_out = 0
+            super().emit(note)
+        super().emit(record)
+
+    def _takes_a_line(self) -> bool:
+        """Whether a line can be written at once. A pipe that says so has room for 4096 bytes."""
+        try:
+            poll = select.poll()
+            poll.register(self.stream.fileno(), select.POLLOUT)
+            return any(events & (select.POLLOUT | select.POLLERR) for _, events in poll.poll(0))
+        except (OSError, ValueError, AttributeError):
+            # Not a file of the system: nothing there can block. Or a system without poll.
+            return True
+
+
 def configure_logging(level: str) -> None:
     """Log JSON lines to standard error; libraries that would log requests are held at warning."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Unblocked(sys.stderr)
     handler.setFormatter(JSONFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in ("httpx", "httpcore", "redis", "uvicorn", "asyncio"):
