@@ -278,7 +278,8 @@ def test_each_case_that_is_named_is_in_a_corpus() -> None:
 
 
 def test_each_fault_of_the_matrix_has_its_test_or_says_why_not() -> None:
-    tried, untried = [], []
+    tried: list[int] = []
+    untried: list[int] = []
     for cells in rows(page("docs/reliability.md")):
         found = re.findall(r"F-(\d+)", cells[0])
         (tried if "`tests/" in cells[-1] else untried).extend(map(int, found))

@@ -60,7 +60,7 @@ class GateAnswer(StrEnum):
 class Metrics:
     """The metrics of one process. Sizes in bytes, durations in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - one for each
         self.registry = CollectorRegistry()
         on = self.registry
         self.requests = Counter(

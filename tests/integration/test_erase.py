@@ -51,9 +51,10 @@ async def erased(world: World, subject: str = "ana") -> Erasure:
     return erasure
 
 
-async def pass_a_minute(connections: Connections, tag: SubjectTag) -> None:
-    """Put the fence to now, where it is once what clocks may be apart has passed."""
-    await connections.ask([["HSET", b"cp:{%s}:s" % tag.hex().encode(), "erased_at", wall_clock() - 1]])
+async def pass_a_minute(world: World) -> None:
+    """Put Ana's fence to now, where it is once what clocks may be apart has passed."""
+    key = b"cp:{%s}:s" % world.tag().hex().encode()
+    await world.running.vault.store.connections.ask([["HSET", key, "erased_at", wall_clock() - 1]])
 
 
 async def hold(world: World, name: str) -> ConversationTag:
@@ -136,7 +137,7 @@ async def test_erasing_again_finds_nothing_and_moves_the_fence(tmp_path: Path, s
 
 
 async def test_what_was_under_way_is_not_kept_and_who_comes_back_begins_anew(
-    tmp_path: Path, store: str, connections: Connections
+    tmp_path: Path, store: str
 ) -> None:
     async with a_world(chatting(), tmp_path, store) as world:
         await world.choose(Choice.GIVEN)
@@ -146,7 +147,7 @@ async def test_what_was_under_way_is_not_kept_and_who_comes_back_begins_anew(
         await world.chat("under way")  # within what clocks may be apart
         assert await world.kept() == []
         assert world.outcomes() == {"stored": 1, "erased": 1}
-        await pass_a_minute(connections, world.tag())
+        await pass_a_minute(world)
         await world.chat("anew")
         [row] = await world.kept()
         assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 2"]
@@ -194,7 +195,7 @@ async def test_what_is_written_anew_survives_the_sweep_of_what_was_before(
             tag, at=wall_clock(), ledger_length=len(state.ledger), stays=None, events=(), ledger_keep_until=0
         )
         assert not isinstance(found, int)
-        await pass_a_minute(connections, tag)
+        await pass_a_minute(world)
         await world.chat("after", who=ANA | {"x-chat-conversation": "same"})
         assert len(await world.turns()) == 1  # what is behind the fence is not even listed
         await vault.erasure.mark_chore(Chore.ERASE, tag, 0)
@@ -231,15 +232,14 @@ async def fence_only(world: World) -> int:
 async def test_a_retry_that_comes_between_an_erasure_and_its_sweep_is_a_turn_of_its_own(
     tmp_path: Path, store: str, *, is_swept_between: bool
 ) -> None:
-    clock = AheadClock()
     named = ANA | {"idempotency-key": "k-1"}
-    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+    async with a_world(chatting(), tmp_path, store) as world:
         await world.chat("hello", who=named)
         await world.kept()
-        fence = await fence_only(world)
+        await fence_only(world)
         if is_swept_between:
             await finished(world)
-        clock.ahead = fence - wall_clock() + 1000
+        await pass_a_minute(world)
         await world.chat("hello", who=named)
         [row] = await world.kept()
         assert world.outcomes() == {"stored": 2}
@@ -248,10 +248,9 @@ async def test_a_retry_that_comes_between_an_erasure_and_its_sweep_is_a_turn_of_
 
 
 async def test_a_history_from_before_an_erasure_leads_nowhere_on_any_node(tmp_path: Path, store: str) -> None:
-    clock = AheadClock()
     async with (
-        a_world(chatting(), tmp_path, store, clock=clock) as here,
-        a_world(chatting(), tmp_path, store, clock=clock) as there,
+        a_world(chatting(), tmp_path, store) as here,
+        a_world(chatting(), tmp_path, store) as there,
     ):
         asked = [{"role": "user", "content": "hello"}]
         known = [*asked, {"role": "assistant", "content": "reply 0"}, {"role": "user", "content": "more"}]
@@ -260,7 +259,8 @@ async def test_a_history_from_before_an_erasure_leads_nowhere_on_any_node(tmp_pa
         await there.chat(known)  # so that both remember where she was
         [first, second] = await there.kept()
         assert first["conversation"] == second["conversation"]
-        clock.ahead = await fence_only(here) - wall_clock() + 1000
+        await fence_only(here)
+        await pass_a_minute(here)
         for world in (here, there):
             await world.chat(known)
             assert await world.running.all_kept(within=PATIENCE)
@@ -368,12 +368,12 @@ def an_eraser(vault: Vault, erasure: Any) -> Eraser:
 async def test_an_erasure_of_who_came_back_meanwhile_certifies_what_was_before(
     tmp_path: Path, store: str
 ) -> None:
-    clock = AheadClock()
-    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+    async with a_world(chatting(), tmp_path, store) as world:
         vault = world.running.vault
         await world.chat("before")
         await world.kept()
-        clock.ahead = await fence_only(world) - wall_clock() + 1000
+        await fence_only(world)
+        await pass_a_minute(world)
         await world.chat("after")
         await finished(world)
         certificate = await vault.eraser.certificate(world.tag())
@@ -386,13 +386,13 @@ async def test_an_erasure_of_who_came_back_meanwhile_certifies_what_was_before(
 async def test_an_erasure_that_comes_on_top_of_an_unfinished_one_certifies_both(
     tmp_path: Path, store: str
 ) -> None:
-    clock = AheadClock()
-    async with a_world(chatting(), tmp_path, store, clock=clock) as world:
+    async with a_world(chatting(), tmp_path, store) as world:
         await world.choose(Choice.GIVEN)
         await world.chat("before")
         await world.kept()
         await world.decided_again()
-        clock.ahead = await fence_only(world) - wall_clock() + 1000
+        await fence_only(world)
+        await pass_a_minute(world)
         await world.chat("after")
         await world.turns()
         erasure = await erased(world)
@@ -537,7 +537,7 @@ async def test_turns_whose_key_was_lost_go_too_and_no_generation_comes_again(
         erasure = await erased(world)
         assert erasure.removed.annotations == 1
         assert await keys_of(connections, world.tag()) == ["s"]
-        await pass_a_minute(connections, world.tag())
+        await pass_a_minute(world)
         await world.chat("anew")
         [row] = await world.kept()
         assert await world.said(row["conversation"]) == ["user: anew", "assistant: reply 1"]

@@ -138,7 +138,7 @@ def test_every_command_in_the_source_is_among_the_rights_and_no_other() -> None:
     sent: set[str] = set()
     for module in (TOP / "src" / "chatproxy" / "store").glob("*.py"):
         text = module.read_text(encoding="utf-8")
-        if module.name == "rights.py":
+        if module.name in {"rights.py", "sentinel.py"}:  # the one only asks about them, the other asks others
             continue
         sent |= {name.lower() for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text)}
         sent |= {name.lower() for name in re.findall(r"\[b?\"([A-Z]{3,})\"", text)}

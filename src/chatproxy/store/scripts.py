@@ -48,7 +48,6 @@ class Call:
         return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments]
 
 
-
 CLOCK = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

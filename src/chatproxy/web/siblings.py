@@ -7,6 +7,7 @@ gauges that say the same thing of store or node, the worst counts.
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,18 @@ from chatproxy.telemetry import Metrics
 from chatproxy.web.turn_history import History, Steps, together
 
 _ANSWER_SECONDS = 1.0
+
+
+def _soonest(one: float, other: float) -> float:
+    """Return the lesser number; what is none counts only where both are none."""
+    return one if math.isnan(other) else other if math.isnan(one) else min(one, other)
+
+
+def _furthest(one: float, other: float) -> float:
+    """Return what is further from 0."""
+    return max(one, other, key=abs)
+
+
 _SAID_BY_ALL: Mapping[str, Callable[[float, float], float]] = {
     "chatproxy_people_due": max,
     "chatproxy_consent_listening": min,
@@ -25,6 +38,11 @@ _SAID_BY_ALL: Mapping[str, Callable[[float, float], float]] = {
     "chatproxy_overdue_epoch_keys": max,
     "chatproxy_backups_reach_seconds": max,
     "chatproxy_key_rotation_overdue": max,
+    "chatproxy_store_usable": min,
+    "chatproxy_store_keys": max,
+    "chatproxy_store_clock_offset_seconds": _furthest,
+    "chatproxy_store_used_ratio": max,
+    "chatproxy_store_days_until_full": _soonest,
 }
 """How gauges are put together that do not add up."""
 

@@ -21,6 +21,10 @@ def some_metrics(turns: int, *, listening: int, reach: float) -> str:
     metrics.store_seconds.labels("put").observe(0.004)
     metrics.listening.set(listening)
     metrics.backups_reach.set(reach)
+    metrics.store_keys.set(7)
+    metrics.store_offset.set(-turns)
+    metrics.store_days_until_full.set(40 if turns == 2 else float("nan"))
+    metrics.store_usable.set(listening)
     return metrics.render().decode()
 
 
@@ -34,6 +38,10 @@ def test_counters_and_histograms_add_up_and_of_what_all_say_the_worst_counts() -
     assert counted(text, 'chatproxy_store_seconds_bucket{le="0.005",operation="put"}') == 2
     assert counted(text, "chatproxy_consent_listening") == 0
     assert counted(text, "chatproxy_backups_reach_seconds") == 50
+    assert counted(text, "chatproxy_store_keys") == 7
+    assert counted(text, "chatproxy_store_clock_offset_seconds") == -2
+    assert counted(text, "chatproxy_store_days_until_full") == 40
+    assert counted(text, "chatproxy_store_usable") == 0
 
 
 def test_each_family_stands_once_with_its_own_samples() -> None:
