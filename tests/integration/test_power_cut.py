@@ -8,6 +8,7 @@ from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.engine import carried_binary
+from chatproxy.store.probe import Presence, probe
 from chatproxy.store.process import arguments
 from chatproxy.vault import open_vault
 from integration.invariants import CANARY, assert_nothing_readable, questions_kept
@@ -89,7 +90,7 @@ async def test_what_the_embedded_store_has_confirmed_outlives_a_power_cut(tmp_pa
     )
     connections = Connections(StoreAddress.parse(f"unix://{socket}"), deadline=10.0)
     async with asyncio.timeout(PATIENCE):
-        while not socket.exists():
+        while await probe(socket) is not Presence.READY:
             await asyncio.sleep(0.01)
     confirmed: list[str] = []
 
@@ -100,8 +101,8 @@ async def test_what_the_embedded_store_has_confirmed_outlives_a_power_cut(tmp_pa
             confirmed.append(name)
 
     writing = [asyncio.ensure_future(write(writer)) for writer in range(4)]
-    async with asyncio.timeout(PATIENCE):
-        while len(confirmed) < 300:
+    async with asyncio.timeout(2 * PATIENCE):
+        while len(confirmed) < 150:
             await asyncio.sleep(0.005)
     promised = list(confirmed)
     process.send_signal(signal.SIGKILL)

@@ -17,6 +17,7 @@ from chatproxy.store.opening import open_store
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from integration.proxy_fixtures import DAY, PATIENCE, World, a_world, chatting
+from integration.serve_process import call, environment
 from integration.store_builders import HOUR, NOW, a_turn
 from simulators.servers import ClusterServers, Server, cluster
 
@@ -132,6 +133,18 @@ async def test_an_erasure_sweeps_what_no_index_knows(store: RedisStore) -> None:
     left = [name async for batch in RedisReaper(store.connections, erasure).walk() for name in batch]
     assert {key.kind for key in left if key.subject == person} == {"s"}
     assert {key.subject for key in left} == set(PEOPLE)
+
+
+async def test_doctor_looks_at_every_shard(tmp_path: Path, servers: ClusterServers) -> None:
+    env = environment(tmp_path, store=servers.url, upstream="http://127.0.0.1:9", store_replicas="1")
+    await servers.primaries[1].say(["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+    try:
+        found = await call(env, "doctor")
+    finally:
+        await servers.primaries[1].say(["CONFIG", "SET", "maxmemory-policy", "noeviction"])
+    assert found.status == 3
+    assert f"FAIL  store: 127.0.0.1:{servers.primaries[1].port}: maxmemory-policy is allkeys-lru" in found.out
+    assert found.out.count("the store has 0 replicas and CHATPROXY_STORE_REPLICAS is 1") == 3
 
 
 async def test_a_slot_that_moves_under_load_loses_nothing(tmp_path: Path, servers: ClusterServers) -> None:
