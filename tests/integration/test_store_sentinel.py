@@ -7,10 +7,20 @@ import pytest
 
 from chatproxy.errors import StoreUnavailableError
 from chatproxy.ports import PutStatus
+from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.opening import open_store
-from integration.proxy_fixtures import PATIENCE, a_world, chatting
+from integration.proxy_fixtures import ANA, PATIENCE, World, a_world, chatting
 from integration.store_builders import a_turn
 from simulators.servers import watched
+from simulators.store_front import StoreFront, store_front
+
+
+async def turns_there(world: World) -> int:
+    """Return how many turns are kept, 0 as long as nobody answers."""
+    try:
+        return len([turn async for turn in world.running.vault.transcripts.walk()])
+    except StoreUnavailableError:
+        return 0
 
 
 async def test_a_failover_is_followed_and_what_was_confirmed_is_put_again(tmp_path: Path) -> None:
@@ -20,6 +30,11 @@ async def test_a_failover_is_followed_and_what_was_confirmed_is_put_again(tmp_pa
     ):
         for number in range(5):
             await world.chat(f"before {number}")
+        bea = ANA | {"x-chat-subject": "bea"}
+        await world.chat("erased", who=bea)
+        await world.kept()
+        assert await world.running.vault.eraser.erase(world.tag("bea"), by="test") is not None
+        await world.chat("under way", who=bea)
         await world.kept()
         # As if the replica that takes over had not been the one that confirmed them.
         [names] = await servers.replica.say(["KEYS", "cp:*:a:*"])
@@ -35,10 +50,13 @@ async def test_a_failover_is_followed_and_what_was_confirmed_is_put_again(tmp_pa
         # The sentinels name it, but nothing counts as kept before a replica has it.
         await servers.primary.start()
         async with asyncio.timeout(2 * PATIENCE):
-            while len([turn async for turn in world.running.vault.transcripts.walk()]) < 10:
+            while await turns_there(world) < 10:
                 await asyncio.sleep(0.2)
         assert len(await world.kept()) == 10
         assert "lost" not in world.outcomes()
+        assert (
+            world.outcomes()["not_stored"] == 1
+        )  # what is not to be kept does not stay in the journal either
         world.assert_outcomes_add_up()
 
 
@@ -89,3 +107,23 @@ async def test_sentinels_that_do_not_know_the_name_are_told_apart(tmp_path: Path
         async with open_store(url, tmp_path, deadline=1.0) as store:
             with pytest.raises(StoreUnavailableError, match="no sentinel that knows 'others'"):
                 await store.ping()
+
+
+def the_primary(front: StoreFront, *, epoch: int) -> bytes:
+    """What a sentinel answers that takes *front* for the primary."""
+    words = [b"ip", b"127.0.0.1", b"port", b"%d" % front.port, b"config-epoch", b"%d" % epoch]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+async def test_of_sentinels_that_contradict_each_other_the_newest_is_believed(
+    tmp_path: Path, server: EmbeddedServer, newest: int
+) -> None:
+    async with store_front(server.url) as one, store_front(server.url) as other:
+        fronts = (one, other)
+        for number, front in enumerate(fronts):
+            front.answers[b"SENTINEL"] = the_primary(front, epoch=9 if number == newest else 8)
+        url = f"redis+sentinel://127.0.0.1:{one.port},127.0.0.1:{other.port},127.0.0.1:9/chats"
+        async with open_store(url, tmp_path, deadline=5.0) as store:
+            await store.ping()
+    assert [front.seen[b"PING"] for front in fronts] == [int(number == newest) for number in range(2)]
