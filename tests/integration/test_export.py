@@ -14,7 +14,7 @@ from chatproxy.datasets.tables import Form, read_rows
 from chatproxy.errors import ConfigurationError, ConflictError
 from chatproxy.model import Age, Caller, Origin, Part, PartKind, SubjectTag, TurnId
 from chatproxy.ports import Chore
-from chatproxy.store.connections import Connections
+from chatproxy.store.connections import Connections, Servers
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.lineage import RedisLineage
 from chatproxy.store.redis import RedisStore
@@ -281,9 +281,7 @@ async def test_who_was_erased_by_the_log_is_left_out_though_an_old_store_has_the
 class Interfering(RedisLineage):
     """Has something happen just before turns are noted as used."""
 
-    def __init__(
-        self, connections: Connections, happens: Callable[[], Awaitable[object]], *, at: int
-    ) -> None:
+    def __init__(self, connections: Servers, happens: Callable[[], Awaitable[object]], *, at: int) -> None:
         super().__init__(connections)
         self._happens = happens
         self._at = at

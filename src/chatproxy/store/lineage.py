@@ -14,7 +14,8 @@ from chatproxy.model import SubjectTag
 from chatproxy.ports import LineageStore, Uses
 from chatproxy.store import keys
 from chatproxy.store.calling import run_calls
-from chatproxy.store.connections import Command, Connections, Reply
+from chatproxy.store.connections import Command, Reply, Servers
+from chatproxy.store.scanning import scan
 from chatproxy.store.scripts import CLOCK, KEEP, Call, Script
 
 _SCAN_COUNT = 1000
@@ -52,7 +53,7 @@ return 1
 class RedisLineage:
     """Implements the LineageStore port. Every method raises StoreUnavailableError."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Servers) -> None:
         self._connections = connections
 
     async def use(
@@ -92,16 +93,10 @@ class RedisLineage:
 
     async def used(self) -> AsyncIterator[SubjectTag]:
         """Walk over everybody of whom something is in a dataset."""
-        cursor = b"0"
-        while True:
-            [[cursor, found]] = await self._ask(
-                ["SCAN", cursor, "MATCH", keys.ANY_USES, "COUNT", _SCAN_COUNT]
-            )
+        async for found in scan(self._connections, keys.ANY_USES):
             for name in found:
                 if (subject := keys.parse_person(name)) is not None:
                     yield subject
-            if cursor == b"0":
-                return
 
     async def forget_uses(self, subject: SubjectTag, entries: Sequence[bytes]) -> None:
         """Take entries out; the link goes with the last."""
