@@ -58,6 +58,7 @@ class _Ticket:
         "is_released",
         "is_safe",
         "number",
+        "number_there",
         "segments",
         "stale",
         "waiters",
@@ -66,6 +67,8 @@ class _Ticket:
 
     def __init__(self, number: int, exchange: Exchange) -> None:
         self.number = number
+        self.number_there = number
+        """Its number in the segments; of what was read again, another one than its own."""
         self.exchange = exchange
         self.written = Written()
         self.segments: list[SegmentFile] = []
@@ -469,7 +472,7 @@ class DiskJournal:
     def _leave_to_disk(self, ticket: _Ticket) -> None:
         """It is read again in its turn."""
         *earlier, last = ticket.segments
-        last.waiting.add(ticket.number, earlier)
+        last.waiting.add(ticket.number_there, earlier)
         if last not in self._backlog:
             self._backlog.append(last)
 
@@ -527,7 +530,7 @@ class DiskJournal:
                 continue
             # A number of its own: the one that it has there may be that of another one here.
             ticket = self._new_ticket(exchange)
-            ticket.segments, ticket.is_safe = files, True
+            ticket.segments, ticket.is_safe, ticket.number_there = files, True, number
             self._memory.take_back(exchange)
             self._loaded.append(exchange)
 
