@@ -52,7 +52,6 @@ REFUSED: dict[str, tuple[Callable[[dict[str, str], Path], None], tuple[str, ...]
     "a keyset that others may read": (open_keyset, ("chmod", "600")),
     "a keyset that was cut": (short_keyset, ("keyset",)),
     "a keyset with the data": (keyset_with_the_data, ("CHATPROXY_KEYSET", "data")),
-    "two workers": (setting("WORKERS", "2"), ("CHATPROXY_WORKERS", "1")),
     "an unknown setting": (setting("WROKERS", "1"), ("CHATPROXY_WROKERS",)),
     "a period without unit": (setting("RETENTION_SERVICE", "30"), ("CHATPROXY_RETENTION_SERVICE",)),
     "notices that are nowhere": (

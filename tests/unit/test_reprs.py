@@ -25,6 +25,7 @@ SHOWN = {
     "crypto.keyring.RingKey.wrapped": "sealed",
     "crypto.sealed_keyset._Pseudonyms.wrapped": "sealed",
     "crypto.sealed_keyset._Version.wrapped": "sealed",
+    "datasets.manifest.Item.item": "a name that only this dataset has",
     "forwarding.UpstreamAddress.authority": "host and port",
     "identities.claims.ClaimNames.subject": "the name of a claim",
     "identities.claims.ClaimNames.tenant": "the name of a claim",
@@ -32,6 +33,7 @@ SHOWN = {
     "web.api.admin.Pseudonym.subject": "a pseudonym",
     "web.person_session._Ticket.subject": "a pseudonym",
     "wire.base.Failure.message": "our own words",
+    "workflows.recall.Recall.item": "a name that only its dataset has",
     "workflows.replace_keys.Scope.text": "an argument of a command",
 }
 """What has such a name and is nothing of the kind."""

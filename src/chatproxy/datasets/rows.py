@@ -35,6 +35,9 @@ class Function(msgspec.Struct, frozen=True):
     name: str
     arguments: str
 
+    def __repr__(self) -> str:
+        return f"Function({self.name}, {len(self.arguments)} characters)"
+
 
 class ToolCall(msgspec.Struct, frozen=True):
     """A call of a tool, as chat templates have it."""
@@ -52,6 +55,9 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ChatMessage({self.role}, {len(self.content)} characters)"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
