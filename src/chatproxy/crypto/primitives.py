@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from chatproxy.errors import UndecryptableError
 
@@ -42,6 +43,11 @@ def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, size: int) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=size, salt=salt, info=info).derive(secret)
 
 
+def scrypt(passphrase: bytes, *, salt: bytes, log_n: int, r: int, p: int, size: int) -> bytes:
+    """Scrypt (RFC 7914), for what people think up. It takes ``128 * 2**log_n * r`` bytes of memory: bound them first."""
+    return Scrypt(salt=salt, length=size, n=1 << log_n, r=r, p=p).derive(passphrase)
+
+
 def hmac_sha256(key: bytes, message: bytes) -> bytes:
     """HMAC-SHA256 (RFC 2104). The encoding of *message* must be unambiguous."""
     return hmac.digest(key, message, "sha256")
@@ -55,10 +61,10 @@ def are_equal(left: bytes, right: bytes) -> bool:
 def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
     """AES-256-GCM, ciphertext then 16-byte tag.
 
-    A nonce used twice under one key gives both plaintexts away. There are two kinds of caller, both safe: records
+    A nonce used twice under one key gives both plaintexts away. There are three kinds of caller, all safe: records
     derive key and nonce together from a fresh 24-byte seed, so a key serves once; wraps and tickets draw the nonce at
     random, which holds for 2**32 of them a key (SP 800-38D), far above what a key that is rotated monthly wraps, or
-    what people follow links.
+    what people follow links; sealed files have a key of their own each, by a fresh salt, and count their pieces.
     """
     return AESGCM(key).encrypt(nonce, plaintext, aad)
 
