@@ -7,12 +7,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urljoin
 
 from chatproxy.audit.late import LateAudit
 from chatproxy.audit.log import LOG_NAME, FileAuditLog, operating_user
 from chatproxy.clock import Clock, wall_clock
-from chatproxy.consent.controller import Controller, load_controller, record_terms
+from chatproxy.consent.controller import (
+    Controller,
+    load_controller,
+    periods_by_ground,
+    record_terms,
+)
 from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.consent.notices import NO_TERMS, Terms, load_terms
 from chatproxy.crypto.annotation import AnnotationKeys
@@ -44,7 +50,9 @@ from chatproxy.store.preflight import Demands, examine, require_safe
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
+from chatproxy.workflows.access import AccessDesk, Explain
 from chatproxy.workflows.annotation_log import AnnotationLog, LastChange, Turn, read_last_changes
+from chatproxy.workflows.dataset_uses import DatasetLineage, NoDatasets
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.erase import Eraser, Erasure
 from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
@@ -445,13 +453,37 @@ class Vault:
             terms=self.terms,
             deadline=self.settings.deadline,
             is_chosen_elsewhere=self.settings.consent_source != "builtin",
-            record_terms=record_terms(
-                self.controller,
-                periods=self.policy.periods,
-                withdrawal_url=urljoin(self.settings.public_url or "", self.settings.choice_url),
-                steps_to_withdraw=self.terms.steps_to_withdraw,
-            ),
+            record_terms=self._record_terms,
             used_of=self.recalls().used_of,
+        )
+
+    @property
+    def _record_terms(self) -> Mapping[str, Any]:
+        return record_terms(
+            self.controller,
+            periods=self.policy.periods,
+            withdrawal_url=urljoin(self.settings.public_url or "", self.settings.choice_url),
+            steps_to_withdraw=self.terms.steps_to_withdraw,
+        )
+
+    @property
+    def dataset_lineage(self) -> DatasetLineage:
+        """Return what knows what of whom is in which dataset."""
+        return NoDatasets()
+
+    def access_desk(self, explain: Explain) -> AccessDesk:
+        """Return what makes the record of all that is held of a person."""
+        return AccessDesk(
+            self.store,
+            self.ledger,
+            self.transcripts,
+            self.pseudonyms,
+            self.dataset_lineage,
+            audit=LateAudit(lambda: self.audit),
+            clock=self.clock,
+            signing_key=self._signing_key,
+            terms={**self._record_terms, "periods": periods_by_ground(self.policy.periods)},
+            explain=explain,
         )
 
     def _signing_key(self) -> SigningSeed:

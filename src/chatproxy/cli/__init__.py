@@ -25,7 +25,7 @@ _VERBS = {
     "policy": "Say what is kept and why, and what another policy would change.",
     "restore": "Bring back what was kept, without forgetting what has happened since.",
     "serve": "Run the proxy.",
-    "subject": "Record what happens to a person's account, and erase a person.",
+    "subject": "Record what happens to a person's account, hand out what is held of them, erase them.",
     "transcripts": "List and read what is kept.",
     "turn": "Flag a turn for safety, and lift the flag.",
 }

@@ -1,4 +1,4 @@
-"""Record what happens to a person's account, and erase a person."""
+"""Record what happens to a person's account, hand out what is held of them, and erase them."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from chatproxy.cli.access import access, open_archive
 from chatproxy.cli.happened import operator, say
 from chatproxy.cli.people import as_json_option, confirm, of_person, yes_option
 from chatproxy.cli.printing import print_json
@@ -22,11 +23,15 @@ _FOUND_FAULTS = 3
 
 @click.group()
 def subject() -> None:
-    """Record what happens to a person's account, and erase a person.
+    """Record what happens to a person's account, hand out what is held of them, and erase them.
 
     SUBJECT is the data subject's id as the identity layer sends it; give - to read it from standard input, since
     other users of a machine can see the arguments of a command.
     """
+
+
+subject.add_command(access)
+subject.add_command(open_archive)
 
 
 @subject.command("delete-account")

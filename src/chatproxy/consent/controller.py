@@ -10,6 +10,7 @@ from typing import Any
 
 from chatproxy.consent.toml_table import TOMLTable
 from chatproxy.errors import ConfigurationError
+from chatproxy.policy.grounds import Ground
 from chatproxy.policy.periods import DAY_MS, SECOND_MS, Period
 from chatproxy.policy.profile import Periods
 
@@ -76,6 +77,19 @@ def record_terms(
         "recipients": list(controller.recipients),
         "transfers": list(controller.transfers),
     }
+
+
+def periods_by_ground(periods: Periods) -> dict[str, str]:
+    """Return how long each ground keeps a turn at most, as ISO 8601 writes it."""
+    by_ground = {
+        Ground.SERVICE: periods.service,
+        Ground.TRAIN: periods.training,
+        Ground.TRAIN_RESIDUE: periods.withdrawn,
+        Ground.SAFETY_IO: periods.safety,
+        Ground.FEEDBACK: periods.feedback,
+        Ground.SESSION_SHARE: periods.session_share,
+    }
+    return {str(ground): iso_period(period) for ground, period in by_ground.items()}
 
 
 def iso_period(period: Period) -> str:

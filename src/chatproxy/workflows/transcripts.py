@@ -1,7 +1,8 @@
 """What is kept, and what it says: annotations for anyone who may list, content for a purpose that has a ground (R45).
 
 Listing verifies each annotation and decrypts nothing. Showing asks the audit log first, so that what cannot be
-recorded is not read.
+recorded is not read. A person may have whatever is kept of them, but what they have deleted (R22) and what nothing but a
+legal hold keeps (R24).
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from chatproxy.crypto.record import RecordFlags, open_record, parse_header
 from chatproxy.crypto.wrap import wrapped_under
 from chatproxy.errors import AccessRefusedError, NotFoundError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, Transcript, TurnId
-from chatproxy.policy.grounds import Ground
+from chatproxy.policy.grounds import ENDED_BY_DELETION, Ground
 from chatproxy.policy.instants import format_instant
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import AuditLog, StoredTurn, SubjectState, TranscriptStore
@@ -45,6 +46,8 @@ _GROUNDS = {
     "feedback": frozenset({Ground.FEEDBACK}),
 }
 PURPOSES = tuple(_GROUNDS)
+DELETED, HELD = "deleted", "held"
+"""Why a person does not get what is kept of them."""
 _TTL_TOLERANCE_MS = 1000
 _MOST_OWNERS = 10_000
 
@@ -86,6 +89,22 @@ class OpenedTurn:
 
     kept: KeptTurn
     transcript: Transcript = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosed:
+    """A turn with what its person may have of it."""
+
+    kept: KeptTurn
+    transcript: Transcript | None = field(repr=False)
+    """None: nothing of it was opened."""
+    withheld: Mapping[int, str]
+    """Why a group was not opened, by its number: ``deleted``, ``held``, or a code of ``UndecryptableError``."""
+
+    @property
+    def damage(self) -> list[str]:
+        """Return why groups that should have opened did not."""
+        return sorted(set(self.withheld.values()) - {DELETED, HELD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +207,32 @@ class Transcripts:
             for turn in turns
             if (groups := readable[turn.turn])
         ]
+
+    async def disclose(
+        self, subject: SubjectTag, turns: Sequence[TurnId], *, now: int
+    ) -> list[Disclosed | Spurious]:
+        """Return those of *turns* that are still kept, with what their person may have of them as of *now* (ms; R42).
+
+        Who asks has written to the audit log that it is disclosed. Raises StoreUnavailableError.
+        """
+        owner = await self._owner(subject)
+        rows = await asyncio.gather(*(self._store.turn(subject, turn) for turn in turns))
+        found: list[Disclosed | Spurious] = []
+        for row in rows:
+            turn = None if row is None else await self._verified(row, owner)
+            if isinstance(turn, KeptTurn):
+                found.append(await self._disclosed(turn, owner.state, now=now))
+            elif turn is not None:
+                found.append(turn)
+        return found
+
+    async def _disclosed(self, turn: KeptTurn, state: SubjectState, *, now: int) -> Disclosed:
+        withheld = withheld_of(turn, now=now)
+        opened = [group for group in turn.groups if group.n not in withheld]
+        try:
+            return Disclosed(turn, await self._open(turn, state, opened) if opened else None, withheld)
+        except UndecryptableError as error:
+            return Disclosed(turn, None, withheld | {group.n: error.reason for group in opened})
 
     async def _note(self, action: str, details: Mapping[str, str | int | bool]) -> None:
         """Write to the audit log, which waits for the disk, as running chats must not. Raises AuditUnavailableError."""
@@ -327,6 +372,19 @@ def _is_deleted(turn: TurnToDecide, person: PersonFacts | None) -> bool:
         return False
     events = person.about(turn.conversation, turn.turn, received_at=turn.received_at)
     return events.deleted_at is not None or events.account_deleted_at is not None
+
+
+def withheld_of(turn: KeptTurn, *, now: int) -> dict[int, str]:
+    """Return why its person does not get what some groups of a turn say, by their numbers: DELETED or HELD."""
+    why = {group.n: _withheld(turn, group, now=now) for group in turn.groups}
+    return {number: reason for number, reason in why.items() if reason is not None}
+
+
+def _withheld(turn: KeptTurn, group: GroupNote, *, now: int) -> str | None:
+    live = {ground for ground, end in group.grounds.items() if end > now}
+    if not live:
+        return HELD
+    return DELETED if turn.is_deleted and live <= ENDED_BY_DELETION else None
 
 
 def _allows(group: GroupNote, purpose: str) -> bool:

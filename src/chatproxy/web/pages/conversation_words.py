@@ -40,7 +40,7 @@ _OF_THE_GENERAL_CHOICE = frozenset(
 )
 """What a share puts another reason in the place of."""
 _SETTING_NAMES = {override: name for name, override in SETTINGS.items()}
-_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system", "tool": "tool"}
+ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system", "tool": "tool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,9 @@ def said(turns: Sequence[OpenedTurn], words: Words) -> list[Said]:
     """Return what was said, in order."""
     return [
         Said(
-            role=_ROLES.get(message.role, "other"),
+            role=ROLES.get(message.role, "other"),
             at=turn.kept.facts.received_at if message.role == "user" else None,
-            parts=tuple(_part(part, words) for part in message.parts),
+            parts=tuple(said_part(part, words) for part in message.parts),
         )
         for turn in turns
         for message in _messages(turn)
@@ -143,7 +143,8 @@ def _messages(turn: OpenedTurn) -> Iterator[Message]:
     yield from turn.transcript.output
 
 
-def _part(part: Part, words: Words) -> SaidPart:
+def said_part(part: Part, words: Words) -> SaidPart:
+    """Return a piece of a message in words."""
     body = part.body
     match part.kind:
         case PartKind.TEXT:

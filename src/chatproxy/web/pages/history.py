@@ -68,16 +68,20 @@ def _download(content: bytes, name: str) -> Response:
 
 
 def _what(entry: HistoryEntry) -> str:
-    """Return the name of the words for *entry*."""
-    if entry.kind != "choice":
-        return entry.kind
-    if entry.choice is None:
+    return name_of(entry.kind, entry.choice, is_of_conversation=entry.conversation is not None)
+
+
+def name_of(kind: str, choice: Choice | None, *, is_of_conversation: bool) -> str:
+    """Return the name of the words for an entry of the history."""
+    if kind != "choice":
+        return kind
+    if choice is None:
         return "unrecognised"
-    if entry.conversation is None:
-        return str(entry.choice)
-    if entry.choice.permits:
+    if not is_of_conversation:
+        return str(choice)
+    if choice.permits:
         return "shared"
-    return "follows" if entry.choice is Choice.WITHDRAWN else "excluded"
+    return "follows" if choice is Choice.WITHDRAWN else "excluded"
 
 
 def _details(entry: HistoryEntry, words: Words) -> Iterator[Markup]:

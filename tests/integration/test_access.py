@@ -1,0 +1,447 @@
+"""What `chatproxy subject access` hands out is what is kept, compared by a reader of its own. Against a real store.
+
+The reader knows docs/access.md alone: what was said it knows, since the test has said it.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from chatproxy.consent.events import Choice
+from chatproxy.store.connections import Connections
+from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.web.access_archive import AccessArchive
+from chatproxy.web.pages.access_page import reason_in_words
+from chatproxy.web.pages.words import load_words
+from chatproxy.workflows.access_reads import AccessReads
+from integration.proxy_fixtures import ANA, World, a_world, all_keys, chatting
+from integration.serve_process import Finished, call, environment
+
+ODD = "caf\u00e9 \u2028 <b>&amp;</b> \r\n\ttab\u0000zero \U0001f600 e\u0301 \u202eright to left"
+BOB = {"x-chat-subject": "bob", "x-chat-plan": "pro"}
+LANGUAGES = ("en", "fr")
+
+
+@pytest.fixture
+def store(server: EmbeddedServer, connections: Connections) -> str:
+    return server.url
+
+
+class Page(HTMLParser):
+    """What a page loads, runs and says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.said = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.said += data
+
+
+class Archive:
+    """An archive, read by the documents alone."""
+
+    def __init__(self, data: bytes) -> None:
+        self.zip = zipfile.ZipFile(io.BytesIO(data))
+        assert self.zip.testzip() is None
+        self.lines = [json.loads(line) for line in self.zip.read("record.jsonl").splitlines()]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["kind"] == kind]
+
+    def page(self, language: str) -> Page:
+        return Page(self.zip.read(f"index.{language}.html").decode())
+
+    def texts(self) -> list[str]:
+        return [
+            part["body"]["text"]
+            for turn in self.of("turn")
+            for message in turn["messages"]
+            for part in message["parts"]
+        ]
+
+
+@asynccontextmanager
+async def people(tmp_path: Path, store: str) -> AsyncIterator[World]:
+    """Ana and Bob have chatted, and Ana has agreed."""
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat(ODD)
+        await world.chat("another conversation", who=ANA | {"x-chat-conversation": "second"})
+        await world.chat("bob's own", who=BOB)
+        await world.kept()
+        yield world
+
+
+async def packed(env: dict[str, str], tmp_path: Path, *words: str, subject: str = "ana") -> Archive:
+    path = tmp_path / f"archive-{len(list(tmp_path.glob('archive-*')))}.zip"
+    done = await call(env, "subject", "access", "-", "--out", str(path), *words, stdin=f"{subject}\n")
+    assert done.status == 0, done.err
+    assert path.stat().st_mode & 0o777 == 0o600
+    return Archive(path.read_bytes())
+
+
+async def record(env: dict[str, str], *words: str, subject: str = "ana") -> list[dict[str, Any]]:
+    done = await call(env, "subject", "access", "-", "--json", *words, stdin=f"{subject}\n")
+    assert done.status == 0, done.err
+    return done.rows()
+
+
+def entries(tmp_path: Path) -> list[dict[str, Any]]:
+    log = tmp_path / "data" / "audit" / "audit.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+async def test_the_archive_holds_what_is_kept_to_the_byte_and_of_nobody_else(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        rows = {row["turn"]: row for row in await world.kept() if row["subject"] == world.tag().hex()}
+        archive = await packed(env, tmp_path)
+
+        texts = archive.texts()
+        assert (texts[0], texts[2]) == (ODD, "another conversation")
+        assert "bob's own" not in texts
+        assert {turn["turn"] for turn in archive.of("turn")} == set(rows)
+        for turn in archive.of("turn"):
+            row, [decision] = rows[turn["turn"]], turn["decisions"]
+            assert turn["conversation"] == row["conversation"]
+            assert (turn["received_at"], turn["plan"], turn["dialect"], turn["end"]) == tuple(
+                row[name] for name in ("received_at", "plan", "dialect", "end")
+            )
+            assert (decision["kept_until"], decision["grounds"], decision["eligible"]) == (
+                row["expires_at"], row["grounds"], row["eligible"],
+            )  # fmt: skip
+            assert (decision["reason"], decision["withheld"]) == ("ELIGIBLE_CONSENT", None)
+            assert decision["why"]["en"] == "It was written while your yes to training stood."
+            assert set(decision["why"]) == set(LANGUAGES)
+            said = [
+                f"{message['role']}: {part['body']['text']}"
+                for message in turn["messages"]
+                for part in message["parts"]
+            ]
+            assert said == await world.said(turn["conversation"])
+    about = archive.of("about")[0]
+    assert (about["subject"], about["format"]) == (world.tag().hex(), "chatproxy/access/v1")
+    assert archive.of("end")[0]["counts"] == {"about": 1, "choice": 1, "conversation": 2, "turn": 2}
+    assert [line["kind"] for line in archive.lines] == [
+        "about", "choice", "conversation", "turn", "conversation", "turn", "end",
+    ]  # fmt: skip
+
+
+async def test_every_line_is_what_its_schema_says(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await eventful(world, env)
+        archive = await packed(env, tmp_path)
+
+    schema = json.loads(archive.zip.read("record.schema.json"))
+    validator = jsonschema.Draft202012Validator(schema)
+    for line in archive.lines:
+        validator.validate(line)
+        assert not validator.is_valid(line | {"another": 1})
+        for name in line.keys() - {"kind"}:
+            other = {key: value for key, value in line.items() if key != name}
+            optional = {
+                "controller",
+                "jurisdiction",
+                "authority",
+                "storage_location",
+                "recipients",
+                "transfers",
+            }
+            assert name in optional or not validator.is_valid(other), name
+    assert {line["kind"] for line in archive.lines} == {
+        "about", "choice", "event", "hold", "conversation", "turn", "read", "end",
+    }  # fmt: skip
+
+
+async def eventful(world: World, env: dict[str, str]) -> None:
+    """Give Ana a history: feedback, a hold, a deletion, and somebody who reads."""
+    first, second = dict.fromkeys(
+        row["conversation"] for row in await world.kept() if row["subject"] == world.tag().hex()
+    )
+    for words in (
+        ("transcripts", "show", first, "--purpose", "service"),
+        ("feedback", "give", first, "--kind", "bug"),
+        ("hold", "place", "--case", "secret case", "--authority", "secret court", "--review", "2099-01-31",
+         "--conversation", first),
+        ("conversation", "delete", second),
+    ):  # fmt: skip
+        done = await call(env, *words)
+        assert done.status == 0, (words, done.err)
+    await world.decided_again()
+
+
+async def test_what_was_chosen_and_done_is_there_with_receipts_that_verify(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await eventful(world, env)
+        archive = await packed(env, tmp_path)
+
+    [choice] = archive.of("choice")
+    assert (choice["event"], choice["purposes"]["train.capability"]) == ("given", True)
+    assert [event["event"] for event in archive.of("event")] == ["feedback_given", "conversation_deleted"]
+    assert {event["by"] for event in archive.of("event")} == {"staff"}
+    name = f"receipts/{choice['receipt']['receipt_id']}.json"
+    assert json.loads(archive.zip.read(name)) == choice["receipt"]
+    for file in (name, "receipts/keys.json"):
+        (tmp_path / Path(file).name).write_bytes(archive.zip.read(file))
+    valid = await call(
+        env, "consent", "verify", str(tmp_path / Path(name).name), "--key", str(tmp_path / "keys.json")
+    )
+    assert valid.status == 0
+    [read] = archive.of("read")
+    assert (read["action"], read["by"], read["purpose"], read["turns"]) == (
+        "transcripts.read", "staff", "service", 1,
+    )  # fmt: skip
+
+
+async def test_a_hold_is_told_without_its_case_or_not_at_all(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await eventful(world, env)
+        told = await packed(env, tmp_path)
+        untold = await packed(env, tmp_path, "--without-holds")
+
+    [hold] = told.of("hold")
+    assert hold["review_at"] == "2099-01-31T00:00:00Z"
+    assert "LEGAL_HOLD" in str(told.of("turn"))
+    for archive in (told, untold):
+        text = "".join(archive.zip.read(name).decode() for name in archive.zip.namelist())
+        assert "secret" not in text
+    assert untold.of("hold") == []
+    text = str([line for line in untold.lines if line["kind"] != "about"])
+    assert "LEGAL_HOLD" not in text
+    assert "2099" not in text
+    for language, word in (("en", "legal hold"), ("fr", "obligation légale")):
+        assert word in told.page(language).said.lower()
+        assert word not in untold.page(language).said.lower()
+
+
+async def test_what_is_deleted_is_named_and_not_opened_but_for_what_feedback_keeps(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await eventful(world, env)
+        first = await packed(env, tmp_path)
+        [kept] = [turn for turn in first.of("turn") if not turn["deleted"]]
+        await call(env, "conversation", "delete", kept["conversation"])
+        await world.decided_again()
+        second = await packed(env, tmp_path)
+
+    [deleted] = [turn for turn in first.of("turn") if turn["deleted"]]
+    assert deleted["messages"] == []
+    assert [decision["withheld"] for decision in deleted["decisions"]] == ["deleted"]
+    assert "another conversation" not in first.texts()
+    [stays] = [turn for turn in second.of("turn") if turn["turn"] == kept["turn"]]
+    assert stays["deleted"]
+    assert ODD in second.texts()
+
+
+async def test_the_page_says_what_the_record_says_and_needs_nothing_else(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await eventful(world, env)
+        archive = await packed(env, tmp_path)
+
+    for language in LANGUAGES:
+        page = archive.page(language)
+        assert dict(page.tags)["html"]["lang"] == language
+        assert "caf\u00e9 \u2028 <b>&amp;</b>" in page.said
+        assert "another conversation" not in page.said
+        for turn in archive.of("turn"):
+            for decision in turn["decisions"]:
+                assert decision["why"][language] in page.said
+            assert ("article", turn["turn"]) in {(tag, attrs.get("id")) for tag, attrs in page.tags}
+        assert not {"script", "link", "img", "iframe", "form", "b"} & {tag for tag, _ in page.tags}
+        assert not [attrs for _, attrs in page.tags if {"src", "href", "style", "onclick"} & attrs.keys()]
+        source = archive.zip.read(f"index.{language}.html").decode()
+        [style] = re.findall(r"<style>(.*?)</style>", source, re.DOTALL)
+        assert "url(" not in style
+        assert "@import" not in style
+        policy = next(
+            attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"
+        )
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert policy is not None
+        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert "obligation légale" in archive.page("fr").said
+    assert "You have deleted this" in archive.page("en").said
+
+
+async def test_the_plain_record_is_the_one_in_the_archive(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store):
+        archive = await packed(env, tmp_path)
+        lines = await record(env)
+
+    def timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Leave out the instant, and that somebody has asked before."""
+        return [
+            {name: value for name, value in line.items() if (line["kind"], name) != ("about", "at")}
+            for line in lines
+            if line["kind"] not in {"read", "end"}
+        ]
+
+    assert timeless(lines) == timeless(archive.lines)
+    assert [line["action"] for line in lines if line["kind"] == "read"] == ["subject.access"]
+
+
+async def test_each_access_is_in_the_audit_log_before_and_after(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await packed(env, tmp_path)
+
+    before, after = entries(tmp_path)
+    assert before["action"] == "subject.access"
+    assert (before["subject"], before["purpose"], before["turns"]) == (world.tag().hex(), "access", 2)
+    assert after["action"] == "subject.accessed"
+    assert (after["conversations"], after["turns"], after["choices"]) == (2, 2, 1)
+    assert "ana" not in json.dumps([before, after]).replace("by", "")
+    assert (await call(env, "audit", "verify")).status == 0
+
+
+async def nothing(env: dict[str, str], tmp_path: Path, subject: str) -> tuple[Finished, Finished]:
+    path = tmp_path / "nothing.zip"
+    done = await call(env, "subject", "access", "-", "--out", str(path), stdin=subject)
+    assert not path.exists()
+    return done, await call(env, "subject", "access", "-", "--json", stdin=subject)
+
+
+async def test_who_was_erased_and_who_never_was_look_alike(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store):
+        assert (await call(env, "subject", "erase", "ana", "--yes")).status == 0
+    before, keys = entries(tmp_path), await all_keys(connections)
+    erased = await nothing(env, tmp_path, "ana")
+    unknown = await nothing(env, tmp_path, "nobody")
+
+    assert erased == unknown
+    assert (erased[0].status, erased[0].out, erased[0].err) == (0, "Nothing is held.\n", "")
+    assert erased[1].rows() == [{"kind": "end", "counts": {}}]
+    assert entries(tmp_path) == before
+    assert await all_keys(connections) == keys
+
+
+async def test_an_erased_person_under_a_hold_is_nobody_where_holds_may_not_be_told(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await eventful(world, env)
+        assert (await call(env, "subject", "erase", "ana", "--yes")).status == 0
+        untold = await call(env, "subject", "access", "ana", "--json", "--without-holds")
+        told = await record(env)
+
+    assert untold.rows() == [{"kind": "end", "counts": {}}]
+    assert [line["kind"] for line in told if line["kind"] == "hold"] == ["hold"]
+    assert [line for line in told if line["kind"] == "turn"] == []
+
+
+async def test_a_damaged_turn_is_named_and_the_rest_is_handed_out(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    env = environment(tmp_path, store=store)
+    path = tmp_path / "damaged.zip"
+    async with people(tmp_path, store) as world:
+        first, second = [row["turn"] for row in await world.kept() if row["subject"] == world.tag().hex()]
+        subject, turn = world.running.vault.pseudonyms.read_turn_handle(first)
+        [blob] = await connections.ask([["GET", f"cp:{{{subject.hex()}}}:r:{turn.hex()}"]])
+        assert isinstance(blob, bytes)
+        changed = blob[:-1] + bytes([blob[-1] ^ 1])
+        await connections.ask([["SET", f"cp:{{{subject.hex()}}}:r:{turn.hex()}", changed, "KEEPTTL"]])
+        _, turn = world.running.vault.pseudonyms.read_turn_handle(second)
+        await connections.ask([["HSET", f"cp:{{{subject.hex()}}}:a:{turn.hex()}", "exp", "1"]])
+        done = await call(env, "subject", "access", "ana", "--out", str(path))
+
+    assert done.status == 3
+    assert "2 turns are not as they were kept" in done.err
+    archive = Archive(path.read_bytes())
+    assert {fault["turn"] for fault in archive.of("fault")} == {first, second}
+    [left] = archive.of("turn")
+    assert (left["messages"], left["decisions"][0]["withheld"]) == ([], "damaged")
+    assert "not as it was kept" in archive.page("en").said
+
+
+async def test_the_same_store_at_the_same_instant_gives_the_same_bytes(tmp_path: Path, store: str) -> None:
+    async with people(tmp_path, store) as world:
+        words = list(load_words().values())
+        desk = world.running.vault.access_desk(lambda code: reason_in_words(code, words))
+        access = await desk.open(world.tag(), AccessReads([]), tells_holds=True)
+        assert access is not None
+        made = []
+        for _ in range(2):
+            pieces: list[bytes] = []
+            await AccessArchive(access, words, public_keys="{}").write(pieces.append)
+            made.append(b"".join(pieces))
+
+    assert made[0] == made[1]
+
+
+async def test_an_archive_sealed_to_a_passphrase_opens_with_it_alone(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    right, wrong, short = (tmp_path / name for name in ("right", "wrong", "short"))
+    right.write_text("a long enough passphrase\n")
+    wrong.write_text("another long passphrase\n")
+    short.write_text("too short\n")
+    path = tmp_path / "ana.zip.sealed"
+    async with people(tmp_path, store):
+        refused = await call(env, "subject", "access", "ana", "--passphrase-file", str(short))
+        assert (refused.status, "fewer than 12" in refused.err) == (2, True)
+        done = await call(
+            env, "subject", "access", "ana", "--out", str(path), "--passphrase-file", str(right)
+        )
+        assert done.status == 0, done.err
+    assert not zipfile.is_zipfile(path)
+    alone = {"CHATPROXY_DATA_DIR": str(tmp_path / "elsewhere")}
+    failed = await call(alone, "subject", "open-archive", str(path), "--passphrase-file", str(wrong))
+    assert (failed.status, "sealed_file" in failed.err, (tmp_path / "ana.zip").exists()) == (1, True, False)
+    opened = await call(alone, "subject", "open-archive", str(path), "--passphrase-file", str(right))
+    assert opened.status == 0, opened.err
+    assert Archive((tmp_path / "ana.zip").read_bytes()).texts()[0] == ODD
+    assert (tmp_path / "ana.zip").stat().st_mode & 0o777 == 0o600
+    again = await call(alone, "subject", "open-archive", str(path), "--passphrase-file", str(right))
+    assert (again.status, "is there already" in again.err) == (2, True)
+
+
+async def test_an_archive_never_overwrites_and_json_takes_no_file(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    there = tmp_path / "there.zip"
+    there.write_text("kept")
+    assert (await call(env, "subject", "access", "ana", "--out", str(there))).status == 2
+    assert there.read_text() == "kept"
+    assert (await call(env, "subject", "access", "ana", "--json", "--out", str(tmp_path / "new"))).status == 2
+
+
+async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: str) -> None:
+    env = environment(tmp_path, store=store)
+    path = tmp_path / "archive.zip"
+    async with people(tmp_path, store):
+        (tmp_path / "data" / "audit").write_text("in the way")
+        done = await call(env, "subject", "access", "ana", "--out", str(path))
+
+    assert (done.status, path.exists()) == (1, False)
+    assert "audit log" in done.err
