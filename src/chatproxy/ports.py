@@ -234,6 +234,9 @@ class TranscriptStore(Protocol):
     async def turn(self, subject: SubjectTag, turn: TurnId) -> StoredTurn | None:
         """One turn, also by the id of an attempt that it took in."""
 
+    async def turns(self, subject: SubjectTag, turns: Sequence[TurnId]) -> list[StoredTurn]:
+        """Those of *turns* that are kept under these very ids, in one round trip."""
+
     async def records(
         self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]
     ) -> list[bytes | None]: ...

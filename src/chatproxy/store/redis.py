@@ -159,6 +159,10 @@ class RedisStore:
         [other] = await self._ask(["GET", keys.other_name(subject, turn)])
         return next(iter(await self._stored([(subject, turn if other is None else TurnId(other))])), None)
 
+    async def turns(self, subject: SubjectTag, turns: Sequence[TurnId]) -> list[StoredTurn]:
+        """Return those of *turns* that are kept under these very ids, in one round trip."""
+        return await self._stored([(subject, turn) for turn in turns])
+
     async def records(self, subject: SubjectTag, turn: TurnId, groups: Sequence[int]) -> list[bytes | None]:
         """Return the sealed records of *groups*, None for each that is not held."""
         return await self.records_of_turns(subject, [(turn, group) for group in groups])

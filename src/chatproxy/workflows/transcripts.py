@@ -216,23 +216,44 @@ class Transcripts:
         Who asks has written to the audit log that it is disclosed. Raises StoreUnavailableError.
         """
         owner = await self._owner(subject)
-        rows = await asyncio.gather(*(self._store.turn(subject, turn) for turn in turns))
-        found: list[Disclosed | Spurious] = []
-        for row in rows:
-            turn = None if row is None else await self._verified(row, owner)
-            if isinstance(turn, KeptTurn):
-                found.append(await self._disclosed(turn, owner.state, now=now))
-            elif turn is not None:
+        found: list[KeptTurn | Spurious] = []
+        for row in await self._store.turns(subject, turns):
+            turn = await self._verified(row, owner)
+            if turn is not None:
                 found.append(turn)
-        return found
+        kept = [turn for turn in found if isinstance(turn, KeptTurn)]
+        withheld = {turn.turn: withheld_of(turn, now=now) for turn in kept}
+        wanted = [
+            (turn.turn, group.n)
+            for turn in kept
+            for group in turn.groups
+            if group.n not in withheld[turn.turn]
+        ]
+        blobs = dict(zip(wanted, await self._store.records_of_turns(subject, wanted), strict=True))
+        return [
+            await self._disclosed(turn, owner.state, withheld[turn.turn], blobs)
+            if isinstance(turn, KeptTurn)
+            else turn
+            for turn in found
+        ]
 
-    async def _disclosed(self, turn: KeptTurn, state: SubjectState, *, now: int) -> Disclosed:
-        withheld = withheld_of(turn, now=now)
+    async def _disclosed(
+        self,
+        turn: KeptTurn,
+        state: SubjectState,
+        withheld: dict[int, str],
+        blobs: Mapping[tuple[TurnId, int], bytes | None],
+    ) -> Disclosed:
         opened = [group for group in turn.groups if group.n not in withheld]
+        if not opened:
+            return Disclosed(turn, None, withheld)
         try:
-            return Disclosed(turn, await self._open(turn, state, opened) if opened else None, withheld)
+            transcript = await self._unseal(
+                turn, state, opened, [blobs[turn.turn, group.n] for group in opened]
+            )
         except UndecryptableError as error:
             return Disclosed(turn, None, withheld | {group.n: error.reason for group in opened})
+        return Disclosed(turn, transcript, withheld)
 
     async def _note(self, action: str, details: Mapping[str, str | int | bool]) -> None:
         """Write to the audit log, which waits for the disk, as running chats must not. Raises AuditUnavailableError."""
@@ -317,6 +338,11 @@ class Transcripts:
 
     async def _open(self, turn: KeptTurn, state: SubjectState, groups: list[GroupNote]) -> Transcript:
         blobs = await self._store.records(turn.subject, turn.turn, [group.n for group in groups])
+        return await self._unseal(turn, state, groups, blobs)
+
+    async def _unseal(
+        self, turn: KeptTurn, state: SubjectState, groups: list[GroupNote], blobs: Sequence[bytes | None]
+    ) -> Transcript:
         payloads = []
         for group, blob in zip(groups, blobs, strict=True):
             if blob is None:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -54,23 +54,32 @@ class AccessPage:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-            enable_async=True,
         )
         environment.globals.update(style=Markup(style), style_hash=f"sha256-{digest}", at=parse_instant)  # noqa: S704 - our own
         self._template = environment.get_template("access.html")
 
     async def pieces(self, lines: AsyncIterator[Line], words: Words) -> AsyncIterator[str]:
         """Yield the page in the language of *words*, as the *lines* of the record come."""
-        async for piece in self._template.generate_async(
-            lines=_shown(lines, words),
-            words=words,
-            say=words.say,
-            count=words.count,
-            day=words.day,
-            moment=words.moment,
-            length=lambda period: _length(period, words),
-        ):
-            yield piece
+        page = cast(
+            "Any",
+            self._template.make_module(
+                {
+                    "words": words,
+                    "say": words.say,
+                    "count": words.count,
+                    "day": words.day,
+                    "moment": words.moment,
+                    "length": lambda period: _length(period, words),
+                }
+            ),
+        )
+        yield page.opening()
+        section = ""
+        async for line in lines:
+            its = _SECTIONS[line["kind"]]
+            yield page.told({**_shown(line, words), "opens": its if its != section else None})
+            section = its
+        yield page.closing()
 
 
 def reason_in_words(code: str, words: Sequence[Words]) -> dict[str, str]:
@@ -78,24 +87,16 @@ def reason_in_words(code: str, words: Sequence[Words]) -> dict[str, str]:
     return {str(each.language): each.sentences[f"reason.{code}"] for each in words}
 
 
-async def _shown(lines: AsyncIterator[Line], words: Words) -> AsyncIterator[Line]:
-    """Add to each line which section it begins, and the words of what has any."""
-    section = ""
-    async for line in lines:
-        its = _SECTIONS[line["kind"]]
-        shown = {**line, "opens": its if its != section else None}
-        section = its
-        match line["kind"]:
-            case "choice" | "event":
-                shown |= {
-                    "what": words.say(f"history.{_what(line)}"),
-                    "details": list(_details(line, words)),
-                }
-            case "turn":
-                shown["messages"] = [_message(message, words) for message in line["messages"]]
-            case _:
-                pass
-        yield shown
+def _shown(line: Line, words: Words) -> Line:
+    """Return a line with what of it is said in words."""
+    match line["kind"]:
+        case "choice" | "event":
+            what, details = words.say(f"history.{_what(line)}"), list(_details(line, words))
+            return {**line, "what": what, "details": details}
+        case "turn":
+            return {**line, "messages": [_message(message, words) for message in line["messages"]]}
+        case _:
+            return line
 
 
 def _what(line: Line) -> str:
