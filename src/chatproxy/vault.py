@@ -75,6 +75,7 @@ from chatproxy.workflows.redecide import Redecider
 from chatproxy.workflows.renew_keys import KeyRenewal
 from chatproxy.workflows.replace_keys import Pace, Replacement
 from chatproxy.workflows.replay import Replay
+from chatproxy.workflows.retention_report import RetentionReporter
 from chatproxy.workflows.roll import Roller
 from chatproxy.workflows.rotate import Rotation
 from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
@@ -261,6 +262,19 @@ class Vault:
             metrics=metrics,
             grace_ms=int(self.settings.epoch_grace * 1000),
             longest_ms=self.policy.periods.training.length + LEDGER_OUTLIVES_MS,
+        )
+
+    @property
+    def retention_reporter(self) -> RetentionReporter:
+        """Return what says what is kept on which ground, and whether anything is overdue."""
+        return RetentionReporter(
+            self.store,
+            RedisReaper(self.store.connections, self.erasure),
+            self.annotation_keys,
+            self.policies,
+            clock=self.clock,
+            day_grace_ms=int(self.settings.epoch_grace * 1000),
+            versions=self.terms.versions,
         )
 
     @property
