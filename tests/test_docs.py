@@ -1,6 +1,7 @@
 """The docs say what the code does: names, defaults, links and the example of a settings file."""
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from chatproxy.telemetry import Metrics, TurnOutcome
 from chatproxy.workflows import export_gate
 from chatproxy.workflows.announce import DECISION_HEADERS
 from chatproxy.workflows.recall import UNTRACKED
+from chatproxy.workflows.retention_report import CLASSES
 from integration.desync import hostile_answers, hostile_requests
 
 TOP = Path(__file__).parent.parent
@@ -297,3 +299,21 @@ def test_a_name_that_the_architecture_points_to_is_where_it_says() -> None:
         source = (SOURCE / module).read_text(encoding="utf-8")
         for name in filter(None, names):
             assert re.search(rf"(def|class) {name}\b|^{name}\b.* = ", source, re.MULTILINE), (module, name)
+
+
+def test_the_page_about_access_has_every_member_of_every_line() -> None:
+    schema = json.loads((SOURCE / "web" / "access.schema.json").read_text(encoding="utf-8"))
+    members = {line["properties"]["kind"]["const"]: line["properties"].keys() for line in schema["oneOf"]}
+    documented = {
+        cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[2]))
+        for cells in rows(page("docs/access.md"))
+        if len(cells) == 3 and cells[0].strip("`") in members
+    }
+
+    assert set(documented) == set(members)
+    for kind, names in members.items():
+        assert set(names) - {"kind"} <= documented[kind], kind
+
+
+def test_the_page_about_access_has_every_class_of_the_report() -> None:
+    assert set(CLASSES) <= first_names(page("docs/access.md"))

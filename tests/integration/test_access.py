@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,17 @@ import jsonschema
 import pytest
 
 from chatproxy.consent.events import Choice
+from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.ports import AuditLog
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.web.access_archive import AccessArchive
-from chatproxy.web.pages.access_page import reason_in_words
-from chatproxy.web.pages.words import load_words
+from chatproxy.vault import Vault
+from chatproxy.web.access_archive import AccessArchive, record_schema
+from chatproxy.web.pages.access_page import AccessPage, reason_in_words
+from chatproxy.web.pages.words import Language, load_words
+from chatproxy.workflows.access import AccessDesk
 from chatproxy.workflows.access_reads import AccessReads
+from chatproxy.workflows.dataset_uses import DatasetLineage, DatasetUse, NoDatasets
 from integration.proxy_fixtures import ANA, World, a_world, all_keys, chatting
 from integration.serve_process import Finished, call, environment
 
@@ -216,26 +222,51 @@ async def test_what_was_chosen_and_done_is_there_with_receipts_that_verify(
     )  # fmt: skip
 
 
-async def test_a_hold_is_told_without_its_case_or_not_at_all(tmp_path: Path, store: str) -> None:
+def timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the instant, and that somebody has asked before."""
+    return [
+        {name: value for name, value in line.items() if (line["kind"], name) != ("about", "at")}
+        for line in lines
+        if line["kind"] not in {"read", "end"}
+    ]
+
+
+async def test_a_hold_is_told_without_its_case(tmp_path: Path, store: str) -> None:
     env = environment(tmp_path, store=store)
     async with people(tmp_path, store) as world:
         await eventful(world, env)
         told = await packed(env, tmp_path)
-        untold = await packed(env, tmp_path, "--without-holds")
 
     [hold] = told.of("hold")
-    assert hold["review_at"] == "2099-01-31T00:00:00Z"
+    assert (hold["review_at"], hold["conversation"]) == (
+        "2099-01-31T00:00:00Z", told.of("conversation")[0]["conversation"],
+    )  # fmt: skip
     assert "LEGAL_HOLD" in str(told.of("turn"))
-    for archive in (told, untold):
-        text = "".join(archive.zip.read(name).decode() for name in archive.zip.namelist())
-        assert "secret" not in text
-    assert untold.of("hold") == []
-    text = str([line for line in untold.lines if line["kind"] != "about"])
-    assert "LEGAL_HOLD" not in text
-    assert "2099" not in text
-    for language, word in (("en", "legal hold"), ("fr", "obligation légale")):
-        assert word in told.page(language).said.lower()
-        assert word not in untold.page(language).said.lower()
+    assert "secret" not in "".join(told.zip.read(name).decode() for name in told.zip.namelist())
+    assert "legal hold" in told.page("en").said.lower()
+    assert "obligation légale" in told.page("fr").said.lower()
+
+
+async def test_where_holds_may_not_be_told_the_record_is_the_one_without_them(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    async with people(tmp_path, store) as world:
+        await world.choose(Choice.WITHDRAWN)
+        await world.decided_again()
+        before = await record(env)
+        for case in ("one", "two"):
+            await call(
+                env, "hold", "place", "--case", case, "--authority", "a", "--review", "2099-01-31",
+                "--subject", "ana",
+            )  # fmt: skip
+        await world.decided_again()
+        told, untold = await record(env), await record(env, "--without-holds")
+        archive = await packed(env, tmp_path, "--without-holds")
+
+    assert len([line for line in told if line["kind"] == "hold"]) == 2
+    assert timeless(untold) == timeless(archive.lines) == timeless(before)
+    assert "legal hold" not in archive.page("en").said.lower()
 
 
 async def test_what_is_deleted_is_named_and_not_opened_but_for_what_feedback_keeps(
@@ -295,14 +326,6 @@ async def test_the_plain_record_is_the_one_in_the_archive(tmp_path: Path, store:
     async with people(tmp_path, store):
         archive = await packed(env, tmp_path)
         lines = await record(env)
-
-    def timeless(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Leave out the instant, and that somebody has asked before."""
-        return [
-            {name: value for name, value in line.items() if (line["kind"], name) != ("about", "at")}
-            for line in lines
-            if line["kind"] not in {"read", "end"}
-        ]
 
     assert timeless(lines) == timeless(archive.lines)
     assert [line["action"] for line in lines if line["kind"] == "read"] == ["subject.access"]
@@ -386,6 +409,80 @@ async def test_a_damaged_turn_is_named_and_the_rest_is_handed_out(
     assert "not as it was kept" in archive.page("en").said
 
 
+@dataclass(frozen=True)
+class Used:
+    """As the lineage of datasets tells it."""
+
+    conversation: ConversationTag
+    dataset: str = "d_1"
+    purpose: str = "capability"
+    consumer: str = "team <a>"
+    at: int = 1_700_000_000_000
+    turns: int = 2
+
+
+class Lineage(NoDatasets):
+    """Both of a person's conversations are in a dataset."""
+
+    def __init__(self, *conversations: ConversationTag) -> None:
+        self._conversations = conversations
+
+    async def used_of(self, subject: SubjectTag) -> list[DatasetUse]:
+        return [Used(conversation) for conversation in self._conversations]
+
+
+def desk_of(vault: Vault, lineage: DatasetLineage, audit: AuditLog) -> AccessDesk:
+    return AccessDesk(
+        vault.store, vault.ledger, vault.transcripts, vault.pseudonyms, lineage,
+        audit=audit, clock=vault.clock, signing_key=vault.keyset.signing_key,
+        terms={"periods": {}, "retention_if_yes": "P5Y", "retention_if_no": "P30D", "withdrawal": {}},
+        explain=lambda code: reason_in_words(code, list(load_words().values())),
+    )  # fmt: skip
+
+
+async def test_where_a_person_was_used_is_told(tmp_path: Path, store: str) -> None:
+    async with people(tmp_path, store) as world:
+        vault = world.running.vault
+        gone = ConversationTag(b"g" * 16)
+        desk = desk_of(vault, Lineage(gone), vault.audit)
+        used = await desk.open(world.tag(), AccessReads([]), tells_holds=True)
+        only = await desk.open(world.tag("somebody"), AccessReads([]), tells_holds=True)
+        assert used is not None
+        assert only is not None
+        lines = [line async for line in used.lines()]
+        pieces = [piece async for piece in AccessPage().pieces(used.lines(), load_words()[Language.ENGLISH])]
+        kinds = [line["kind"] async for line in only.lines()]
+
+    [line] = [line for line in lines if line["kind"] == "dataset"]
+    assert line == {
+        "kind": "dataset",
+        "dataset": "d_1",
+        "conversation": vault.pseudonyms.conversation_handle(world.tag(), gone),
+        "turns": 2,
+        "purpose": "capability",
+        "consumer": "team <a>",
+        "at": "2023-11-14T22:13:20Z",
+    }
+    jsonschema.Draft202012Validator(json.loads(record_schema())).validate(line)
+    assert (
+        "into the dataset d_1 on 14 November 2023, for capability, to team <a>." in Page("".join(pieces)).said
+    )
+    assert kinds == ["about", "dataset", "end"]
+
+
+async def test_who_is_erased_while_the_record_is_made_is_not_read_on(tmp_path: Path, store: str) -> None:
+    async with people(tmp_path, store) as world:
+        vault = world.running.vault
+        access = await desk_of(vault, NoDatasets(), vault.audit).open(
+            world.tag(), AccessReads([]), tells_holds=True
+        )
+        assert access is not None
+        assert [line["kind"] async for line in access.lines()].count("turn") == 2
+        await vault.eraser.erase(world.tag(), by="test")
+
+        assert [line["kind"] async for line in access.lines()].count("turn") == 0
+
+
 async def test_the_same_store_at_the_same_instant_gives_the_same_bytes(tmp_path: Path, store: str) -> None:
     async with people(tmp_path, store) as world:
         words = list(load_words().values())
@@ -434,6 +531,9 @@ async def test_an_archive_never_overwrites_and_json_takes_no_file(tmp_path: Path
     assert (await call(env, "subject", "access", "ana", "--out", str(there))).status == 2
     assert there.read_text() == "kept"
     assert (await call(env, "subject", "access", "ana", "--json", "--out", str(tmp_path / "new"))).status == 2
+    async with people(tmp_path, store):
+        nowhere = await call(env, "subject", "access", "ana", "--out", str(tmp_path / "no" / "new"))
+    assert (nowhere.status, "cannot be written" in nowhere.err) == (1, True)
 
 
 async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: str) -> None:

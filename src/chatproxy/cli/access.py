@@ -82,7 +82,12 @@ def access(
     if out is not None and out.exists():
         raise click.UsageError(f"{out} is there already; name a new file for the archive")
     own = audit_directory(load_settings().settings) / LOG_NAME
-    reads = AccessReads([*([own] if own.exists() else []), *logs])
+    try:
+        reads = AccessReads([*([own] if own.exists() else []), *logs])
+    except OSError as error:
+        raise click.ClickException(
+            f"the audit log {error.filename} cannot be read: {error.strerror}"
+        ) from None
     words = list(load_words().values())
 
     async def work(vault: Vault) -> tuple[Access | None, Path | None]:
@@ -169,12 +174,20 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise click.UsageError(f"{path} is there already; name a new file") from None
+    except OSError as error:
+        raise _unwritten(path, error) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritten(path, error) from None
         raise
+
+
+def _unwritten(path: Path, error: OSError) -> click.ClickException:
+    return click.ClickException(f"{path} cannot be written: {error.strerror}; nothing was left there")
 
 
 @contextmanager

@@ -5,8 +5,8 @@
 2. It is in the audit log before anything is opened, and its counts are when it is done (R45).
 3. Every turn that is kept is told, with the decisions that keep it. What it says is left out where the person has deleted
    it (R22) and where nothing but a legal hold keeps it (R24); the record says so.
-4. Of flags, of findings about the age, and of the case behind a hold nothing is told; nor of holds at all, where the law
-   forbids to.
+4. Of flags, of findings about the age, and of the case behind a hold nothing is told. Where the law forbids to tell of
+   holds at all, the record is the one that there would be without them: not even when it was decided last is told.
 5. Only the names of the turns are in memory together, some 200 bytes each; the turns are opened some at a time.
 6. Of whom nothing is held, there is no record, and nothing is written: who was erased and who never was look alike.
 """
@@ -134,7 +134,6 @@ class Access:
             "format": FORMAT,
             "at": format_instant(self.at),
             "subject": self.subject.hex(),
-            "holds": "told" if self._tells_holds else "left out",
             **self._desk.terms,
         }
         for event in self._events:
@@ -252,7 +251,6 @@ class Access:
             "parsed": note.parsed,
             "deleted": found.kept.is_deleted,
             "decisions": [self._decision(group, found.withheld.get(group.n)) for group in groups],
-            "decided_at": format_instant(note.decided_at),
             "policy": note.policy,
             "messages": [] if transcript is None else _messages((*transcript.input, *transcript.output)),
         }
