@@ -4,6 +4,7 @@ The reader knows docs/access.md alone: what was said it knows, since the test ha
 """
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -31,7 +32,7 @@ from chatproxy.web.pages.words import Language, load_words
 from chatproxy.workflows.access import AccessDesk
 from chatproxy.workflows.access_reads import AccessReads
 from chatproxy.workflows.dataset_uses import DatasetLineage, DatasetUse, NoDatasets
-from integration.proxy_fixtures import ANA, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_world, all_keys, chatting
 from integration.serve_process import Finished, call, environment
 
 ODD = "caf\u00e9 \u2028 <b>&amp;</b> \r\n\ttab\u0000zero \U0001f600 e\u0301 \u202eright to left"
@@ -468,6 +469,85 @@ async def test_where_a_person_was_used_is_told(tmp_path: Path, store: str) -> No
         "into the dataset d_1 on 14 November 2023, for capability, to team <a>." in Page("".join(pieces)).said
     )
     assert kinds == ["about", "dataset", "end"]
+
+
+async def test_what_nothing_but_a_hold_keeps_is_told_and_not_opened_or_not_told_at_all(
+    tmp_path: Path, store: str
+) -> None:
+    env = environment(tmp_path, store=store)
+    clock = AheadClock()
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat(
+            [
+                {"role": "user", "content": "look in my drive"},
+                {"role": "assistant", "content": None, "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "mcp__drive__read", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "1", "content": "out of a connector"},
+                {"role": "user", "content": "typed by ana"},
+            ]
+        )  # fmt: skip
+        await world.chat("said by eve", who={"x-chat-subject": "eve", "x-chat-plan": "pro"})
+        await world.kept()
+        for name in ("ana", "eve"):
+            placed = await call(
+                env,
+                "hold",
+                "place",
+                "--subject",
+                name,
+                "--case",
+                "c",
+                "--authority",
+                "a",
+                "--review",
+                "2099-01-31",
+            )
+            assert placed.status == 0, placed.err
+        await world.decided_again()
+        vault = dataclasses.replace(world.running.vault, clock=clock)
+        clock.ahead = 60 * DAY
+        told: dict[str, list[dict[str, Any]] | None] = {}
+        untold: dict[str, list[dict[str, Any]] | None] = {}
+        for name in ("ana", "eve"):
+            for tells, into in ((True, told), (False, untold)):
+                access = await desk_of(vault, NoDatasets(), vault.audit).open(
+                    world.tag(name), AccessReads([]), tells_holds=tells
+                )
+                into[name] = None if access is None else [dict(line) async for line in access.lines()]
+
+    assert untold["eve"] is None
+    [turn] = [line for line in told["eve"] or [] if line["kind"] == "turn"]
+    assert (turn["messages"], turn["decisions"][0]["withheld"]) == ([], "held")
+    assert turn["decisions"][0]["also"] == ["LEGAL_HOLD"]
+    [turn] = [line for line in told["ana"] or [] if line["kind"] == "turn"]
+    assert {each["part"]: each["withheld"] for each in turn["decisions"]} == {
+        "typed": None, "connector_raw": "held",
+    }  # fmt: skip
+    assert "SERVICE" in turn["decisions"][0]["grounds"]
+    assert "out of a connector" not in str(turn)
+    [turn] = [line for line in untold["ana"] or [] if line["kind"] == "turn"]
+    [decision] = turn["decisions"]
+    assert (decision["part"], set(decision["grounds"]), decision["also"]) == ("typed", {"TRAIN"}, [])
+    assert decision["kept_until"] == decision["grounds"]["TRAIN"]
+
+
+async def test_a_turn_that_is_altered_while_the_record_is_made_is_named(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with people(tmp_path, store) as world:
+        vault = world.running.vault
+        access = await desk_of(vault, NoDatasets(), vault.audit).open(
+            world.tag(), AccessReads([]), tells_holds=True
+        )
+        assert access is not None
+        [first, *_] = [row["turn"] for row in await world.kept() if row["subject"] == world.tag().hex()]
+        subject, turn = vault.pseudonyms.read_turn_handle(first)
+        await connections.ask([["HSET", f"cp:{{{subject.hex()}}}:a:{turn.hex()}", "exp", "1"]])
+        lines = [line async for line in access.lines()]
+
+    assert [line["turn"] for line in lines if line["kind"] == "fault"] == [first]
+    assert first not in [line["turn"] for line in lines if line["kind"] == "turn"]
 
 
 async def test_who_is_erased_while_the_record_is_made_is_not_read_on(tmp_path: Path, store: str) -> None:

@@ -106,6 +106,18 @@ async def test_a_withdrawal_that_was_not_followed_is_overdue(tmp_path: Path, sto
     assert later["TRAIN"].overdue == 2
 
 
+async def test_a_withdrawal_of_a_moment_ago_is_being_followed(tmp_path: Path, store: str) -> None:
+    async with a_world(chatting(), tmp_path, store, retention_service="1h", retention_withdrawn="0") as world:
+        await world.choose(Choice.GIVEN)
+        await world.chat("one")
+        [_] = await world.kept()
+        await world.choose(Choice.WITHDRAWN, at=world.running.vault.clock() + 2 * HOUR)
+        soon = await report(world, ahead=2 * HOUR + HOUR // 2)
+        later = await report(world, ahead=3 * HOUR + HOUR // 2)
+
+    assert (soon["TRAIN"].overdue, later["TRAIN"].overdue) == (0, 1)
+
+
 async def test_a_key_that_never_ends_is_overdue(tmp_path: Path, store: str, connections: Connections) -> None:
     async with people(tmp_path, store) as world:
         for kind in ("a", "r", "ix", "c"):

@@ -60,7 +60,7 @@ class AccessArchive:
             for words in self._words:
                 with self._entry(archive, f"index.{words.language}.html") as entry:
                     async for piece in page.pieces(self._access.lines(), words):
-                        entry.write(piece.encode(errors="replace"))
+                        entry.write(piece.encode())
             with self._entry(archive, "record.jsonl") as entry:
                 async for line in self._access.lines():
                     entry.write(as_line(line))

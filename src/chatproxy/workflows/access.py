@@ -325,8 +325,9 @@ class AccessDesk:
         uses = await self._lineage.used_of(subject)
         # Of who is erased under a hold the ledger stays, for the hold alone.
         is_erased = state.erased_at is not None and all(event.at <= state.erased_at for event in events)
-        has_choices = bool(events) and (tells_holds or not is_erased)
-        if not (index.conversations or index.spurious or uses or has_choices):
+        told = any(entry_of(event, handle_of=lambda _: None) is not None for event in events)
+        has_events = bool(events) if tells_holds else told and not is_erased
+        if not (index.conversations or index.spurious or uses or has_events):
             return None
         await self.note(
             "subject.access",
