@@ -52,7 +52,6 @@ from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.access import AccessDesk, Explain
 from chatproxy.workflows.annotation_log import AnnotationLog, LastChange, Turn, read_last_changes
-from chatproxy.workflows.dataset_uses import DatasetLineage, NoDatasets
 from chatproxy.workflows.decide import Policy
 from chatproxy.workflows.erase import Eraser, Erasure
 from chatproxy.workflows.erasure_certificate import certificate_of, sign_certificate
@@ -480,11 +479,6 @@ class Vault:
             steps_to_withdraw=self.terms.steps_to_withdraw,
         )
 
-    @property
-    def dataset_lineage(self) -> DatasetLineage:
-        """Return what knows what of whom is in which dataset."""
-        return NoDatasets()
-
     def access_desk(self, explain: Explain) -> AccessDesk:
         """Return what makes the record of all that is held of a person."""
         return AccessDesk(
@@ -492,9 +486,9 @@ class Vault:
             self.ledger,
             self.transcripts,
             self.pseudonyms,
-            self.dataset_lineage,
             audit=LateAudit(lambda: self.audit),
             clock=self.clock,
+            used_of=self.recalls().used_of,
             signing_key=self._signing_key,
             terms={**self._record_terms, "periods": periods_by_ground(self.policy.periods)},
             explain=explain,

@@ -12,7 +12,6 @@ import re
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import pytest
 
 from chatproxy.consent.events import Choice
 from chatproxy.model import ConversationTag, SubjectTag
-from chatproxy.ports import AuditLog
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import Vault
@@ -31,7 +29,7 @@ from chatproxy.web.pages.access_page import AccessPage, reason_in_words
 from chatproxy.web.pages.words import Language, load_words
 from chatproxy.workflows.access import AccessDesk
 from chatproxy.workflows.access_reads import AccessReads
-from chatproxy.workflows.dataset_uses import DatasetLineage, DatasetUse, NoDatasets
+from chatproxy.workflows.recall import WasUsed
 from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_world, all_keys, chatting
 from integration.serve_process import Finished, call, environment
 
@@ -410,32 +408,15 @@ async def test_a_damaged_turn_is_named_and_the_rest_is_handed_out(
     assert "not as it was kept" in archive.page("en").said
 
 
-@dataclass(frozen=True)
-class Used:
-    """As the lineage of datasets tells it."""
+def desk_of(vault: Vault, *used: ConversationTag) -> AccessDesk:
+    """The desk of *vault*, where these conversations of anybody who asks are in a dataset."""
 
-    conversation: ConversationTag
-    dataset: str = "d_1"
-    purpose: str = "capability"
-    consumer: str = "team <a>"
-    at: int = 1_700_000_000_000
-    turns: int = 2
+    async def used_of(_: SubjectTag) -> list[WasUsed]:
+        return [WasUsed(tag, "d_1", "capability", "team <a>", 1_700_000_000_000, 2) for tag in used]
 
-
-class Lineage(NoDatasets):
-    """Both of a person's conversations are in a dataset."""
-
-    def __init__(self, *conversations: ConversationTag) -> None:
-        self._conversations = conversations
-
-    async def used_of(self, subject: SubjectTag) -> list[DatasetUse]:
-        return [Used(conversation) for conversation in self._conversations]
-
-
-def desk_of(vault: Vault, lineage: DatasetLineage, audit: AuditLog) -> AccessDesk:
     return AccessDesk(
-        vault.store, vault.ledger, vault.transcripts, vault.pseudonyms, lineage,
-        audit=audit, clock=vault.clock, signing_key=vault.keyset.signing_key,
+        vault.store, vault.ledger, vault.transcripts, vault.pseudonyms,
+        used_of=used_of, audit=vault.audit, clock=vault.clock, signing_key=vault.keyset.signing_key,
         terms={"periods": {}, "retention_if_yes": "P5Y", "retention_if_no": "P30D", "withdrawal": {}},
         explain=lambda code: reason_in_words(code, list(load_words().values())),
     )  # fmt: skip
@@ -445,7 +426,7 @@ async def test_where_a_person_was_used_is_told(tmp_path: Path, store: str) -> No
     async with people(tmp_path, store) as world:
         vault = world.running.vault
         gone = ConversationTag(b"g" * 16)
-        desk = desk_of(vault, Lineage(gone), vault.audit)
+        desk = desk_of(vault, gone)
         used = await desk.open(world.tag(), AccessReads([]), tells_holds=True)
         only = await desk.open(world.tag("somebody"), AccessReads([]), tells_holds=True)
         assert used is not None
@@ -511,9 +492,7 @@ async def test_what_nothing_but_a_hold_keeps_is_told_and_not_opened_or_not_told_
         untold: dict[str, list[dict[str, Any]] | None] = {}
         for name in ("ana", "eve"):
             for tells, into in ((True, told), (False, untold)):
-                access = await desk_of(vault, NoDatasets(), vault.audit).open(
-                    world.tag(name), AccessReads([]), tells_holds=tells
-                )
+                access = await desk_of(vault).open(world.tag(name), AccessReads([]), tells_holds=tells)
                 into[name] = None if access is None else [dict(line) async for line in access.lines()]
 
     assert untold["eve"] is None
@@ -537,9 +516,7 @@ async def test_a_turn_that_is_altered_while_the_record_is_made_is_named(
 ) -> None:
     async with people(tmp_path, store) as world:
         vault = world.running.vault
-        access = await desk_of(vault, NoDatasets(), vault.audit).open(
-            world.tag(), AccessReads([]), tells_holds=True
-        )
+        access = await desk_of(vault).open(world.tag(), AccessReads([]), tells_holds=True)
         assert access is not None
         [first, *_] = [row["turn"] for row in await world.kept() if row["subject"] == world.tag().hex()]
         subject, turn = vault.pseudonyms.read_turn_handle(first)
@@ -550,12 +527,37 @@ async def test_a_turn_that_is_altered_while_the_record_is_made_is_named(
     assert first not in [line["turn"] for line in lines if line["kind"] == "turn"]
 
 
+async def test_a_turn_whose_annotation_was_put_back_is_named_and_not_opened(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with people(tmp_path, store) as world:
+        vault = world.running.vault
+        first, second = [row["turn"] for row in await world.kept() if row["subject"] == world.tag().hex()]
+        subject, turn = vault.pseudonyms.read_turn_handle(first)
+        name = f"cp:{{{subject.hex()}}}:a:{turn.hex()}"
+        [before] = await connections.ask([["DUMP", name]])
+        await world.choose(Choice.WITHDRAWN)
+        await world.decided_again()
+        [ends_at] = await connections.ask([["PEXPIRETIME", name]])
+        await connections.ask([["RESTORE", name, 0, before, "REPLACE"]])
+        exp = json.loads((await connections.ask([["HGET", name, "exp"]]))[0] or b"0")
+        await connections.ask([["PEXPIREAT", name, exp]])
+        access = await desk_of(vault).open(world.tag(), AccessReads([]), tells_holds=True)
+        assert access is not None
+        lines = [line async for line in access.lines()]
+
+    assert isinstance(ends_at, int)
+    assert exp > ends_at
+    assert [(line["turn"], line["reason"]) for line in lines if line["kind"] == "fault"] == [
+        (first, "annotation_put_back")
+    ]
+    assert [line["turn"] for line in lines if line["kind"] == "turn"] == [second]
+
+
 async def test_who_is_erased_while_the_record_is_made_is_not_read_on(tmp_path: Path, store: str) -> None:
     async with people(tmp_path, store) as world:
         vault = world.running.vault
-        access = await desk_of(vault, NoDatasets(), vault.audit).open(
-            world.tag(), AccessReads([]), tells_holds=True
-        )
+        access = await desk_of(vault).open(world.tag(), AccessReads([]), tells_holds=True)
         assert access is not None
         assert [line["kind"] async for line in access.lines()].count("turn") == 2
         await vault.eraser.erase(world.tag(), by="test")

@@ -17,6 +17,7 @@ from chatproxy.workflows.controller_records import (
     california as california_record,
     processing as processing_record,
 )
+from chatproxy.workflows.dataset_figures import dataset_figures
 
 
 @click.group()
@@ -66,5 +67,5 @@ async def _circumstances(vault: Vault) -> Circumstances:
         policy=vault.terms.to_choose_about(now),
         erasure_horizon_days=timedelta(milliseconds=vault.settings.erasure_horizon.length).days,
         keyset=vault.source.name.partition(":")[0],
-        datasets=await vault.dataset_lineage.figures(),
+        datasets=await dataset_figures(vault.lineage),
     )

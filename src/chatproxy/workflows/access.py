@@ -14,7 +14,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +30,11 @@ from chatproxy.policy.reasons import Reason
 from chatproxy.ports import AuditLog, TranscriptStore
 from chatproxy.workflows.access_reads import AccessReads
 from chatproxy.workflows.annotate import GroupNote
-from chatproxy.workflows.dataset_uses import DatasetLineage, DatasetUse
+from chatproxy.workflows.annotation_log import LastChange, Turn
 from chatproxy.workflows.decide import public_reason
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.person_history import HistoryEntry, entry_of
+from chatproxy.workflows.recall import WasUsed
 from chatproxy.workflows.transcripts import (
     DELETED,
     HELD,
@@ -89,7 +90,8 @@ class Access:
         subject: SubjectTag,
         events: Sequence[LedgerEvent],
         index: "_Index",
-        uses: Sequence[DatasetUse],
+        changes: Mapping[Turn, LastChange],
+        uses: Sequence[WasUsed],
         *,
         reads: AccessReads,
         tells_holds: bool,
@@ -100,6 +102,7 @@ class Access:
         self._events = events
         self._person = PersonFacts(events)
         self._index = index
+        self._changes = changes
         self._uses = uses
         self._reads = reads
         self._tells_holds = tells_holds
@@ -222,7 +225,9 @@ class Access:
         names = [turn for _, turn in conversation.turns]
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]
-            for found in await self._desk.transcripts.disclose(self.subject, some, now=self.at):
+            for found in await self._desk.transcripts.disclose(
+                self.subject, some, changes=self._changes, now=self.at
+            ):
                 if isinstance(found, Spurious):
                     faults.append(self._fault(found.turn, found.reason))
                     continue
@@ -292,18 +297,21 @@ class AccessDesk:
         ledger: Ledger,
         transcripts: Transcripts,
         pseudonyms: Pseudonymizer,
-        lineage: DatasetLineage,
         *,
+        used_of: Callable[[SubjectTag], Awaitable[Sequence[WasUsed]]],
         audit: AuditLog,
         clock: Clock,
         signing_key: Callable[[], SigningSeed],
         terms: Line,
         explain: Explain,
     ) -> None:
-        """``terms``: what is the same for everybody: who keeps it, how long, who else gets it, whom to complain to."""
+        """``used_of``: which conversations of a person are in which datasets.
+
+        ``terms``: what is the same for everybody: who keeps it, how long, who else gets it, whom to complain to.
+        """
         self._store = store
         self._ledger = ledger
-        self._lineage = lineage
+        self._used_of = used_of
         self._audit = audit
         self._clock = clock
         self.transcripts = transcripts
@@ -322,7 +330,7 @@ class AccessDesk:
         state = await self._store.subject_state(subject)
         events = await self._ledger.history(subject)
         index = await self._index(subject, tells_holds=tells_holds, now=now)
-        uses = await self._lineage.used_of(subject)
+        uses = await self._used_of(subject)
         # Of who is erased under a hold the ledger stays, for the hold alone.
         is_erased = state.erased_at is not None and all(event.at <= state.erased_at for event in events)
         told = any(entry_of(event, handle_of=lambda _: None) is not None for event in events)
@@ -333,7 +341,10 @@ class AccessDesk:
             "subject.access",
             {"subject": subject.hex(), "purpose": "access", "turns": index.turns, "holds": tells_holds},
         )
-        return Access(self, subject, events, index, uses, reads=reads, tells_holds=tells_holds, now=now)
+        changes = await self.transcripts.last_changes(subject)
+        return Access(
+            self, subject, events, index, changes, uses, reads=reads, tells_holds=tells_holds, now=now
+        )
 
     async def note(self, action: str, details: Mapping[str, str | int | bool]) -> None:
         """Write to the audit log, which waits for the disk. Raises AuditUnavailableError."""

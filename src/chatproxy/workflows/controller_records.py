@@ -15,7 +15,7 @@ from chatproxy.policy.grounds import Ground
 from chatproxy.policy.instants import format_instant
 from chatproxy.policy.profile import Periods, Profile
 from chatproxy.policy.versions import PolicyVersion
-from chatproxy.workflows.dataset_uses import DatasetFigures
+from chatproxy.workflows.dataset_figures import DatasetFigures
 
 Record = Mapping[str, Any]
 

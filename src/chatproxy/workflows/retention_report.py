@@ -16,6 +16,7 @@ from chatproxy.clock import Clock
 from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.crypto.record import day_of_epoch
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag
 from chatproxy.policy.grounds import Ground
@@ -30,7 +31,7 @@ _HOUR_MS = 3_600_000
 _MOST_OWNERS = 50_000
 """People whose place in the ledger is remembered: some 200 bytes each."""
 _NO_EXPIRY = -1
-_KINDS = {"r": "records", "c": "ledgers", "s": "keys of people"}
+_KINDS = {"r": "records", "c": "ledgers", "s": "keys of people", "u": "uses in datasets"}
 INDEXES, DAYS, ERASED, UNREADABLE = "indexes", "keys of days", "erased, being removed", "not as kept"
 HELD = str(Reason.LEGAL_HOLD)
 CLASSES = (*map(str, Ground), HELD, ERASED, UNREADABLE, *_KINDS.values(), INDEXES, DAYS)
@@ -108,7 +109,7 @@ class RetentionReporter:
         async for keys in self._reaping.walk():
             for key in keys:
                 _look_at_key(key, found, now)
-        for day in await self._reaping.epoch_days():
+        for day in {day_of_epoch(epoch) for epoch in await self._reaping.epochs()}:
             ends_at = (day + 1) * DAY_MS
             found[DAYS].add(ends_at=ends_at + self._day_grace_ms, now=now, received_at=ends_at, grace=DAY_MS)
         return found

@@ -177,7 +177,7 @@ class Transcripts:
         AuditUnavailableError, StoreUnavailableError, and UndecryptableError where any turn of it is not as it was
         kept: a conversation that was tampered with is not shown as if it were whole.
         """
-        changes = await asyncio.to_thread(self._last_changes, subject) if self._last_changes else {}
+        changes = await self.last_changes(subject)
         owner, found = await self._conversation(subject, conversation, changes)
         turns: list[KeptTurn] = []
         for turn in found:
@@ -208,17 +208,21 @@ class Transcripts:
             if (groups := readable[turn.turn])
         ]
 
+    async def last_changes(self, subject: SubjectTag) -> Mapping[Turn, LastChange]:
+        """Return what the audit log knows of a person's annotations, as far as it is asked. Raises OSError."""
+        return await asyncio.to_thread(self._last_changes, subject) if self._last_changes else _NO_CHANGES
+
     async def disclose(
-        self, subject: SubjectTag, turns: Sequence[TurnId], *, now: int
+        self, subject: SubjectTag, turns: Sequence[TurnId], *, changes: Mapping[Turn, LastChange], now: int
     ) -> list[Disclosed | Spurious]:
         """Return those of *turns* that are still kept, with what their person may have of them as of *now* (ms; R42).
 
-        Who asks has written to the audit log that it is disclosed. Raises StoreUnavailableError.
+        *changes*: what ``last_changes`` says, once for many turns. Who asks has written to the audit log that it is disclosed. Raises StoreUnavailableError.
         """
         owner = await self._owner(subject)
         found: list[KeptTurn | Spurious] = []
         for row in await self._store.turns(subject, turns):
-            turn = await self._verified(row, owner)
+            turn = await self._verified(row, owner, changes.get((row.subject, row.turn)))
             if turn is not None:
                 found.append(turn)
         kept = [turn for turn in found if isinstance(turn, KeptTurn)]

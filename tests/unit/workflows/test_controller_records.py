@@ -18,7 +18,7 @@ from chatproxy.workflows.controller_records import (
     california,
     processing,
 )
-from chatproxy.workflows.dataset_uses import DatasetFigures
+from chatproxy.workflows.dataset_figures import DatasetFigures
 
 CONTROLLER = Controller(
     name="Example Ltd",
