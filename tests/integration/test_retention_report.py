@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chatproxy.consent.events import Choice
+from chatproxy.crypto.record import epoch_number
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.retention_report import CLASSES, DAYS, ERASED, HELD, INDEXES, UNREADABLE, Retained
@@ -177,10 +178,13 @@ async def test_what_an_erasure_left_and_what_was_altered_has_a_class_of_its_own(
 async def test_the_key_of_a_day_is_overdue_a_day_after_its_grace(tmp_path: Path, store: str) -> None:
     async with people(tmp_path, store) as world:
         days = await world.running.vault.store.all_epoch_wraps()
+        # Another series of keys for the same day is the same day.
+        await world.running.vault.store.add_epoch_wrap(epoch_number(min(days), series=1), b"wrapped")
         end = (min(days) + 1) * DAY + 2 * DAY  # the grace is 48 hours
         now = world.running.vault.clock()
         just = await report(world, ahead=end - now + HOUR)
         late = await report(world, ahead=end - now + DAY + HOUR)
 
+    assert just[DAYS].count == len(days)
     assert (just[DAYS].due, just[DAYS].overdue) == (1, 0)
     assert (late[DAYS].due, late[DAYS].overdue) == (0, 1)
