@@ -333,15 +333,18 @@ async def test_scripts_that_the_server_has_forgotten_are_given_to_it_again(
     }
 
 
+@pytest.mark.parametrize(
+    "longer", [pytest.param(0, id="as long as before"), pytest.param(HOUR, id="for longer")]
+)
 async def test_without_memory_nothing_is_half_stored_and_nothing_evicted(
-    store: RedisStore, connections: Connections
+    store: RedisStore, connections: Connections, longer: int
 ) -> None:
     kept = a_turn()
     await put(store, kept)
     before = await dump(connections)
     await ask(connections, "CONFIG", "SET", "maxmemory", "1mb")
     try:
-        assert await put(store, a_turn()) is None
+        assert await put(store, a_turn(expires_at=NOW + HOUR + longer)) is None
         assert await dump(connections) == before
     finally:
         await ask(connections, "CONFIG", "SET", "maxmemory", "0")

@@ -55,8 +55,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 KEEP = """
 local function keep(key, at)
-  local until_now = redis.call('PEXPIRETIME', key)
-  if at > now and (until_now == -1 or (until_now >= 0 and until_now < at)) then
+  -- GT takes a key without an expiry for one that lives for ever.
+  if at > now and redis.call('PEXPIREAT', key, at, 'GT') == 0 and redis.call('PEXPIRETIME', key) == -1 then
     redis.call('PEXPIREAT', key, at)
   end
 end
@@ -157,23 +157,26 @@ if replaces or left_behind then
 end
 if not generation then
   redis.call('HSET', KEYS[1], 'gen', ARGV[3], 'w' .. ARGV[3], ARGV[4], 'gen_at', string.format('%.0f', now))
+  keep(KEYS[1], expires)
 end
-keep(KEYS[1], expires)
+-- A server without memory refuses the first write of a script or none, and only one that takes memory.
 for group = 1, groups do
   local at = first_group + 2 * group
   redis.call('SET', KEYS[first_head + heads + group], ARGV[at + 1], 'PXAT', ARGV[at])
 end
+if generation then keep(KEYS[1], expires) end
 for head = 1, heads do
   -- Of several turns that end alike, the pointer names the one that lives longest.
-  if redis.call('PEXPIRETIME', KEYS[first_head + head]) <= expires then
-    redis.call('SET', KEYS[first_head + head], ARGV[8], 'PXAT', ARGV[2])
+  local key = KEYS[first_head + head]
+  if not redis.call('SET', key, ARGV[8], 'PXAT', ARGV[2], 'NX') and redis.call('PEXPIRETIME', key) <= expires then
+    redis.call('SET', key, ARGV[8], 'PXAT', ARGV[2])
   end
 end
 redis.call('ZADD', KEYS[3], ARGV[2], turn)
 keep(KEYS[3], expires)
 redis.call('ZADD', KEYS[4], ARGV[1], turn)
 keep(KEYS[4], expires)
-keep(KEYS[2], tonumber(ARGV[6]))
+if ARGV[5] ~= '0' then keep(KEYS[2], tonumber(ARGV[6])) end
 if turn ~= announced then redis.call('SET', KEYS[7], turn, 'PXAT', ARGV[2]) end
 -- An answer that was continued is not replaced any more.
 if continues then redis.call('DEL', KEYS[8]) end
