@@ -35,6 +35,8 @@ _TRUSTED_ONLY = frozenset(
 IDENTITY_HEADERS = _TRUSTED_ONLY | {_INCOGNITO}
 """Header names that are chatproxy's own and never reach the upstream."""
 
+_SURFACES = {str(surface): surface for surface in Surface}
+_AGES = {str(age): age for age in Age}
 _LONGEST_VALUE = 256
 
 
@@ -167,7 +169,10 @@ class _Tightening:
 
 def _believe(claims: dict[bytes, bytes], tightening: _Tightening) -> Caller:
     def text(name: bytes) -> str | None:
-        value = claims.get(name, b"").strip()
+        value = claims.get(name)
+        if value is None:
+            return None
+        value = value.strip()
         if len(value) > _LONGEST_VALUE:
             raise AmbiguousIdentityError(f"{name.decode()} is longer than {_LONGEST_VALUE} bytes")
         try:
@@ -180,15 +185,15 @@ def _believe(claims: dict[bytes, bytes], tightening: _Tightening) -> Caller:
 
     subject = text(b"x-chat-subject")
     age = (text(b"x-chat-age") or "").lower()
-    surface = text(b"x-chat-surface") or Surface.CHAT
+    surface = text(b"x-chat-surface")
     plan = text(b"x-chat-plan")
     return Caller(
         tenant=text(b"x-chat-tenant") or "default",
         subject=subject,
         plan=plan.lower() if plan else None,
         conversation=text(b"x-chat-conversation"),
-        surface=Surface(surface) if surface in set(Surface) else Surface.UNKNOWN,
-        age=Age(age) if age in set(Age) else Age.UNKNOWN,
+        surface=_SURFACES.get(surface, Surface.UNKNOWN) if surface else Surface.CHAT,
+        age=_AGES.get(age, Age.UNKNOWN),
         zdr=b"x-chat-zdr" in claims and _is_set(claims[b"x-chat-zdr"]),
         incognito=tightening.incognito,
         train_ai_no=tightening.train_ai_no,

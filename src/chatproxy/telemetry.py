@@ -12,9 +12,9 @@ import select
 import sys
 import time
 from enum import StrEnum
-from typing import TextIO
+from typing import Any, TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter as _Counter, Gauge, Histogram, generate_latest
 
 
 class TurnOutcome(StrEnum):
@@ -55,6 +55,21 @@ class GateAnswer(StrEnum):
     REFUSED = "refused"
     UNANSWERED = "unanswered"
     """It was not known in time whether the person has chosen, so it passed."""
+
+
+class Counter(_Counter):
+    """A counter of at most one label that holds what it has for each value: its labels are from closed sets."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._held: dict[str, Counter] = {}
+        super().__init__(*args, **kwargs)
+
+    def labels(self, value: str) -> "Counter":  # type: ignore[override]
+        """Return the counter of one value of the label."""
+        held = self._held.get(value)
+        if held is None:
+            held = self._held[value] = super().labels(value)
+        return held
 
 
 class Metrics:

@@ -13,7 +13,7 @@ Rules of this file:
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from chatproxy.clock import Clock
@@ -177,14 +177,7 @@ class Proxy:
         received_at = self._clock()
         opened: Recorder | Reason | None = None
         if dialect is not None:
-            opened = self._capture.begin(
-                caller,
-                dialect=dialect.name,
-                request_encoding=_value(scope["headers"], b"content-encoding"),
-                received_at=received_at,
-                request_key=_raw_value(scope["headers"], b"idempotency-key"),
-                conversation=self._named_conversation(scope["headers"]),
-            )
+            opened = self._begin_copy(scope, dialect.name, caller, received_at=received_at)
             if opened is None and self._refuse_uncaptured:
                 message = "the conversation cannot be kept at the moment; try again later"
                 await self._fail(scope, send, path, 503, "capture_unavailable", message)
@@ -233,6 +226,20 @@ class Proxy:
             relay.close()
             self._count_bytes(relay)
 
+    def _begin_copy(
+        self, scope: Scope, dialect: str, caller: Caller, *, received_at: int
+    ) -> Recorder | Reason | None:
+        """As ``Capture.begin``, with what the request's headers say."""
+        said = _by_name(scope["headers"])
+        return self._capture.begin(
+            caller,
+            dialect=dialect,
+            request_encoding=_text(said, b"content-encoding"),
+            received_at=received_at,
+            request_key=said.get(b"idempotency-key", b""),
+            conversation=self._named_conversation(said),
+        )
+
     def _count_bytes(self, relay: "_Relay") -> None:
         self._metrics.relayed_bytes.labels("request").inc(relay.request_bytes)
         self._metrics.relayed_bytes.labels("reply").inc(relay.reply_bytes)
@@ -248,15 +255,15 @@ class Proxy:
             sent=self._metrics.relayed_bytes.labels("request"),
             returned=self._metrics.relayed_bytes.labels("reply"),
         )
-        conversation = self._named_conversation(scope["headers"])
+        conversation = self._named_conversation(_by_name(scope["headers"]))
         copy = self._frames.begin(caller, path, agreed_extensions(head), conversation=conversation)
         answer = b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n\r\n" % b"\r\n".join(map(b": ".join, headers))
         return tunnel.run(scope[SWITCH], answer, copy)
 
-    def _named_conversation(self, headers: list[Header]) -> str | None:
+    def _named_conversation(self, said: Mapping[bytes, bytes]) -> str | None:
         """Return what the client names the conversation, as ``Exchange`` has it."""
         for name in self._conversation_headers:
-            value = _value(headers, name)
+            value = _text(said, name)
             if value:
                 return f"{name.decode()}\0{value}" if len(value) <= _LONGEST_CONVERSATION else None
         return None
@@ -296,7 +303,7 @@ class Proxy:
 
         ``closing``: what follows on the connection cannot be trusted to be another request (security D1).
         """
-        given = _REQUEST_ID.fullmatch(_raw_value(scope["headers"], b"x-request-id"))
+        given = _REQUEST_ID.fullmatch(_by_name(scope["headers"]).get(b"x-request-id", b""))
         request_id = given[0].decode() if given else self._new_request_id()
         self._metrics.failures.labels(code).inc()
         _log.warning(
@@ -391,9 +398,8 @@ class _Relay:
             return
         recorder = self._recorder
         if recorder is not None:
-            recorder.head(
-                head.status, _value(head.headers, b"content-type"), _value(head.headers, b"content-encoding")
-            )
+            said = _by_name(head.headers)
+            recorder.head(head.status, _text(said, b"content-type"), _text(said, b"content-encoding"))
         reply_headers = head.headers if announcement is None else [*head.headers, *announcement()]
         self.has_answered = True
         await self._send({"type": "http.response.start", "status": head.status, "headers": reply_headers})
@@ -485,12 +491,10 @@ def _blame(error: UpstreamError) -> tuple[int, str, str]:
     return 502, "upstream_error", "the chat backend broke off or gave no valid answer; try again later"
 
 
-def _raw_value(headers: list[Header], wanted: bytes) -> bytes:
-    for name, value in headers:
-        if name == wanted or name.lower() == wanted:
-            return value
-    return b""
+def _by_name(headers: list[Header]) -> dict[bytes, bytes]:
+    """Return the first value of each header by its name in lower case."""
+    return {name.lower(): value for name, value in reversed(headers)}
 
 
-def _value(headers: list[Header], wanted: bytes) -> str:
-    return _raw_value(headers, wanted).decode("latin-1")
+def _text(said: Mapping[bytes, bytes], name: bytes) -> str:
+    return said.get(name, b"").decode("latin-1")
