@@ -4,11 +4,11 @@ Instants are drawn from a few days that matter, and moments around them, so that
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import event, given
+from msgspec.structs import replace
 
 from chatproxy.model import Age
 from chatproxy.policy.engine import Decision, decide

@@ -5,12 +5,13 @@ event, and looks at what is in the drawer now. Both must agree on arbitrary fact
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from chatproxy.policy.engine import decide
 from chatproxy.policy.facts import Facts, Override

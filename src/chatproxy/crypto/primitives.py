@@ -84,18 +84,21 @@ class BlockPermutation:
     the block itself and authenticates nothing, so no content goes through it.
     """
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_backward", "_forward")
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = Cipher(algorithms.AES256(key), modes.ECB())  # noqa: S305 - one block, never a text
+        cipher = Cipher(algorithms.AES256(key), modes.ECB())  # noqa: S305 - one block, never a text
+        # Blocks leave nothing behind in this mode, so both serve for all of them.
+        self._forward = cipher.encryptor()
+        self._backward = cipher.decryptor()
 
     def forward(self, block: bytes) -> bytes:
         """Permute 16 bytes."""
-        return self._cipher.encryptor().update(block)
+        return self._forward.update(block)
 
     def backward(self, block: bytes) -> bytes:
         """Undo ``forward``."""
-        return self._cipher.decryptor().update(block)
+        return self._backward.update(block)
 
 
 def ed25519_public(seed: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """Evaluation, step 2: which grants did the person's choices make, and what is the state now?"""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ORDER_AT_ONE_INSTANT = {
     "given": 0,
@@ -19,8 +20,7 @@ _UNDECIDED = frozenset({"requested", "deferred", "unknown"})
 """These say something only while no decision was ever made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """A yes and what it covers: turns from ``starts_at``, inclusive, to ``covers_until``, exclusive (R9)."""
 
     starts_at: int
@@ -34,8 +34,7 @@ class Grant:
         return self.starts_at <= at and (self.covers_until is None or at < self.covers_until)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What all choices together come to."""
 
     state: str | None
@@ -46,7 +45,7 @@ class Standing:
 
     def revoked_from(self, at: int | None) -> int | None:
         """Return the first revoking decision at or after *at* (None: at any time), if there is one."""
-        return next((r for r in self.revocations if at is None or r >= at), None)
+        return _first_from(at, self.revocations)
 
 
 def read_choices(choices: Iterable[tuple[int, str]]) -> Standing:
@@ -69,11 +68,14 @@ def read_choices(choices: Iterable[tuple[int, str]]) -> Standing:
         open_from = None
         if word != "superseded":
             revocations.append(at)
-    ended = Standing(state, (), tuple(revocations))
-    grants = [Grant(begin, end, ended.revoked_from(end)) for begin, end in coverages]
+    grants = [Grant(begin, end, _first_from(end, revocations)) for begin, end in coverages]
     if open_from is not None:
         grants.append(Grant(open_from, None, None))
-    return Standing(state, tuple(grants), ended.revocations)
+    return Standing(state, tuple(grants), tuple(revocations))
+
+
+def _first_from(at: int | None, revocations: Iterable[int]) -> int | None:
+    return next((r for r in revocations if at is None or r >= at), None)
 
 
 def _in_order(choice: tuple[int, str]) -> tuple[int, int]:

@@ -5,7 +5,9 @@ a module each; what is here puts them together and says why.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from chatproxy.model import Age, Origin
 from chatproxy.policy.choices import Standing, read_choices
@@ -50,12 +52,11 @@ _ALSO = {
 """What else keeps a part, in the order told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """What may be done with one part. Instants are ms; an end is exclusive: at that instant it is gone (R7)."""
 
     stored: bool
-    grounds: Mapping[Ground, int] = field(default_factory=dict)
+    grounds: Mapping[Ground, int] = {}
     """The live grounds and their ends; while held, also those that have ended."""
     expires_at: int | None = None
     """The latest end; None: nothing is stored, or it is held."""

@@ -1,8 +1,9 @@
 """Evaluation, steps 3 and 4: what keeps a turn, from when, until when?"""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from chatproxy.model import Age, Origin
 from chatproxy.policy.choices import Grant, Standing
@@ -33,8 +34,7 @@ OPEN_TO_CONNECTORS = frozenset({Ground.SERVICE, Ground.SAFETY_IO})
 _KEEPING_FEEDBACK = frozenset({"thumbs", "bug", "feedback", "share"})
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """A ground with a beginning and an end (exclusive), which may or may not find the turn still there."""
 
     ground: Ground
@@ -47,8 +47,7 @@ class Claim:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """The claims that did begin, and what they give as reasons."""
 
     claims: tuple[Claim, ...]

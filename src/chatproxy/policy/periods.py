@@ -3,7 +3,7 @@
 import re
 from calendar import isleap
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date
 
 from chatproxy.policy.instants import EPOCH, LAST_INSTANT
 
@@ -13,6 +13,7 @@ DAY_MS = 86_400 * SECOND_MS
 
 _UNIT_MS = {"w": 7 * DAY_MS, "d": DAY_MS, "h": 3_600 * SECOND_MS, "m": 60 * SECOND_MS, "s": SECOND_MS}
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,9})([ywdhms])")
+_FIRST_DAY = EPOCH.toordinal()
 _FEBRUARY, _LEAP_DAY = 2, 29
 _SHORTEST_YEAR, _LONGEST_YEAR = 365 * DAY_MS, 366 * DAY_MS
 
@@ -35,7 +36,7 @@ class Period:
         """
         if not self.years:
             return min(at + self.ms, LAST_INSTANT)
-        begin = (EPOCH + timedelta(milliseconds=at)).date()
+        begin = date.fromordinal(_FIRST_DAY + at // DAY_MS)
         year = begin.year + self.years
         if year > begin.max.year:
             return LAST_INSTANT
@@ -43,7 +44,7 @@ class Period:
             end = begin.replace(year=year, day=_LEAP_DAY - 1)
         else:
             end = begin.replace(year=year)
-        return at + (end - begin).days * DAY_MS
+        return at + (end.toordinal() - begin.toordinal()) * DAY_MS
 
     @property
     def length(self) -> int:

@@ -30,7 +30,7 @@ from chatproxy.policy.profile import (
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_FACTS = frozenset(field.name for field in fields(Facts))
+_FACTS = frozenset(Facts.__struct_fields__)
 _PROFILE = frozenset(field.name for field in fields(Profile)) - {"consumer_plans", "exempt_plans"}
 """Plans are the company's setting, not part of a profile's JSON."""
 _PAIR = 2

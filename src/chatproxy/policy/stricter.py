@@ -5,7 +5,7 @@ one: before a withdrawal whose data stays, or under terms that have been replace
 on, and nobody gains by sending a request again.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from chatproxy.policy.engine import Decision
 

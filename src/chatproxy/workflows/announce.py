@@ -5,7 +5,6 @@ made when the turn is kept.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from chatproxy.clock import Clock
 from chatproxy.consent.person import PersonFacts
@@ -13,6 +12,7 @@ from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.forwarding import Header
 from chatproxy.model import Caller, ConversationTag, Origin
 from chatproxy.policy.facts import Lookup
+from chatproxy.policy.instants import format_instant
 from chatproxy.policy.reasons import Reason
 from chatproxy.workflows.decide import NOBODY, Policy, TurnToDecide, public_reason
 from chatproxy.workflows.record import Recorder
@@ -113,6 +113,5 @@ def _worded(
     if handle is not None:
         headers.append((b"x-chat-turn", handle.encode()))
     if expires_at is not None:
-        instant = datetime.fromtimestamp(expires_at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        headers.append((b"x-retention-expires", instant.encode()))
+        headers.append((b"x-retention-expires", format_instant(expires_at - expires_at % 1000).encode()))
     return headers

@@ -5,10 +5,11 @@ Here the outside's words become facts; the decision itself is ``chatproxy.policy
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from chatproxy.consent.person import PersonFacts, TurnEvents
 from chatproxy.model import Age, Caller, ConversationTag, Origin, Surface, TurnId

@@ -7,8 +7,10 @@ policy decides again. Nothing is decrypted, and nothing is changed.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from chatproxy.consent.events import ConsentEvent
 from chatproxy.errors import NotFoundError
