@@ -22,6 +22,8 @@ _EVENT_LABEL = b"chatproxy/consent-event/v1"
 _FIELDS = frozenset({b"kv", b"seq", b"exp", b"meta", b"body", b"prev", b"mac"})
 _DECIMAL = re.compile(rb"0|[1-9][0-9]{0,18}")
 _DECIMAL_END = 10**19
+_NUMBERS = tuple(bytes([number]) for number in range(1, 9))
+"""Of the authenticated values."""
 
 
 class AnnotationKeys:
@@ -142,8 +144,8 @@ def _mac(annotation: Annotation, key: MacKey, *, version: int, subject: SubjectT
         annotation.body,
         annotation.previous_mac,
     )
-    tlv = b"".join(bytes([number]) + lp(value) for number, value in enumerate(values, start=1))
-    return hmac_sha256(key.reveal(), _LABEL + tlv)
+    tlv = [number + lp(value) for number, value in zip(_NUMBERS, values, strict=True)]
+    return hmac_sha256(key.reveal(), _LABEL + b"".join(tlv))
 
 
 def _decimal(number: int) -> bytes:

@@ -117,9 +117,10 @@ class RecordHeader:
     """Which of the day's keys."""
 
     def __post_init__(self) -> None:
-        if self.flags & ~_ALL_FLAGS:
+        # As numbers: to compute with flags makes an enum member each time.
+        if int(self.flags) & ~_ALL_FLAGS:
             raise ValueError("record flags 4 to 7 must be 0")
-        if not self.grounds or self.grounds & ~_ALL_GROUNDS:
+        if not self.grounds or int(self.grounds) & ~_ALL_GROUNDS:
             raise ValueError("a record needs a ground, and grounds 6 and 7 must be 0")
         if not 0 <= self.generation <= _MAX_GENERATION:
             raise ValueError("a subject key generation has 16 bits")
@@ -187,7 +188,7 @@ def seal_record(
     seed = random_bytes(_SEED_SIZE) if seed is None else seed
     if len(seed) != _SEED_SIZE or len(subject) != _TAG_BYTES:
         raise ValueError("a record needs a seed of 24 bytes and a subject tag of 16")
-    plaintext = pad(payload) if header.flags & RecordFlags.PADDED else payload
+    plaintext = pad(payload) if RecordFlags.PADDED in header.flags else payload
     if len(plaintext) > MAX_RECORD_BYTES - OVERHEAD:
         raise ValueError("the payload is too long for one record")
     head = _HEAD.pack(

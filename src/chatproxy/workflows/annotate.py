@@ -12,9 +12,11 @@ from chatproxy.crypto.record import Grounds
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import Age, Caller, ConversationTag, Origin, StreamEnd, Surface
 from chatproxy.policy.engine import Decision
+from chatproxy.policy.grounds import Ground
 from chatproxy.policy.reasons import Reason
 
 VERSION = 1
+_GROUND_BITS = {ground: int(Grounds[str(ground)]) for ground in Ground}
 UNPARSED = "UNPARSED"
 """Reason of a turn that would be eligible, had it been understood."""
 
@@ -138,10 +140,7 @@ def shown_reason(part: Origin, reason: Reason) -> str:
 
 def grounds_in_record(decision: Decision) -> Grounds:
     """Return the grounds of a decision as the header of a record has them."""
-    grounds = Grounds(0)
-    for ground in decision.grounds:
-        grounds |= Grounds[str(ground)]
-    return grounds
+    return Grounds(sum(_GROUND_BITS[ground] for ground in decision.grounds))
 
 
 def read(annotation: Annotation) -> tuple[TurnFacts, TurnNote]:

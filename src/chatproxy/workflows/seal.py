@@ -36,6 +36,13 @@ from chatproxy.workflows.subjects import Person
 
 _GROUP_NUMBERS = {Origin.TYPED: 0, Origin.CONNECTOR_RAW: 1, Origin.RAW: 2}
 """Each below ``ports.MOST_GROUPS``."""
+_FLAGS = {
+    (is_compressed, is_interrupted): RecordFlags.PADDED
+    | (RecordFlags.ZSTD if is_compressed else 0)
+    | (RecordFlags.INTERRUPTED if is_interrupted else 0)
+    for is_compressed in (False, True)
+    for is_interrupted in (False, True)
+}
 
 
 class FirstKeys:
@@ -308,9 +315,4 @@ def _of_class(part: Origin) -> Callable[[Part], bool]:
 
 
 def _flags(end: StreamEnd, payload: codec.Payload) -> RecordFlags:
-    flags = RecordFlags.PADDED
-    if payload.compressed:
-        flags |= RecordFlags.ZSTD
-    if end is StreamEnd.INTERRUPTED:
-        flags |= RecordFlags.INTERRUPTED
-    return flags
+    return _FLAGS[payload.compressed, end is StreamEnd.INTERRUPTED]
