@@ -148,6 +148,22 @@ def whole(text: str) -> tuple[str, str, str]:
     return (f"question {text}", f"answer {text}", "complete")
 
 
+async def test_what_the_store_confirms_at_once_is_not_written(world: World) -> None:
+    async with world.journal() as journal:
+        end(journal, begin(journal, "quick"), "quick")
+        for _ in range(5):  # the store's answer comes a few turns of the loop later
+            await asyncio.sleep(0)
+        [taken] = await journal.take(10)
+        journal.release(taken)
+        await chat(journal, "slow")
+        crash = world.crash()
+
+    async with world.journal(crash) as journal:
+        [kept] = await take_all(journal, 1)
+        assert said(kept) == whole("slow")
+        assert not journal.waiting
+
+
 async def test_after_a_crash_what_was_on_disk_is_there_and_in_order(world: World) -> None:
     async with world.journal() as journal:
         exchanges = [await chat(journal, str(number)) for number in range(5)]

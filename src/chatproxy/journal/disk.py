@@ -14,6 +14,7 @@
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
@@ -32,6 +33,8 @@ _log = Log("journal")
 
 _TICK_SECONDS = 0.1
 """How long a piece of a running exchange waits before it is written."""
+_GATHER_SECONDS = 0.005
+"""How long what has ended waits for more to be written with it, or for the store, which is often as quick."""
 _CHORES_SECONDS = 1.0
 _ADOPT_SECONDS = 5.0
 _ROOT_SECONDS = 30.0
@@ -146,6 +149,8 @@ class DiskJournal:
         self._grown: dict[int, _Ticket] = {}
         """What is to be written with the next tick."""
         self._woken = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Somebody waits until what they have is on disk."""
         self._something = asyncio.Event()
         self._backlog: deque[SegmentFile] = deque()
         """Where ended exchanges are that are on disk only, oldest first."""
@@ -250,6 +255,7 @@ class DiskJournal:
             return False
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         ticket.waiters.append(waiter)
+        self._hurry.set()
         try:
             async with asyncio.timeout(_SAFE_SECONDS):
                 return await waiter
@@ -338,7 +344,11 @@ class DiskJournal:
     async def _write_all(self) -> None:
         while True:
             await self._woken.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_SECONDS):
+                    await self._hurry.wait()
             self._woken.clear()
+            self._hurry.clear()
             while self._dirty:
                 try:
                     has_written = await self._write_some()
