@@ -1,6 +1,7 @@
 """Run the proxy until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 import socket
 
@@ -39,6 +40,7 @@ def serve(place: str | None) -> None:
 
 async def _serve(settings: Settings, *, is_memory_locked: bool) -> None:
     async with running_proxy(settings) as running:
+        spare_collector()
         _log.info(
             "serving",
             listen=running.url,
@@ -57,10 +59,20 @@ async def _work(settings: Settings, place: Place, *, is_memory_locked: bool) -> 
         place.number, socket.socket(fileno=place.public), socket.socket(fileno=place.admin), place.directory
     )
     async with running_proxy(settings, worker=worker) as running:
+        spare_collector()
         _log.info("worker serving", worker=place.number, memory_locked=is_memory_locked)
         place.say_ready()
         await stop_signal(running)
     _log.info("worker stopped", worker=place.number)
+
+
+def spare_collector() -> None:
+    """Have the collector of cycles pass over what start-up has made, which stays: some 80,000 objects.
+
+    How often it looks is left as it is: seldomer took less of the processor, and 20 MiB more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def stop_signal(running: RunningProxy) -> None:
