@@ -4,6 +4,7 @@ A crash is a copy of the directory, taken while the process runs: the same bytes
 """
 
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -162,6 +163,23 @@ async def test_what_the_store_confirms_at_once_is_not_written(world: World) -> N
         [kept] = await take_all(journal, 1)
         assert said(kept) == whole("slow")
         assert not journal.waiting
+
+
+@pytest.mark.parametrize("is_put_away", [pytest.param(False, id="kept"), pytest.param(True, id="put away")])
+async def test_of_what_is_kept_or_put_away_nothing_stays_in_memory(world: World, is_put_away: bool) -> None:
+    gc.disable()  # it would come sooner or later
+    try:
+        async with world.journal(memory=16_000) as journal:
+            turn = (await chat(journal, "x" * 3_000)).turn
+            if is_put_away:
+                await until(lambda: journal.waiting == 1)
+            else:
+                journal.release((await journal.take(1))[0])
+            held = [each for each in gc.get_objects() if isinstance(each, Exchange) and each.turn == turn]
+    finally:
+        gc.enable()
+
+    assert held == []
 
 
 async def test_after_a_crash_what_was_on_disk_is_there_and_in_order(world: World) -> None:

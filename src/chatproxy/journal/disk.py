@@ -105,6 +105,11 @@ class _Ticket:
             segment.holds -= 1
         self.segments, self.stale = [], []
         self.tell(is_safe=True)
+        self.part()
+
+    def part(self) -> None:
+        """Forget the exchange, which knows its ticket: as a circle, both would stay until the collector comes."""
+        del self.exchange
 
     def tell(self, *, is_safe: bool) -> None:
         """Answer those who wait to know whether it is safe."""
@@ -481,6 +486,7 @@ class DiskJournal:
 
     def _leave_to_disk(self, ticket: _Ticket) -> None:
         """It is read again in its turn."""
+        ticket.part()
         *earlier, last = ticket.segments
         last.waiting.add(ticket.number_there, earlier)
         if last not in self._backlog:
