@@ -1,7 +1,7 @@
 """A chat backend that is never the bottleneck: answers at once, or streams at a steady pace.
 
 ``python backend.py PORT``. ``/v1/chat/completions`` gives 1.2 KB of JSON; ``/stream`` gives 64 events of about
-200 bytes, each in its own chunk and its own write, 2 ms apart, and ``[DONE]``.
+200 bytes, each in its own chunk and its own write, 2 ms apart, and ``[DONE]``; ``/slow`` one each five seconds.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import uvloop
 
 EVENTS = 64
 PACE_SECONDS = 0.002
+SLOW_SECONDS = 5.0
 
 _BODY = b'{"choices":[{"message":{"role":"assistant","content":"' + b"x" * 1140 + b'"}}]}'
 _ANSWER = (
@@ -40,7 +41,8 @@ class Backend(asyncio.Protocol):
         self.url = url
 
     def on_message_complete(self):
-        if self.url.startswith(b"/stream"):
+        if self.url.startswith((b"/stream", b"/slow")):
+            self.pace = SLOW_SECONDS if self.url.startswith(b"/slow") else PACE_SECONDS
             self.transport.write(_STREAM_HEAD)
             self.next_event(EVENTS)
         else:
@@ -51,7 +53,7 @@ class Backend(asyncio.Protocol):
             return
         self.transport.write(_CHUNK if left else _LAST)
         if left:
-            self.loop.call_later(PACE_SECONDS, self.next_event, left - 1)
+            self.loop.call_later(self.pace, self.next_event, left - 1)
 
 
 async def main():

@@ -63,8 +63,8 @@ def start(*arguments, cpus):
     return process
 
 
-def wait_for(port, process):
-    deadline = time.monotonic() + 20
+def wait_for(port, process, seconds=20):
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

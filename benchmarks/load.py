@@ -1,10 +1,12 @@
-"""A closed-loop load generator: each connection sends its next request when the last answer is whole.
+"""A load generator: each connection sends its next request when the last answer is whole, or when it is its turn.
 
-``python load.py PORT PATH CONNECTIONS SECONDS [HEADER ...]`` prints JSON: requests, seconds, reads, errors
-and the median time to the first byte of an answer.
+``python load.py [--rate=N] PORT PATH CONNECTIONS SECONDS [HEADER ...]`` prints JSON: requests, seconds, reads, errors,
+the median time to the first byte of an answer, and how long whole answers took. With a rate, N requests begin each
+second, whatever the answers do.
 """
 
 import asyncio
+import collections
 import json
 import statistics
 import sys
@@ -22,18 +24,26 @@ _REQUEST = (
 
 
 class Client(asyncio.Protocol):
-    def __init__(self, request, total, done):
+    def __init__(self, request, total, done, idle=None):
+        """``idle``: whose turn is to come; None: each sends at once."""
+        self.idle = idle
         self.request = request
         self.total = total
         self.done = done
 
     def connection_made(self, transport):
         self.transport = transport
-        self.send()
+        self.go_on()
+
+    def go_on(self):
+        if self.idle is None:
+            self.send()
+        else:
+            self.idle.append(self)
 
     def send(self):
         self.parser = httptools.HttpResponseParser(self)
-        self.sent_at = time.perf_counter()
+        self.sent_at = self.begun_at = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data):
@@ -49,8 +59,9 @@ class Client(asyncio.Protocol):
 
     def on_message_complete(self):
         self.total["requests"] += 1
+        self.total["whole"].append(time.perf_counter() - self.begun_at)
         # Not from within the parser that has just called.
-        asyncio.get_running_loop().call_soon(self.send)
+        asyncio.get_running_loop().call_soon(self.go_on)
 
     def connection_lost(self, exc):  # noqa: ARG002 - asyncio.Protocol's
         self.total["errors"] += 1
@@ -58,21 +69,41 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
+async def pace(rate, idle, total):
+    """Begin a request *rate* times a second, on whichever connection is free."""
+    begun, number = time.monotonic(), 0
+    while True:
+        number += 1
+        await asyncio.sleep(max(0, begun + number / rate - time.monotonic()))
+        if idle:
+            idle.popleft().send()
+        else:
+            total["errors"] += 1
+
+
 async def main():
-    port, path, connections, seconds, *headers = sys.argv[1:]
+    arguments = sys.argv[1:]
+    rate = int(arguments.pop(0).removeprefix("--rate=")) if arguments[0].startswith("--rate=") else None
+    port, path, connections, seconds, *headers = arguments
+    idle = None if rate is None else collections.deque()
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    total = {"requests": 0, "reads": 0, "errors": 0, "first_bytes": []}
+    total = {"requests": 0, "reads": 0, "errors": 0, "first_bytes": [], "whole": []}
     extra = "".join(f"{header}\r\n" for header in headers).encode()
     request = _REQUEST % (path.encode(), extra, len(_BODY)) + _BODY
     for _ in range(int(connections)):
-        await loop.create_connection(lambda: Client(request, total, done), "127.0.0.1", int(port))
+        await loop.create_connection(lambda: Client(request, total, done, idle), "127.0.0.1", int(port))
     started = time.monotonic()
+    pacing = loop.create_task(pace(rate, idle, total)) if rate else None
     await asyncio.wait((done,), timeout=float(seconds))
     seconds = time.monotonic() - started
+    if pacing:
+        pacing.cancel()
     found = {name: total[name] for name in ("requests", "reads", "errors")}
     first_byte = statistics.median(total["first_bytes"]) * 1000
-    print(json.dumps(found | {"seconds": seconds, "first_byte_ms": first_byte}), flush=True)
+    whole = sorted(total["whole"])
+    took = {"p50_ms": whole[len(whole) // 2] * 1000, "p99_ms": whole[len(whole) * 99 // 100] * 1000}
+    print(json.dumps(found | took | {"seconds": seconds, "first_byte_ms": first_byte}), flush=True)
 
 
 if __name__ == "__main__":
