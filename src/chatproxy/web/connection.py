@@ -47,6 +47,10 @@ SWITCH = "chatproxy.switch"
 """Scope key, present if the request asks for a WebSocket: a function that gives the connection to the protocol that it
 gets, and returns it, whose reading may be paused, as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
 
+GONE = "chatproxy.gone"
+"""Scope key: a function that takes what is to be called if the client leaves before he has his whole answer. Without a task
+that waits for it, which each request would need."""
+
 _MOST_EARLY_BYTES = 65_536
 """What may wait of a client that speaks before it is answered, until it is made to wait itself."""
 _LAST_WORDS_SECONDS = 2.0
@@ -154,6 +158,7 @@ class ClientConnection(HttpToolsProtocol):
         self._keeps_alive = False
         self._ignored = 0
         self._swept_at = 0.0
+        self._when_gone: Callable[[], None] | None = None
         self._outlet: _Outlet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -187,6 +192,9 @@ class ClientConnection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         self._house.crowd.leave(self)
         super().connection_lost(exc)
+        when_gone, self._when_gone = self._when_gone, None
+        if when_gone is not None:
+            when_gone()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -232,6 +240,7 @@ class ClientConnection(HttpToolsProtocol):
         """The head is whole."""
         self._is_in_trailers = True
         self.scope[TARGET] = self.url  # type: ignore[literal-required]
+        self.scope[GONE] = self._tell_when_gone  # type: ignore[literal-required]
         if self.config.ssl is not None and (certificate := self.transport.get_extra_info("peercert")):
             self.scope[CLIENT_CERTIFICATE] = certificate  # type: ignore[literal-required]
         # HTTP/1.0 has no upgrades (RFC 9110 7.8).
@@ -266,6 +275,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer is on its way."""
+        self._when_gone = None
         super().on_response_complete()
         self._unset_keepalive_if_required()
         if self.transport.is_closing() or self._stage is not _Stage.ANSWER:
@@ -457,6 +467,14 @@ class ClientConnection(HttpToolsProtocol):
         """See HttpToolsProtocol."""
         self._keeps_alive = False
         super().shutdown()
+
+    def _tell_when_gone(self, call: Callable[[], None]) -> None:
+        if self.cycle.disconnected:
+            call()
+            return
+        self._when_gone = call
+        # It may have been paused for a long body, and who does not read does not hear that he leaves.
+        self.flow.resume_reading()
 
     def _switch(self, protocol: asyncio.Protocol) -> Switched | None:
         if self.cycle.disconnected:

@@ -32,7 +32,7 @@ from chatproxy.identity import IDENTITY_HEADERS, IdentifyCaller
 from chatproxy.model import Caller, StreamEnd
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Log, Metrics
-from chatproxy.web.connection import SWITCH, TARGET, Refusal
+from chatproxy.web.connection import GONE, SWITCH, TARGET, Refusal
 from chatproxy.web.handshake import (
     UPGRADE_REQUIRED,
     VERSION_HEADERS,
@@ -187,7 +187,14 @@ class Proxy:
         recorder = opened if isinstance(opened, Recorder) else None
         self._metrics.requests.labels("captured" if recorder else "passed").inc()
 
-        relay = _Relay(self._upstream, receive, send, recorder, hold_until_safe=self._hold_until_safe)
+        relay = _Relay(
+            self._upstream,
+            receive,
+            send,
+            recorder,
+            tell_when_gone=scope[GONE],
+            hold_until_safe=self._hold_until_safe,
+        )
         try:
             announcement = None
             if dialect is not None:
@@ -338,9 +345,11 @@ class _Relay:
         send: Send,
         recorder: Recorder | None,
         *,
+        tell_when_gone: Callable[[Callable[[], None]], None],
         hold_until_safe: bool,
     ) -> None:
         self._upstream = upstream
+        self._tell_when_gone = tell_when_gone
         self._receive = receive
         self._send = send
         self._recorder = recorder
@@ -386,13 +395,18 @@ class _Relay:
             may_switch=handover is not None,
         )
         self._call = call
-        watch = asyncio.get_running_loop().create_task(self._watch_client(call, more_body=more_body))
-        self._watch = watch
+        if more_body or handover is not None:
+            self._watch = asyncio.get_running_loop().create_task(
+                self._watch_client(call, more_body=more_body)
+            )
+        else:
+            self._tell_when_gone(self._give_up)
         head = await call.head()
         if handover is not None and head.status == SWITCHING_PROTOCOLS:
             tunnel = handover(call, head)
             self.has_answered = True
-            watch.cancel()
+            if self._watch is not None:
+                self._watch.cancel()
             await tunnel
             self._end = StreamEnd.COMPLETE
             return
@@ -439,9 +453,14 @@ class _Relay:
                 if upstream_wants_more:
                     call.write(piece, more_body=more_body)
                     upstream_wants_more = await call.drain()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """The client has gone, or has all of the answer."""
         if self._end is StreamEnd.INTERRUPTED:
             self._client_left()
-            call.abort()
+            if self._call is not None:
+                self._call.abort()
 
     def _remember_request(self, piece: bytes, *, more_body: bool) -> None:
         self.request_bytes += len(piece)
