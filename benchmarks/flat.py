@@ -9,6 +9,7 @@ each of so many clients opens a captured stream that says something every five s
 
 import argparse
 import asyncio
+import os
 import re
 import resource
 import tempfile
@@ -72,6 +73,8 @@ def main():
     parser.add_argument("--turns", type=int, default=200_000)
     parser.add_argument("--streams", type=int, default=5_000)
     options = parser.parse_args()
+    for setting in ("CHATPROXY_CLIENT_CONNECTIONS", "CHATPROXY_CLIENT_CONNECTIONS_PER_ADDRESS"):
+        os.environ[setting] = str(options.streams + 100)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     backend_port = free_port()

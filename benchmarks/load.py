@@ -8,6 +8,7 @@ second, whatever the answers do.
 import asyncio
 import collections
 import json
+import math
 import statistics
 import sys
 import time
@@ -100,8 +101,8 @@ async def main():
     if pacing:
         pacing.cancel()
     found = {name: total[name] for name in ("requests", "reads", "errors")}
-    first_byte = statistics.median(total["first_bytes"]) * 1000
-    whole = sorted(total["whole"])
+    first_byte = statistics.median(total["first_bytes"] or [math.nan]) * 1000
+    whole = sorted(total["whole"]) or [math.nan]
     took = {"p50_ms": whole[len(whole) // 2] * 1000, "p99_ms": whole[len(whole) * 99 // 100] * 1000}
     print(json.dumps(found | took | {"seconds": seconds, "first_byte_ms": first_byte}), flush=True)
 

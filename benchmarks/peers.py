@@ -38,6 +38,8 @@ from picture import bars
 from whole import WHO, metric, own_cpu, serve
 
 RATE = 200
+_WARM_UPS = 30
+"""How often, a second each, a gateway is tried until it has answered for the first time."""
 _COLUMNS = (
     "| | requests/s | CPU µs an answer | beside Envoy | CPU µs a stream | beside Envoy "
     f"| p50 / p99 ms at {RATE}/s | first byte ms | reads a stream | RSS MiB |"
@@ -230,7 +232,9 @@ def measure(peer: Peer, backend: int, seconds: float) -> Run:
             for member in family(process.pid):
                 os.sched_setaffinity(member, PROXY_CPU)
             answers = Load("answer", peer.path, ANSWERS)
-            generate(running.port, answers, 1, headers)
+            for _ in range(_WARM_UPS):
+                if generate(running.port, answers, 1, headers)["requests"]:
+                    break
             own, store, total = cost(running, answers, seconds, headers)
             calm = paced(running, peer.path, seconds, headers)
             status = Path(f"/proc/{process.pid}/status").read_text()
