@@ -172,7 +172,7 @@ async def test_doctor_finds_what_is_wrong_and_passes_what_is_not(tmp_path: Path,
         assert well.status == 0, well.out
         assert {row["check"] for row in well.rows()} == {
             "settings", "keyset", "store", "clock", "key ring", "erasure horizon", "policy", "upstream",
-            "identity", "choice", "notices", "store rights", "swap",
+            "identity", "choice", "notices", "store rights", "swap", "room",
         }  # fmt: skip
     ill = await call(env | {"CHATPROXY_KEYSET": f"file:{tmp_path}/none"}, "doctor", "--json")
     assert ill.status == 3

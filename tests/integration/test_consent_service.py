@@ -208,14 +208,16 @@ async def test_an_answer_counts_for_its_time_while_the_service_is_away(tmp_path:
     desk = Desk([a_choice()])
     now = wall_clock()
     offset = 0
-    async with a_company(tmp_path, store, desk, clock=lambda: wall_clock() + offset) as world:
+    async with a_company(
+        tmp_path, store, desk, clock=lambda: wall_clock() + offset, consent_max_staleness="30s"
+    ) as world:
         await world.chat("one")
         await world.kept()
         desk.fault = refuse_service
-        offset = 30_000
+        offset = 10_000
         await world.chat("two")
         await world.kept()
-        offset = 61_000 + wall_clock() - now
+        offset = 31_000 + wall_clock() - now
         await world.chat("three")
         rows = await world.kept()
         assert [row["reason"] for row in rows] == ["ELIGIBLE_CONSENT"] * 2 + ["CONSENT_CACHE_STALE"]
@@ -233,11 +235,13 @@ async def test_the_head_of_an_answer_says_that_a_yes_is_stale(tmp_path: Path, st
             await may_answer.wait()
             await peer.send(answer_to(request, "reply"))
 
-    async with a_company(tmp_path, store, desk, patient, clock=lambda: wall_clock() + offset) as world:
+    async with a_company(
+        tmp_path, store, desk, patient, clock=lambda: wall_clock() + offset, consent_max_staleness="30s"
+    ) as world:
         await world.chat("one")
         await world.kept()
         desk.fault = refuse_service
-        offset = 61_000
+        offset = 31_000
         may_answer.clear()
         reads = world.counted("chatproxy_consent_lookups_total", result="read")
         asking = asyncio.ensure_future(world.chat("two"))
