@@ -129,6 +129,16 @@ async def test_two_signals_at_once_cut_too(tmp_path: Path) -> None:
             assert await proxy.ended() == 0
 
 
+async def test_hangup_does_not_end_a_single_process(tmp_path: Path) -> None:
+    async with backend(chatting()) as behind:
+        env = environment(tmp_path, upstream=behind.url)
+        async with serving(env) as proxy:
+            proxy.process.send_signal(signal.SIGHUP)
+            await proxy.logged("nothing was replaced: there is one process only; stop it and start it again")
+            answer = await exchange(proxy.url, post(OPENAI, chat_bytes("hello"), *ANA_LINES))
+            assert answer.status == 200
+
+
 async def test_a_killed_proxy_leaves_no_server_and_no_lock(tmp_path: Path) -> None:
     async with backend(chatting()) as behind:
         env = environment(tmp_path, upstream=behind.url)

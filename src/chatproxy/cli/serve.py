@@ -48,9 +48,15 @@ async def _serve(settings: Settings, *, is_memory_locked: bool) -> None:
             upstream=running.upstream,
             memory_locked=is_memory_locked,
         )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _stay)
         await stop_signal(running)
         _log.info("stopping", drain_seconds=settings.drain_time)
     _log.info("stopped")
+
+
+def _stay() -> None:
+    """What SIGHUP asks for needs several workers; without them it must not end the process, as it would by itself."""
+    _log.warning("nothing was replaced: there is one process only; stop it and start it again")
 
 
 async def _work(settings: Settings, place: Place, *, is_memory_locked: bool) -> None:
