@@ -614,8 +614,11 @@ async def open_vault(
     store_may_be_away: bool = False,
     is_being_restored: bool = False,
     worker: int | None = None,
+    machine_clock: Clock | None = None,
 ) -> AsyncIterator[Vault]:
     """Open keyset and store and see that they fit each other. ``worker``: which one of its node, where there are some.
+
+    ``machine_clock``: what the store's clock is compared with, where *clock* is not this machine's.
 
     With ``store_may_be_away`` a store, or a provider of the root, that does not answer yet is accepted; one that
     answers and must not be used never is. A store that was restored from a backup is opened by the command that brings
@@ -658,7 +661,9 @@ async def open_vault(
             opened.set()
             await policies.register()
 
-        health = StoreHealth(store, clock=clock, demands=store_demands(settings), when_safe=prepare)
+        health = StoreHealth(
+            store, clock=machine_clock or clock, demands=store_demands(settings), when_safe=prepare
+        )
         try:
             await health.check()
         except StoreUnavailableError:

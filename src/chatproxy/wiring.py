@@ -136,17 +136,25 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def running_proxy(
-    settings: Settings, *, clock: Clock = wall_clock, worker: Worker | None = None
+    settings: Settings,
+    *,
+    clock: Clock = wall_clock,
+    worker: Worker | None = None,
+    machine_clock: Clock | None = None,
 ) -> AsyncIterator[RunningProxy]:
     """Serve; on leaving, stop in order: no new chats, running answers end, turns are kept, the store closes.
 
-    Raises ConfigurationError.
+    ``machine_clock``: as for ``open_vault``. Raises ConfigurationError.
     """
     address = _upstream_address(settings)
     async with contextlib.AsyncExitStack() as closing:
         vault = await closing.enter_async_context(
             open_vault(
-                settings, clock=clock, store_may_be_away=True, worker=worker.number if worker else None
+                settings,
+                clock=clock,
+                store_may_be_away=True,
+                worker=worker.number if worker else None,
+                machine_clock=machine_clock,
             )
         )
         metrics = Metrics()

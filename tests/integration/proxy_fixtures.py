@@ -151,13 +151,18 @@ class World:
 async def a_world(
     script: Script, directory: Path, store: str, *, clock: Clock = wall_clock, **overrides: str
 ) -> AsyncIterator[World]:
-    """Run a proxy in front of *script*; ``overrides`` are settings in their written form."""
+    """Run a proxy in front of *script*; ``overrides`` are settings in their written form.
+
+    A *clock* that lives on other days than the store's has the machine's as ``machine``.
+    """
     async with AsyncExitStack() as closing:
         behind = await closing.enter_async_context(backend(script))
         settings = a_proxy(
             directory, upstream=overrides.pop("upstream", behind.url), store=store, **overrides
         )
-        running = await closing.enter_async_context(running_proxy(settings, clock=clock))
+        running = await closing.enter_async_context(
+            running_proxy(settings, clock=clock, machine_clock=getattr(clock, "machine", None))
+        )
         client = await closing.enter_async_context(
             httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=PATIENCE)
         )

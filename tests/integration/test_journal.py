@@ -23,7 +23,7 @@ from chatproxy.telemetry import Metrics
 
 NOW = 1_750_000_000_000
 DAY = 86_400_000
-PATIENCE = 20
+PATIENCE = 60
 KIB, MIB = 1 << 10, 1 << 20
 
 
