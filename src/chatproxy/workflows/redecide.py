@@ -42,6 +42,7 @@ from chatproxy.ports import (
 )
 from chatproxy.telemetry import Log, Metrics, Redecided
 from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, group_note
+from chatproxy.workflows.batches import in_batches
 from chatproxy.workflows.decide import HOLD_ROLLED_BEFORE_MS, Policy, TurnToDecide, kept_until
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
@@ -320,13 +321,8 @@ class Redecider:
         self._versions_change_at = min(to_come, default=None)
 
     async def _mark_everybody(self) -> None:
-        batch: list[SubjectTag] = []
-        async for subject in self._store.subjects():
-            batch.append(subject)
-            if len(batch) == _MARKED_AT_ONCE:
-                await self._store.mark_all_due(batch, self._clock())
-                batch = []
-        await self._store.mark_all_due(batch, self._clock())
+        async for batch in in_batches(self._store.subjects(), _MARKED_AT_ONCE):
+            await self._store.mark_all_due(batch, self._clock())
 
     async def _work(self, claimed: Due) -> None:
         """Decide on one person, and once more if they were claimed meanwhile."""
@@ -403,7 +399,7 @@ class Redecider:
         is_current = True
         touched: set[ConversationTag] = set()
         faults: Counter[str] = Counter()
-        async for batch in self._batches(subject):
+        async for batch in in_batches(self._store.annotations(subject), _BATCH):
             overtaken = _Overtaken(batch)
             for _ in range(_MOST_TRIES):
                 overtaken = await self._decide_batch(
@@ -477,7 +473,7 @@ class Redecider:
         activity = Activity(person.facts)
         if not activity.matters:
             return activity
-        async for batch in self._batches(person.subject):
+        async for batch in in_batches(self._store.annotations(person.subject), _BATCH):
             async with self._pace:
                 for stored in batch:
                     await self._pace.breathe()
@@ -487,16 +483,6 @@ class Redecider:
                         continue  # told when it is decided on
                     activity.learn(kept.facts.conversation_tag, kept.facts.received_at)
         return activity
-
-    async def _batches(self, subject: SubjectTag) -> AsyncIterator[list[StoredTurn]]:
-        batch: list[StoredTurn] = []
-        async for stored in self._store.annotations(subject):
-            batch.append(stored)
-            if len(batch) == _BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     async def _decide_batch(
         self,

@@ -12,7 +12,7 @@ Whoever is interrupted begins with what is left. A turn that is put meanwhile un
 store, and sealed again (``chatproxy.workflows.archive``): a roll costs no turn.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -37,6 +37,7 @@ from chatproxy.ports import (
 from chatproxy.tasks import aside
 from chatproxy.telemetry import Log
 from chatproxy.workflows.annotate import TurnFacts, TurnNote, read
+from chatproxy.workflows.batches import in_batches
 from chatproxy.workflows.keys import EpochKey, RecordKeys
 
 _log = Log("roll")
@@ -236,7 +237,7 @@ class Roller:
         for _ in range(_MOST_PASSES):
             rolled.lost = 0
             is_whole = True
-            async for batch in self._batches(subject):
+            async for batch in in_batches(self._store.annotations(subject), _BATCH):
                 seen = rolled.records
                 # Until it is in the store: as long, nobody takes the present series of epoch keys away.
                 with self._keys.wrapping():
@@ -248,16 +249,6 @@ class Roller:
                     _log.error("turns could not be sealed anew: they are damaged", turns=rolled.lost)
                 return rolled
         raise BusyPersonError("what is kept of this person keeps changing; try again")
-
-    async def _batches(self, subject: SubjectTag) -> AsyncIterator[list[StoredTurn]]:
-        batch: list[StoredTurn] = []
-        async for stored in self._store.annotations(subject):
-            batch.append(stored)
-            if len(batch) == _BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     async def _move_batch(
         self,

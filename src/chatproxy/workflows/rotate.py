@@ -37,6 +37,7 @@ from chatproxy.errors import KeysetError, StoreUnavailableError, UndecryptableEr
 from chatproxy.model import SubjectTag
 from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, RootKey, RootVersion, TranscriptStore
+from chatproxy.workflows.batches import in_batches
 from chatproxy.workflows.keys import read_ring
 from chatproxy.workflows.watch_ring import ROTATION_NAME, WORKS_WITH_RING, Node, waiting_nodes, works_with
 
@@ -555,13 +556,7 @@ class Rotation:
 
     async def _batches(self) -> AsyncIterator[list[_Wrap]]:
         """Walk every wrapped key: those of people, some people at a time, then those of days."""
-        batch: list[SubjectTag] = []
-        async for subject in self._store.subjects():
-            batch.append(subject)
-            if len(batch) == _BATCH:
-                yield await self._wraps_of(batch)
-                batch = []
-        if batch:
+        async for batch in in_batches(self._store.subjects(), _BATCH):
             yield await self._wraps_of(batch)
         days = (await self._store.all_epoch_wraps()).items()
         self._progress(len(days))
