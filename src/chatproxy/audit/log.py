@@ -21,6 +21,7 @@ from typing import Any
 
 from chatproxy.clock import Clock
 from chatproxy.crypto.tlog import Checkpoint, NoteSigner, Tree
+from chatproxy.disk.directory import write_all
 from chatproxy.errors import AuditUnavailableError
 from chatproxy.ports import AuditLog
 
@@ -190,8 +191,7 @@ def _open(path: Path, flags: int) -> int:
 
 def _write(descriptor: int, data: bytes) -> None:
     """Write all of *data* durably. Raises OSError."""
-    while data:
-        data = data[os.write(descriptor, data) :]
+    write_all(descriptor, data)
     os.fsync(descriptor)
 
 

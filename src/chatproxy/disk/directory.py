@@ -43,6 +43,13 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of *data*, in as many writes as the system makes of it. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 class FileLock:
     """An exclusive ``flock``: it ends with the last process that holds its descriptor, however that ends."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.primitives import random_bytes
-from chatproxy.disk.directory import FileLock, private_directory, sync_directory
+from chatproxy.disk.directory import FileLock, private_directory, sync_directory, write_all
 from chatproxy.errors import UndecryptableError, UnreadableError
 from chatproxy.journal.copies import Assembly
 from chatproxy.journal.segment import SEGMENT_ID_SIZE, Frame, Segment, frames, make_header
@@ -136,12 +136,14 @@ class Volume:
         for frame in content:
             sealed.append(self._sealing.seal(frame, place=self._place))
             self._place += 1
+        data = b"".join(sealed)
         try:
-            current.size += _write(self._descriptor, b"".join(sealed))
+            write_all(self._descriptor, data)
             os.fdatasync(self._descriptor)
         except OSError:
             self.roll()
             raise
+        current.size += len(data)
         return current
 
     def set_aside(self, frame: Frame, *, now: int) -> SegmentFile:
@@ -236,14 +238,14 @@ class Volume:
         header = make_header(random_bytes(SEGMENT_ID_SIZE), created_at=now)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            size = _write(descriptor, header)
+            write_all(descriptor, header)
             sync_directory(self.path)
         except OSError:
             os.close(descriptor)
             path.unlink(missing_ok=True)
             raise
         self._descriptor, self._sealing, self._place = descriptor, Segment(header, self._key), 0
-        self._current = SegmentFile(self, path, size, now)
+        self._current = SegmentFile(self, path, len(header), now)
         self.segments.append(self._current)
         return self._current
 
@@ -255,7 +257,7 @@ def make_volume(directory: Path, name: str, key: DataKey, wrapped_key: bytes) ->
     lock.acquire()
     descriptor = os.open(draft / _KEY_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        _write(descriptor, wrapped_key)
+        write_all(descriptor, wrapped_key)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -292,11 +294,3 @@ def abandoned_volumes(directory: Path, *, except_for: Container[str]) -> list[tu
         except FileNotFoundError:  # its owner has just removed it
             lock.close()
     return found
-
-
-def _write(descriptor: int, data: bytes) -> int:
-    """Write all of *data*. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    return len(data)

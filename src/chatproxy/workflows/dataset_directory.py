@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from chatproxy.disk.directory import sync_directory
+from chatproxy.disk.directory import sync_directory, write_all
 from chatproxy.errors import ConfigurationError
 
 
@@ -29,9 +29,7 @@ class DatasetDirectory:
         try:
             file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(file, view) :]
+                write_all(file, data)
                 os.fsync(file)
             finally:
                 os.close(file)
