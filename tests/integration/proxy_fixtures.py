@@ -143,8 +143,13 @@ class World:
 
     def assert_outcomes_add_up(self) -> None:
         """Every turn that was seen has met one outcome."""
-        assert sum(self.outcomes().values()) == self.counted("chatproxy_turns_seen_total")
         assert self.counted("chatproxy_turns_pending") == 0
+        self.assert_none_is_unaccounted_for()
+
+    def assert_none_is_unaccounted_for(self) -> None:
+        """Every turn that was seen has met one outcome or waits for it: at any moment, also while turns are put again."""
+        waiting = self.counted("chatproxy_turns_pending")
+        assert sum(self.outcomes().values()) + waiting == self.counted("chatproxy_turns_seen_total")
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ async def test_a_failover_is_followed_and_what_was_confirmed_is_put_again(tmp_pa
                 await asyncio.sleep(0.2)
         assert len(await world.kept()) == 10
         assert "lost" not in world.outcomes()
-        world.assert_outcomes_add_up()
+        world.assert_none_is_unaccounted_for()
 
 
 async def test_without_a_replica_that_has_it_nothing_counts_as_kept(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ async def test_a_primary_that_was_cut_off_and_comes_back_is_no_primary(tmp_path:
                 await asyncio.sleep(0.1)
         [names] = await servers.replica.say(["KEYS", "cp:*:a:*"])
         assert len(names) == 2
-        world.assert_outcomes_add_up()
+        world.assert_none_is_unaccounted_for()
 
 
 async def test_sentinels_that_do_not_know_the_name_are_told_apart(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from chatproxy.cli.printing import print_table
-from chatproxy.cli.serve import stop_signal
+from chatproxy.cli.serve import obey_signals
 from chatproxy.demo.people import CANARY
 from chatproxy.demo.tour import KeptRow, demonstration, let_people_chat, link_to_pages, search_plaintext
 from chatproxy.settings import Address
@@ -53,7 +53,7 @@ async def _demo(directory: Path, *, once: bool) -> int:
             click.echo(f"{name}:  {link}")
         if not once:
             click.echo("\nIt stays up; Ctrl-C stops it and removes what it kept.")
-            await stop_signal(running)
+            await obey_signals(running).wait()
     return search.found
 
 

@@ -39,7 +39,9 @@ def serve(place: str | None) -> None:
 
 
 async def _serve(settings: Settings, *, is_memory_locked: bool) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _stay)
     async with running_proxy(settings) as running:
+        told_to_stop = obey_signals(running)
         spare_collector()
         _log.info(
             "serving",
@@ -48,8 +50,7 @@ async def _serve(settings: Settings, *, is_memory_locked: bool) -> None:
             upstream=running.upstream,
             memory_locked=is_memory_locked,
         )
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _stay)
-        await stop_signal(running)
+        await told_to_stop.wait()
         _log.info("stopping", drain_seconds=settings.drain_time)
     _log.info("stopped")
 
@@ -65,10 +66,11 @@ async def _work(settings: Settings, place: Place, *, is_memory_locked: bool) -> 
         place.number, socket.socket(fileno=place.public), socket.socket(fileno=place.admin), place.directory
     )
     async with running_proxy(settings, worker=worker) as running:
+        told_to_stop = obey_signals(running)
         spare_collector()
         _log.info("worker serving", worker=place.number, memory_locked=is_memory_locked)
         place.say_ready()
-        await stop_signal(running)
+        await told_to_stop.wait()
     _log.info("worker stopped", worker=place.number)
 
 
@@ -81,8 +83,8 @@ def spare_collector() -> None:
     gc.freeze()
 
 
-async def stop_signal(running: RunningProxy) -> None:
-    """Wait for SIGTERM or SIGINT; from then on, another one cuts running answers."""
+def obey_signals(running: RunningProxy) -> asyncio.Event:
+    """Return what SIGTERM or SIGINT sets; from then on, another one cuts running answers."""
     told = asyncio.Event()
 
     def on_signal() -> None:
@@ -93,4 +95,4 @@ async def stop_signal(running: RunningProxy) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await told.wait()
+    return told
