@@ -39,9 +39,9 @@ def serve(place: str | None) -> None:
 
 
 async def _serve(settings: Settings, *, is_memory_locked: bool) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _stay)
     async with running_proxy(settings) as running:
         told_to_stop = obey_signals(running)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _stay)
         spare_collector()
         _log.info(
             "serving",
