@@ -15,6 +15,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
@@ -33,7 +34,8 @@ _log = Log("journal")
 
 _TICK_SECONDS = 0.1
 """How long a piece of a running exchange waits before it is written."""
-_GATHER_SECONDS = 0.005
+_LOOK_SECONDS = 0.01
+_GATHER_SECONDS = 0.025
 """How long what has ended waits for more to be written with it, or for the store, which is often as quick."""
 _CHORES_SECONDS = 1.0
 _ADOPT_SECONDS = 5.0
@@ -63,6 +65,7 @@ class _Ticket:
         "number",
         "number_there",
         "segments",
+        "since",
         "stale",
         "waiters",
         "written",
@@ -78,6 +81,8 @@ class _Ticket:
         self.stale: list[SegmentFile] = []
         """Segments that are not needed once it is written anew."""
         self.is_dirty = False
+        self.since = 0.0
+        """Since when it waits to be written, as the loop's clock has it; 0: for long enough."""
         self.is_safe = False
         """Whether all of it is on disk, its end included."""
         self.is_released = False
@@ -246,7 +251,9 @@ class DiskJournal:
         ticket: _Ticket = exchange.ticket
         del self._running[ticket.number]
         self._grown.pop(ticket.number, None)
-        self._dirty[ticket.number] = ticket
+        if ticket.number not in self._dirty:
+            ticket.since = asyncio.get_running_loop().time()
+            self._dirty[ticket.number] = ticket
         self._woken.set()
         self._memory.close(exchange)
         self._something.set()
@@ -340,23 +347,25 @@ class DiskJournal:
         """Write what there is, and leave it to the next process."""
         self._dirty.update(self._grown)
         try:
-            while self._dirty and await self._write_some():
+            while self._dirty and await self._write_some(math.inf):
                 pass
         except OSError as error:
             self._note_failure(error)
         await self._volumes.aclose()
 
     async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._woken.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GATHER_SECONDS):
-                    await self._hurry.wait()
             self._woken.clear()
-            self._hurry.clear()
             while self._dirty:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await self._hurry.wait()
+                until = math.inf if self._hurry.is_set() else loop.time() - _GATHER_SECONDS
+                self._hurry.clear()
                 try:
-                    has_written = await self._write_some()
+                    has_written = await self._write_some(until)
                 except OSError as error:
                     self._note_failure(error)
                     await self._volumes.make_room()
@@ -364,8 +373,8 @@ class DiskJournal:
                 if not has_written:
                     await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _write_some(self) -> bool:
-        """Write what is to be written, up to a bound; False if that cannot be now. Raises OSError."""
+    async def _write_some(self, until: float) -> bool:
+        """Write what waits since *until*, up to a bound; False if that cannot be now. Raises OSError."""
         volume = self._volumes.current
         if volume is None or self._is_over:
             self._forget_confirmed(all_unwritten=True)
@@ -373,14 +382,19 @@ class DiskJournal:
         batch: list[tuple[_Ticket, Piece, int, int]] = []
         size = 0
         while self._dirty and size < _BATCH_BYTES:
-            ticket = self._dirty.pop(next(iter(self._dirty)))
-            ticket.is_dirty = False
+            ticket = next(iter(self._dirty.values()))
+            if ticket.since > until:
+                break
+            del self._dirty[ticket.number]
+            ticket.is_dirty, ticket.since = False, 0.0
             if ticket.segments and ticket.segments[0].volume is not volume:
                 ticket.begin_anew()
             exchange = ticket.exchange
             piece = ticket.written.missing(exchange)
             batch.append((ticket, piece, len(exchange.request), len(exchange.reply)))
             size += len(piece.request) + len(piece.reply)
+        if not batch:
+            return True
         try:
             segment = await self._volumes.in_thread(
                 lambda: volume.append(
