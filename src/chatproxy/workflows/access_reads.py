@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatproxy.audit.search import lines_naming
 from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.model import SubjectTag
 
@@ -43,14 +44,9 @@ class AccessReads:
         """Yield each reading, log by log, in the order of the log. Raises OSError."""
         name = subject.hex().encode()
         for log, length in self._logs:
-            left = length
-            with log.open("rb") as lines:
-                for line in lines:
-                    left -= len(line)
-                    if left < 0:
-                        break
-                    if name in line and (entry := _entry(line)) is not None:
-                        yield from _read(entry, subject)
+            for line in lines_naming(log, name, length=length):
+                if (entry := _entry(line)) is not None:
+                    yield from _read(entry, subject)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from chatproxy.audit.search import lines_naming
 from chatproxy.errors import AuditUnavailableError
 from chatproxy.model import SubjectTag, TurnId
 from chatproxy.ports import AuditLog
@@ -96,19 +97,16 @@ class _Changed:
 
 
 def _entries(log: Path, subject: SubjectTag | None) -> Iterator[_Changed | _Restored]:
-    name = b"" if subject is None else subject.hex().encode()
-    with log.open("rb") as lines:
-        for line in lines:
-            if name not in line and _RESTORED.encode() not in line:
-                continue
-            try:
-                entry = json.loads(line)
-                if entry["action"] == _CHANGED:
-                    yield _Changed(SubjectTag(bytes.fromhex(entry["subject"])), _turns(entry), entry["at"])
-                elif entry["action"] == _RESTORED:
-                    yield _Restored(entry["since"], entry["at"])
-            except (ValueError, KeyError, TypeError):
-                continue  # an entry about something else, or half a line
+    name = _CHANGED if subject is None else subject.hex()
+    for line in lines_naming(log, name.encode(), _RESTORED.encode()):
+        try:
+            entry = json.loads(line)
+            if entry["action"] == _CHANGED:
+                yield _Changed(SubjectTag(bytes.fromhex(entry["subject"])), _turns(entry), entry["at"])
+            elif entry["action"] == _RESTORED:
+                yield _Restored(entry["since"], entry["at"])
+        except (ValueError, KeyError, TypeError):
+            continue  # an entry about something else, or half a line
 
 
 def _turns(entry: Mapping[str, str]) -> dict[TurnId, int]:
