@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chatproxy.consent.controller import Controller, periods_by_ground
+from chatproxy.consent.controller import Controller, iso_period, periods_by_ground
 from chatproxy.policy.grounds import Ground
 from chatproxy.policy.instants import format_instant
+from chatproxy.policy.periods import Period
 from chatproxy.policy.profile import Periods, Profile
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.workflows.dataset_figures import DatasetFigures
+from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
 
 Record = Mapping[str, Any]
 
@@ -39,6 +41,7 @@ _CATEGORIES = (
     "when, on which plan and surface, with which model; signals such as Sec-GPC",
     "choices about training, with what was shown; deletions, feedback, flags, legal holds",
 )
+_PROOF_OUTLIVES = iso_period(Period(ms=LEDGER_OUTLIVES_MS))
 _SECURITY = (
     "each turn is sealed under a key that is derived from the person's key and the key of the day it expires on",
     "people are stored by keyed pseudonyms alone; no conversation and no id is ever stored in clear",
@@ -80,6 +83,7 @@ def processing(about: Circumstances) -> Record:
     missing = [
         "legal basis of each activity where it is none",
         "joint controllers and representative, if any",
+        "how long the audit log is kept, which says who has read what",
     ]
     if controller is None:
         missing.append("controller, recipients, transfers, place of storage (controller.toml is not there)")
@@ -95,6 +99,14 @@ def processing(about: Circumstances) -> Record:
                 "kept_at_most": periods_by_ground(about.periods)[str(ground)],
             }
             for ground, (purpose, basis) in _ACTIVITIES.items()
+        ]
+        + [
+            {
+                "activity": "PROOF",
+                "purpose": "proving what a person chose and did, with what was shown",
+                "legal_basis": None,
+                "kept_at_most": f"{iso_period(about.periods.training)} after the last of it, and {_PROOF_OUTLIVES}",
+            }
         ],
         "data_subjects": [
             f"people who chat on the plans {_listed(about.profile.consumer_plans)}",
@@ -119,12 +131,12 @@ def processing(about: Circumstances) -> Record:
 
 def ai_act(about: Circumstances) -> Record:
     """Return the user-data part of the summary of training content (AI Act Art. 53(1)(d), template section 2.4)."""
-    used = _for_training(about.datasets)
+    used, others = _for_training(about.datasets)
     return {
         "format": "chatproxy/ai-act-user-data/v1",
         "at": format_instant(about.at),
         "provider": about.controller.name if about.controller else None,
-        "user_interactions_used": bool(used),
+        "user_interactions_used": bool(used) if used or not others else None,
         "description": "conversations of people with the chat that chatproxy stands in front of"
         if used
         else None,
@@ -142,16 +154,18 @@ def ai_act(about: Circumstances) -> Record:
         if used
         else [],
         "datasets": [_dataset(each) for each in used],
+        "datasets_for_other_purposes": [_dataset(each) for each in others],
         "to_be_stated": [
             "whether data of other services of the provider was used, and which",
             "which of the datasets trained which model",
+            *_of_others(others),
         ],
     }
 
 
 def california(about: Circumstances) -> Record:
     """Return the documentation of training data (California AB 2013, Civil Code § 3111(a)), by its own numbers."""
-    used = _for_training(about.datasets)
+    used, others = _for_training(about.datasets)
     items = sum(each.items for each in used)
     return {
         "format": "chatproxy/california-ab-2013/v1",
@@ -160,7 +174,11 @@ def california(about: Circumstances) -> Record:
         "items": [
             _item(1, "sources or owners", "people who chat, with their consent" if used else None),
             _item(2, "how the datasets further the purpose of the system", None),
-            _item(3, "number of data points", _range(items) if used else None),
+            _item(
+                3,
+                "number of data points",
+                f"{_range(items)}, each dataset counted by itself" if used else None,
+            ),
             _item(
                 4, "types of data points", "conversations: messages and answers, as text" if used else None
             ),
@@ -184,7 +202,8 @@ def california(about: Circumstances) -> Record:
             _item(12, "synthetic data", "answers of a model are part of each conversation" if used else None),
         ],
         "datasets": [_dataset(each) for each in used],
-        "to_be_stated": ["every item whose answer is none"],
+        "datasets_for_other_purposes": [_dataset(each) for each in others],
+        "to_be_stated": ["every item whose answer is none", *_of_others(others)],
     }
 
 
@@ -241,8 +260,19 @@ def _controller(controller: Controller | None) -> Record | None:
     }
 
 
-def _for_training(datasets: Iterable[DatasetFigures]) -> list[DatasetFigures]:
-    return [each for each in datasets if each.purpose == "capability"]
+def _for_training(
+    datasets: Iterable[DatasetFigures],
+) -> tuple[list[DatasetFigures], list[DatasetFigures]]:
+    """Return the datasets that are for training, and the others: whether those train, only the company knows."""
+    used: list[DatasetFigures] = []
+    others: list[DatasetFigures] = []
+    for each in datasets:
+        (used if each.purpose == "capability" else others).append(each)
+    return used, others
+
+
+def _of_others(others: Sequence[DatasetFigures]) -> list[str]:
+    return ["whether a dataset for another purpose trained a model too"] if others else []
 
 
 def _dataset(each: DatasetFigures) -> Record:

@@ -60,10 +60,11 @@ def test_the_record_of_processing_has_what_the_article_asks_for() -> None:
     record = processing(about(TRAINED, SAFETY))
 
     assert record["controller"]["name"] == "Example Ltd"
-    assert {row["activity"] for row in record["activities"]} == {str(ground) for ground in Ground}
+    assert {row["activity"] for row in record["activities"]} == {*map(str, Ground), "PROOF"}
     kept = {row["activity"]: (row["kept_at_most"], row["legal_basis"]) for row in record["activities"]}
     assert kept["SERVICE"] == ("P10D", None)
     assert kept["TRAIN"] == ("P5Y", "GDPR Art. 6(1)(a): consent")
+    assert kept["PROOF"] == ("P5Y after the last of it, and P1098D", None)
     assert record["recipients"] == ["Labels GmbH", "team-a", "team-s"]
     assert record["transfers"] == ["US: clauses"]
     assert "claude_code, free, max, pro" in record["data_subjects"][0]
@@ -94,6 +95,9 @@ def test_the_summary_is_of_what_trains_alone() -> None:
 
     assert record["user_interactions_used"] is True
     assert [row["dataset"] for row in record["datasets"]] == ["d_1", "d_2"]
+    assert [row["dataset"] for row in record["datasets_for_other_purposes"]] == ["d_3"]
+    assert "whether a dataset for another purpose trained a model too" in record["to_be_stated"]
+    assert not any("another purpose" in each for each in ai_act(about(TRAINED))["to_be_stated"])
     assert record["datasets"][0]["recalled"] == 3
     assert (record["collected_from"], record["collected_until"]) == (
         "2023-03-28T10:40:00Z", "2023-09-18T01:20:00Z",
@@ -106,10 +110,14 @@ def test_the_summary_is_of_what_trains_alone() -> None:
 def test_where_nothing_trains_the_summary_says_so(datasets: tuple[DatasetFigures, ...]) -> None:
     record = ai_act(about(*datasets))
 
-    assert (record["user_interactions_used"], record["datasets"], record["modalities"]) == (False, [], [])
+    # What another purpose trains, only the company knows: then it is left open, and never said that nothing was used.
+    assert record["user_interactions_used"] is (None if datasets else False)
+    assert len(record["datasets_for_other_purposes"]) == len(datasets)
+    assert (record["datasets"], record["modalities"]) == ([], [])
     assert (record["collected_from"], record["legal_basis"], record["description"]) == (None, None, None)
-    items = california(about(*datasets))["items"]
-    assert [item["answer"] for item in items] == [None] * 12
+    documented = california(about(*datasets))
+    assert [item["answer"] for item in documented["items"]] == [None] * 12
+    assert any("another purpose" in each for each in documented["to_be_stated"]) is bool(datasets)
 
 
 def test_the_documentation_has_every_item_of_the_law_and_leaves_open_what_it_cannot_know() -> None:
@@ -117,7 +125,7 @@ def test_the_documentation_has_every_item_of_the_law_and_leaves_open_what_it_can
 
     answers = {item["number"]: item["answer"] for item in record["items"]}
     assert list(answers) == list(range(1, 13))
-    assert answers[3] == "1,000 to 10,000"
+    assert answers[3] == "1,000 to 10,000, each dataset counted by itself"
     assert answers[10] == "2023-03-28T10:40:00Z to 2023-09-18T01:20:00Z; collection goes on"
     assert {number for number, answer in answers.items() if answer is None} == {2, 5, 11}
 
