@@ -26,18 +26,12 @@ from chatproxy.policy.grounds import ENDED_BY_DELETION, Ground
 from chatproxy.policy.instants import format_instant
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import AuditLog, StoredTurn, SubjectState, TranscriptStore
-from chatproxy.workflows.annotate import (
-    Eligible,
-    GroupNote,
-    TurnFacts,
-    TurnNote,
-    shown_reason,
-)
+from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, TurnNote
 from chatproxy.workflows.annotation_log import LastChange, Turn
-from chatproxy.workflows.decide import Policy, TurnToDecide
+from chatproxy.workflows.decide import TurnToDecide
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.policies import Policies
-from chatproxy.workflows.verdict import Kept
+from chatproxy.workflows.verdict import Kept, as_it_stands
 
 _GROUNDS = {
     "service": frozenset({Ground.SERVICE}),
@@ -315,7 +309,7 @@ class Transcripts:
         groups = tuple(
             group
             for before in note.groups
-            if (group := _as_it_stands(before, policy, turn, owner.facts, now=now)) is not None
+            if (group := as_it_stands(before, turn, policy=policy, person=owner.facts, now=now)) is not None
         )
         if not groups:
             return None
@@ -363,38 +357,6 @@ class Transcripts:
             )
             payloads.append(codec.Payload(data, compressed=bool(header.flags & RecordFlags.ZSTD)))
         return codec.decode_groups(payloads)
-
-
-def _as_it_stands(
-    before: GroupNote, policy: Policy, turn: TurnToDecide, person: PersonFacts | None, *, now: int
-) -> GroupNote | None:
-    """Return *before* as far as a decision made now agrees with it; None: nothing keeps the group any more.
-
-    What has happened since counts at once, before the turn itself is sealed anew. Nothing is ever added.
-    """
-    decision = policy.decide_part(turn, part=before.part, now=now, person=person)
-    if person is None:
-        # The ledger cannot be read: nothing is granted, and nothing erased.
-        return replace(
-            before,
-            eligible=Eligible(),
-            reason=str(decision.reason) if before.eligible.capability else before.reason,
-        )
-    if not decision.stored:
-        return None
-    grounds = {
-        name: min(end, decision.grounds[Ground(name)])
-        for name, end in before.grounds.items()
-        if name in decision.grounds
-    }
-    eligible = Eligible(
-        before.eligible.capability and decision.eligible_capability,
-        before.eligible.safety and decision.eligible_safety,
-        before.eligible.feedback and decision.eligible_feedback,
-    )
-    is_as_before = eligible == before.eligible and grounds == before.grounds
-    reason = before.reason if is_as_before else shown_reason(before.part, decision.reason)
-    return replace(before, grounds=grounds, eligible=eligible, reason=reason)
 
 
 def _is_deleted(turn: TurnToDecide, person: PersonFacts | None) -> bool:

@@ -6,10 +6,14 @@
    included again, or the choice could not be read when the turn was kept (R31). A yes that is recorded with an
    earlier time than the turn it would cover is none.
 3. What is kept only for safety, for feedback or by a hold is not brought back to training.
+4. Until a turn is sealed anew, it is shown as decided now, as far as that takes away: what a decision would bring in counts
+   once it is noted.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+
+from msgspec.structs import replace as msgspec_replace
 
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, verify
@@ -20,7 +24,7 @@ from chatproxy.policy.facts import Lookup
 from chatproxy.policy.grounds import RESUMABLE, TRAINING, Ground
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import StoredTurn
-from chatproxy.workflows.annotate import GroupNote, TurnFacts, TurnNote, read
+from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, TurnNote, read, shown_reason
 from chatproxy.workflows.decide import Policy, TurnToDecide
 
 _EXCUSES = frozenset({Reason.CONSENT_LOOKUP_FAILED, Reason.CONSENT_CACHE_STALE, Reason.CONV_EXCLUDED})
@@ -155,3 +159,42 @@ def is_unfounded_upgrade(
         return False
     # Not covered when it was received means that a later event has brought it in: a share, or a taking up.
     return any(grant.covers(received_at) for grant in grants)
+
+
+def as_it_stands(
+    before: GroupNote, turn: TurnToDecide, *, policy: Policy, person: PersonFacts | None, now: int
+) -> GroupNote | None:
+    """Return *before* as a decision made at *now* (ms) has it, with nothing added; None: nothing keeps the group any more.
+
+    ``person`` None: the ledger cannot be read, so nothing is granted, and nothing erased. A gain that is not noted yet keeps
+    the reason that is: the two would not fit.
+    """
+    if person is None:
+        unread = policy.decide_part(turn, part=before.part, now=now, person=None)
+        reason = shown_reason(before.part, unread.reason) if before.eligible.capability else before.reason
+        return msgspec_replace(before, eligible=Eligible(), reason=reason)
+    decision = decide_again(before, turn, policy=policy, person=person, now=now)
+    if not decision.stored:
+        return None
+    gains = decision.eligible_capability and not before.eligible.capability
+    return msgspec_replace(
+        before,
+        grounds=_left_of(before.grounds, decision),
+        eligible=Eligible(
+            before.eligible.capability and decision.eligible_capability,
+            before.eligible.safety and decision.eligible_safety,
+            before.eligible.feedback and decision.eligible_feedback,
+        ),
+        reason=before.reason if gains else shown_reason(before.part, decision.reason),
+        also=tuple(str(code) for code in decision.also if code in before.also or code is Reason.LEGAL_HOLD),
+    )
+
+
+def _left_of(noted: Mapping[str, int], decision: Decision) -> dict[str, int]:
+    """Return the grounds of *decision* that are noted, none for longer; a residue is what is left of a training ground."""
+    known = dict(noted)
+    if Ground.TRAIN in known:
+        known.setdefault(Ground.TRAIN_RESIDUE, known[Ground.TRAIN])
+    return {
+        str(ground): min(end, known[ground]) for ground, end in decision.grounds.items() if ground in known
+    }
