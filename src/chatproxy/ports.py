@@ -589,6 +589,9 @@ class LineageStore(Protocol):
     async def settle_recalls(self, dataset: bytes, items: Mapping[bytes, bytes | None]) -> None:
         """Replace what the recall list says of items; None takes one off."""
 
+    async def recalled(self, dataset: bytes, items: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return what the recall list says of those *items* that are on it."""
+
     def recalls(self, dataset: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
         """The recall list, in no order; one may come twice."""
 

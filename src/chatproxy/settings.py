@@ -616,6 +616,9 @@ class Settings:
     person_rate: Rate = _setting(
         "120/1m", Rate.parse, "how often one person may ask the person's API and pages"
     )
+    access_rate: Rate = _setting(
+        "5/1d", Rate.parse, "how often one person may download all that is held of them"
+    )
     address_rate: Rate = _setting(
         "60/1m", Rate.parse, "how often those who are not known, and links, may ask from one address"
     )

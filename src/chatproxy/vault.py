@@ -479,14 +479,14 @@ class Vault:
             steps_to_withdraw=self.terms.steps_to_withdraw,
         )
 
-    def access_desk(self, explain: Explain) -> AccessDesk:
-        """Return what makes the record of all that is held of a person."""
+    def access_desk(self, explain: Explain, *, by: Callable[[], str] = operating_user) -> AccessDesk:
+        """Return what makes the record of all that is held of a person; *by*: who asks for it."""
         return AccessDesk(
             self.store,
             self.ledger,
-            self.transcripts,
+            self._transcripts_for(by, last_changes=self._last_changes),
             self.pseudonyms,
-            audit=LateAudit(lambda: self.audit),
+            audit=LateAudit(lambda: self._audit_by(by)),
             clock=self.clock,
             used_of=self.recalls().used_of,
             signing_key=self._signing_key,

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatproxy.audit.late import LateAudit
+from chatproxy.audit.log import LOG_NAME
 from chatproxy.clock import Clock, wall_clock
+from chatproxy.consent.events import DATA_SUBJECT
 from chatproxy.consent.receipts import write_public_keys
 from chatproxy.consent.service import ConsentService
 from chatproxy.errors import ConfigurationError
@@ -31,8 +33,9 @@ from chatproxy.rates import Buckets
 from chatproxy.settings import Settings
 from chatproxy.tasks import Background
 from chatproxy.telemetry import Log, Metrics
-from chatproxy.vault import Vault, open_vault
+from chatproxy.vault import Vault, audit_directory, open_vault
 from chatproxy.watchdog import watched
+from chatproxy.web.access_downloads import AccessDownloads
 from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
@@ -42,6 +45,8 @@ from chatproxy.web.console import Console
 from chatproxy.web.framing import HeadLimits
 from chatproxy.web.own import Own
 from chatproxy.web.pages import PersonPages
+from chatproxy.web.pages.access_page import reason_in_words
+from chatproxy.web.pages.words import load_words
 from chatproxy.web.person_session import Limits, PersonSessions
 from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
@@ -590,11 +595,28 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         new_request_id=_new_request_id,
         more=HappenedOperations(vault.happenings, desk, vault.pseudonyms, clock=vault.clock).operations(),
     )
+    words = load_words()
+    audit_log = audit_directory(settings) / LOG_NAME
+
+    def public_keys() -> str:
+        return write_public_keys(vault.keyset.signing_publics())
+
+    downloads = AccessDownloads(
+        vault.access_desk(lambda code: reason_in_words(code, list(words.values())), by=lambda: DATA_SUBJECT),
+        words.values(),
+        logs=lambda: [audit_log] if audit_log.exists() else [],
+        public_keys=public_keys,
+        rate=Buckets(settings.access_rate),
+        clock=vault.clock,
+        metrics=metrics,
+    )
     pages = PersonPages(
         desk,
         vault.terms,
         sessions,
-        public_keys=lambda: write_public_keys(vault.keyset.signing_publics()),
+        public_keys=public_keys,
+        download=downloads.begin,
+        words=words,
     )
     own = Own(
         [*pages.routes, *person_api.routes()],

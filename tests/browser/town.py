@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatproxy.consent.events import Choice, FactKind, Scope
+from chatproxy.datasets.manifest import Shard
+from chatproxy.datasets.tables import Form
 from chatproxy.policy.facts import Override
+from chatproxy.workflows.dataset_directory import DatasetDirectory
+from chatproxy.workflows.export import Wish
 from chatproxy.workflows.happenings import FeedbackKind
 from integration.proxy_fixtures import ANA, World, a_world, answer_to
 from simulators.backend import Peer
@@ -61,13 +65,14 @@ async def a_town(directory: Path, store: str) -> AsyncIterator[list[Screen]]:
     """Let people chat and choose; yield every page in every state."""
     async with AsyncExitStack() as closing:
         world = await closing.enter_async_context(
-            a_world(chats_and_pages, directory, store, person_rate=OFTEN)
+            a_world(chats_and_pages, directory, store, person_rate=OFTEN, export_min_age="0")
         )
         handles = await _ana(world)
         await world.chat("before any choice", who=BEN)
         await world.choose(Choice.REFUSED, subject="chloe")
         await world.choose(Choice.GIVEN, Choice.WITHDRAWN, subject="dina")
         await world.kept()
+        await _used(world, directory)
         late = await closing.enter_async_context(
             a_world(
                 chats_and_pages,
@@ -95,10 +100,28 @@ async def a_town(directory: Path, store: str) -> AsyncIterator[list[Screen]]:
             Screen("deleting", f"conversations/{handles['feedback']}/delete", ANA, url),
             Screen("history", "history", ANA, url),
             Screen("history, none", "history", BEN, url),
+            Screen("uses", "uses", ANA, url),
+            Screen("uses, none", "uses", BEN, url),
+            Screen("download", "copy", ANA, url),
             Screen("who are you", "", NOBODY, url, 401),
             Screen("an old link", "?link=old", NOBODY, url, 401),
             Screen("not there", "conversations/nothing", ANA, url, 404),
         ]
+
+
+async def _used(world: World, directory: Path) -> None:
+    """What may be used goes into two datasets; something of one is recalled, and of the other it is out by now."""
+    desk, vault = world.running.vault.person_desk, world.running.vault
+    made = []
+    for name in ("first", "second"):
+        wish = Wish(purpose="capability", consumer=f"{XSS} {LONG}", form=Form.JSONL, shard=Shard(), at=None)
+        made.append(await vault.exporter("capability", []).export(wish, DatasetDirectory(directory / name)))
+    shared = next(view for view in await desk.conversations(world.tag()) if view.override is Override.SHARE)
+    await desk.set_override(world.tag(), shared.handle, Override.EXCLUDE, method="test")
+    await vault.recalls().look_at_everybody()
+    await vault.recalls().acknowledge(bytes.fromhex(made[0].dataset[2:]), None)
+    await desk.set_override(world.tag(), shared.handle, Override.SHARE, method="test")
+    await world.decided_again()
 
 
 async def _ana(world: World) -> dict[str, str]:

@@ -29,7 +29,7 @@ from chatproxy.web.pages.access_page import AccessPage, reason_in_words
 from chatproxy.web.pages.words import Language, load_words
 from chatproxy.workflows.access import AccessDesk
 from chatproxy.workflows.access_reads import AccessReads
-from chatproxy.workflows.recall import WasUsed
+from chatproxy.workflows.recall import TakenBack, WasUsed
 from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_world, all_keys, chatting
 from integration.serve_process import Finished, call, environment
 
@@ -408,11 +408,17 @@ async def test_a_damaged_turn_is_named_and_the_rest_is_handed_out(
     assert "not as it was kept" in archive.page("en").said
 
 
-def desk_of(vault: Vault, *used: ConversationTag) -> AccessDesk:
+def desk_of(vault: Vault, *used: ConversationTag, recall: TakenBack | None = None) -> AccessDesk:
     """The desk of *vault*, where these conversations of anybody who asks are in a dataset."""
 
     async def used_of(_: SubjectTag) -> list[WasUsed]:
-        return [WasUsed(tag, "d_1", "capability", "team <a>", 1_700_000_000_000, 2) for tag in used]
+        return [
+            WasUsed(
+                conversation=tag, began_at=1_600_000_000_000, dataset="d_1", purpose="capability", consumer="team <a>",
+                at=1_700_000_000_000, turns=2, recall=recall,
+            )
+            for tag in used
+        ]  # fmt: skip
 
     return AccessDesk(
         vault.store, vault.ledger, vault.transcripts, vault.pseudonyms,
@@ -444,12 +450,41 @@ async def test_where_a_person_was_used_is_told(tmp_path: Path, store: str) -> No
         "purpose": "capability",
         "consumer": "team <a>",
         "at": "2023-11-14T22:13:20Z",
+        "recall": None,
     }
     jsonschema.Draft202012Validator(json.loads(record_schema())).validate(line)
     assert (
-        "into the dataset d_1 on 14 November 2023, for capability, to team <a>." in Page("".join(pieces)).said
+        "into the dataset d_1 on 14 November 2023, for training of models, to team <a>."
+        in Page("".join(pieces)).said
     )
     assert kinds == ["about", "dataset", "end"]
+
+
+@pytest.mark.parametrize(
+    "acknowledged_at, in_record, in_words",
+    [
+        (None, None, "It has not been confirmed yet that"),
+        (1_700_200_000_000, "2023-11-17T05:46:40Z", "On 17 November 2023 it was confirmed that"),
+    ],
+    ids=["open", "acknowledged"],
+)
+async def test_what_was_recalled_of_it_is_told(
+    tmp_path: Path, store: str, acknowledged_at: int | None, in_record: str | None, in_words: str
+) -> None:
+    recall = TakenBack(turns=1, at=1_700_100_000_000, acknowledged_at=acknowledged_at)
+    async with people(tmp_path, store) as world:
+        desk = desk_of(world.running.vault, ConversationTag(b"g" * 16), recall=recall)
+        used = await desk.open(world.tag(), AccessReads([]), tells_holds=True)
+        assert used is not None
+        lines = [line async for line in used.lines()]
+        pieces = [piece async for piece in AccessPage().pieces(used.lines(), load_words()[Language.ENGLISH])]
+
+    [line] = [line for line in lines if line["kind"] == "dataset"]
+    assert line["recall"] == {"turns": 1, "at": "2023-11-16T02:00:00Z", "acknowledged_at": in_record}
+    jsonschema.Draft202012Validator(json.loads(record_schema())).validate(line)
+    said = Page("".join(pieces)).said
+    assert "1 message was recalled on 16 November 2023: it may not be used any more." in said
+    assert in_words in said
 
 
 async def test_what_nothing_but_a_hold_keeps_is_told_and_not_opened_or_not_told_at_all(
@@ -499,6 +534,7 @@ async def test_what_nothing_but_a_hold_keeps_is_told_and_not_opened_or_not_told_
     [turn] = [line for line in told["eve"] or [] if line["kind"] == "turn"]
     assert (turn["messages"], turn["decisions"][0]["withheld"]) == ([], "held")
     assert turn["decisions"][0]["also"] == ["LEGAL_HOLD"]
+    assert turn["decisions"][0]["reason"] == "LEGAL_HOLD_ONLY"
     [turn] = [line for line in told["ana"] or [] if line["kind"] == "turn"]
     assert {each["part"]: each["withheld"] for each in turn["decisions"]} == {
         "typed": None, "connector_raw": "held",
@@ -573,9 +609,8 @@ async def test_the_same_store_at_the_same_instant_gives_the_same_bytes(tmp_path:
         assert access is not None
         made = []
         for _ in range(2):
-            pieces: list[bytes] = []
-            await AccessArchive(access, words, public_keys="{}").write(pieces.append)
-            made.append(b"".join(pieces))
+            archive = AccessArchive(access, AccessPage(), words, public_keys="{}")
+            made.append(b"".join([piece async for piece in archive.pieces()]))
 
     assert made[0] == made[1]
 

@@ -443,7 +443,50 @@ async def test_a_person_can_be_told_what_was_used(tmp_path: Path, store: str) ->
         assert {(used.dataset, used.consumer, used.purpose, used.at) for used in found} == {
             (exported.manifest.dataset, "ml", "capability", exported.manifest.at)
         }
+        assert {used.recall for used in found} == {None}
+        assert {abs(used.began_at - (wall_clock() - 10 * DAY)) < 60_000 for used in found} == {True}
         assert await archive.vault.recalls().used_of(archive.tag("bea")) == []
+
+
+async def test_a_person_can_be_told_what_was_recalled_and_whether_it_is_out(
+    tmp_path: Path, store: str
+) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        await agreeing(archive, "ana", "bea")
+        await archive.keep("ana", said("one", ["a", "b"]), days_ago=10)
+        await archive.keep("ana", said("two"), days_ago=10)
+        await archive.keep("ana", said("three"), days_ago=10, conversation="d")
+        await archive.keep("bea", said("bea"), days_ago=10)
+        exported = await archive.export()
+        dataset = bytes.fromhex(exported.manifest.dataset[2:])
+        recalls = archive.vault.recalls()
+        await archive.choose("ana", Choice.REFUSED, about="ana/c")
+        await recalls.look_at_everybody()
+
+        by_conversation = {used.conversation: used for used in await recalls.used_of(archive.tag("ana"))}
+        c, d = (by_conversation[archive.conversation(name)] for name in ("ana/c", "ana/d"))
+        assert d.recall is None
+        assert c.recall is not None
+        assert (c.turns, c.recall.turns, c.recall.acknowledged_at) == (2, 2, None)
+        assert abs(c.recall.at - wall_clock()) < 60_000
+        assert [used.recall for used in await recalls.used_of(archive.tag("bea"))] == [None]
+
+        items = [bytes.fromhex(row.id[2:]) for row in exported.rows() if row.messages[0].content == "one"]
+        assert len(items) == 2
+        archive.clock.ahead = 1000
+        await recalls.acknowledge(dataset, items)
+        [some] = [
+            used.recall for used in await recalls.used_of(archive.tag("ana")) if used.recall is not None
+        ]
+        assert (some.turns, some.acknowledged_at) == (2, None)
+        archive.clock.ahead = 2000
+        await recalls.acknowledge(dataset, None)
+        [whole] = [
+            used.recall for used in await recalls.used_of(archive.tag("ana")) if used.recall is not None
+        ]
+        assert whole.acknowledged_at is not None
+        assert whole.acknowledged_at - c.recall.at >= 2000
+        assert whole.at == c.recall.at
 
 
 async def test_recalls_are_counted_until_they_are_acknowledged(tmp_path: Path, store: str) -> None:

@@ -405,7 +405,7 @@ async def test_without_a_choice_the_history_is_empty(tmp_path: Path, store: str)
 
 async def test_who_is_not_known_is_asked_who_they_are(tmp_path: Path, store: str) -> None:
     async with visiting(tmp_path, store, who={}) as (_, nobody):
-        for path in ("", "conversations", "history"):
+        for path in ("", "conversations", "history", "uses", "copy"):
             assert "Who are you?" in await nobody.open(path, status=401)
 
 
@@ -518,7 +518,9 @@ async def test_a_receipt_names_the_language_in_which_the_notice_was_read(tmp_pat
         assert json.loads(json.dumps(getattr(event, "record", {})))["notice"]["language"] == "fr"
 
 
-@pytest.mark.parametrize("path", ["", "conversations", "history", "conversations/x", "receipt-keys.json"])
+@pytest.mark.parametrize(
+    "path", ["", "conversations", "history", "uses", "copy", "conversations/x", "receipt-keys.json"]
+)
 async def test_every_answer_is_strict_about_what_a_browser_may_do(
     tmp_path: Path, store: str, path: str
 ) -> None:
@@ -557,6 +559,8 @@ async def test_a_page_carries_no_style_or_script_of_its_own_and_nothing_from_els
             f"conversations/{handle}",
             f"conversations/{handle}/delete",
             "history",
+            "uses",
+            "copy",
         ):
             await ana.open(path)
             assert (

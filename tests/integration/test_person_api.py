@@ -545,6 +545,16 @@ async def test_a_person_is_told_what_was_used_and_nobody_else_is(tmp_path: Path,
                 "purpose": "capability",
                 "consumer": "ml",
                 "turns": 1,
+                "recall": None,
             }
         ]
         assert (await ask(world, "GET", "/uses", who=BEN)).json() == {"uses": []}
+        await world.choose(Choice.WITHDRAWN)
+        recalls = world.running.vault.recalls()
+        await recalls.look_at_everybody()
+        [used] = (await ask(world, "GET", "/uses")).json()["uses"]
+        assert used["recall"] == {"turns": 1, "at": used["recall"]["at"], "acknowledged_at": None}
+        assert used["recall"]["at"] >= used["at"]
+        await recalls.acknowledge(bytes.fromhex(manifest.dataset[2:]), None)
+        [used] = (await ask(world, "GET", "/uses")).json()["uses"]
+        assert used["recall"]["acknowledged_at"] >= used["recall"]["at"]

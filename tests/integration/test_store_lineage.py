@@ -35,6 +35,15 @@ async def test_the_link_is_made_once_and_goes_with_the_last_entry(
     assert await connections.ask([["EXISTS", keys.uses(ALICE)]]) == [0]
 
 
+async def test_of_items_it_is_told_which_are_recalled(lineage: RedisLineage) -> None:
+    many = {b"%016d" % number: b"%d" % number for number in range(1_001)}
+    await lineage.recall(DATASET, many)
+    await lineage.recall(b"E" * 16, {b"x" * 16: b"elsewhere"})
+
+    assert await lineage.recalled(DATASET, [*many, b"x" * 16]) == many
+    assert await lineage.recalled(DATASET, []) == {}
+
+
 @pytest.mark.parametrize(
     "fields, ledger, seen, noted",
     [

@@ -174,6 +174,7 @@ ACCEPTED = [
     ("trusted_proxies", "", ()),
     ("identity_secret", SECRET, (SECRET,)),
     ("person_rate", "5/1s", Rate(5, 1000)),
+    ("access_rate", "1/1h", Rate(1, 3_600_000)),
     ("address_rate", "1/24h", Rate(1, 86_400_000)),
     ("admin_token", SECRET, (OperatorToken(COMPANY, SECRET),)),
     (

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,19 +18,16 @@ from chatproxy.crypto.sealed_file import SHORTEST_PASSPHRASE, Opening, Sealing
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
 from chatproxy.vault import Vault, audit_directory
-from chatproxy.web.access_archive import AccessArchive
-from chatproxy.web.pages.access_page import reason_in_words
+from chatproxy.web.access_archive import SEALED, AccessArchive, sealed
+from chatproxy.web.pages.access_page import AccessPage, reason_in_words
 from chatproxy.web.pages.words import load_words
 from chatproxy.workflows.access import Access
 from chatproxy.workflows.access_reads import AccessReads
 
 _FOUND_FAULTS = 3
-_SEALED = ".sealed"
 _PIECE = 1 << 20
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _NEW_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
-
-Write = Callable[[bytes], None]
 
 
 def _read_passphrase(_: click.Context, __: click.Parameter, value: Path | None) -> str | None:
@@ -101,12 +98,14 @@ def access(
             async for line in record.lines():
                 print_json(line)
         else:
-            path = out or _name_of(record, is_sealed=passphrase is not None)
             archive = AccessArchive(
-                record, words, public_keys=write_public_keys(vault.keyset.signing_publics())
+                record, AccessPage(), words, public_keys=write_public_keys(vault.keyset.signing_publics())
             )
-            with _new_file(path) as file, _sealed_to(passphrase, file) as write:
-                await archive.write(write)
+            path = out or Path(archive.name(is_sealed=passphrase is not None))
+            pieces = archive.pieces()
+            with _new_file(path) as file:
+                async for piece in pieces if passphrase is None else sealed(pieces, Sealing(passphrase)):
+                    file.write(piece)
         await record.disclosed()
         return record, path
 
@@ -141,10 +140,10 @@ def open_archive(file: Path, passphrase: str | None, out: Path | None) -> None:
 
     Without --passphrase-file the passphrase is asked for. A file that was changed or cut leaves nothing behind.
     """
-    target = out or (file.with_suffix("") if file.suffix == _SEALED else None)
+    target = out or (file.with_suffix("") if file.suffix == SEALED else None)
     if target is None:
         raise click.UsageError(
-            f"{file} does not end in {_SEALED}; name the file that is to be written with --out"
+            f"{file} does not end in {SEALED}; name the file that is to be written with --out"
         )
     if target.exists():
         raise click.UsageError(f"{target} is there already; name a new file with --out")
@@ -153,18 +152,12 @@ def open_archive(file: Path, passphrase: str | None, out: Path | None) -> None:
             raise click.UsageError("there is no terminal to ask on; give --passphrase-file")
         passphrase = click.prompt("Passphrase", hide_input=True, err=True)
     opening = Opening(passphrase)
-    with _new_file(target) as opened, file.open("rb") as sealed:
-        while data := sealed.read(_PIECE):
+    with _new_file(target) as opened, file.open("rb") as source:
+        while data := source.read(_PIECE):
             for piece in opening.add(data):
                 opened.write(piece)
         opened.write(opening.end())
     click.echo(f"{target} is whole.")
-
-
-def _name_of(record: Access, *, is_sealed: bool) -> Path:
-    """Return what an archive is called where nobody says: by a part of the pseudonym, and the day."""
-    name = f"access-{record.subject.hex()[:8]}-{format_instant(record.at)[:10]}.zip"
-    return Path(name + _SEALED if is_sealed else name)
 
 
 @contextmanager
@@ -188,19 +181,3 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
 
 def _unwritten(path: Path, error: OSError) -> click.ClickException:
     return click.ClickException(f"{path} cannot be written: {error.strerror}; nothing was left there")
-
-
-@contextmanager
-def _sealed_to(passphrase: str | None, file: BinaryIO) -> Iterator[Write]:
-    """Give what writes to *file*, sealed to the passphrase if there is one."""
-    if passphrase is None:
-        yield lambda data: _put(file, data)
-        return
-    sealing = Sealing(passphrase)
-    file.write(sealing.head)
-    yield lambda data: file.writelines(sealing.add(data))
-    file.write(sealing.end())
-
-
-def _put(file: BinaryIO, data: bytes) -> None:
-    file.write(data)

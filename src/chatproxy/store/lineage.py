@@ -117,6 +117,15 @@ class RedisLineage:
         ]
         await self._ask(*commands)
 
+    async def recalled(self, dataset: bytes, items: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return what the recall list of a dataset says of those *items* that are on it."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(items), _BATCH):
+            some = items[start : start + _BATCH]
+            [said] = await self._ask(["HMGET", keys.recalls(dataset), *some])
+            found |= {item: what for item, what in zip(some, said, strict=True) if what is not None}
+        return found
+
     async def recalls(self, dataset: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
         """Walk over the recall list of a dataset."""
         cursor = b"0"

@@ -7,7 +7,8 @@
    it (R22) and where nothing but a legal hold keeps it (R24); the record says so.
 4. Of flags, of findings about the age, and of the case behind a hold nothing is told. Where the law forbids to tell of
    holds at all, the record is the one that there would be without them: not even when it was decided last is told.
-5. Only the names of the turns are in memory together, some 200 bytes each; the turns are opened some at a time.
+5. Only the names of the turns and who has read them are in memory together, some 200 bytes each. What is sealed of a few
+   turns is fetched together, and one at a time is opened.
 6. Of whom nothing is held, there is no record, and nothing is written: who was erased and who never was look alike.
 """
 
@@ -28,7 +29,7 @@ from chatproxy.model import ConversationTag, Message, SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import AuditLog, TranscriptStore
-from chatproxy.workflows.access_reads import AccessReads
+from chatproxy.workflows.access_reads import AccessReads, Read
 from chatproxy.workflows.annotate import GroupNote
 from chatproxy.workflows.annotation_log import LastChange, Turn
 from chatproxy.workflows.decide import public_reason
@@ -46,8 +47,8 @@ from chatproxy.workflows.transcripts import (
 )
 
 FORMAT = "chatproxy/access/v1"
-_AT_ONCE = 64
-"""Turns that are in memory together."""
+_AT_ONCE, _BYTES_AT_ONCE = 64, 4 << 20
+"""Sealed turns that are in memory together; of one that is larger, that one."""
 
 Line = Mapping[str, Any]
 """One object of the record, JSON-able."""
@@ -60,11 +61,24 @@ class _Turns:
     """The turns of one conversation, by time received."""
 
     tag: ConversationTag
-    turns: list[tuple[int, TurnId]] = field(repr=False)
+    turns: list[tuple[int, TurnId, int]] = field(repr=False)
+    """When each was received, and how many bytes are sealed of it."""
 
     @property
     def started_at(self) -> int:
         return self.turns[0][0]
+
+    def portions(self) -> Iterator[list[TurnId]]:
+        """Yield the names of as many as may be in memory together."""
+        portion: list[TurnId] = []
+        size = 0
+        for _, turn, sealed in self.turns:
+            if portion and (len(portion) >= _AT_ONCE or size + sealed > _BYTES_AT_ONCE):
+                yield portion
+                portion, size = [], 0
+            portion.append(turn)
+            size += sealed
+        yield portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ class Access:
         changes: Mapping[Turn, LastChange],
         uses: Sequence[WasUsed],
         *,
-        reads: AccessReads,
+        reads: Sequence[Read],
         tells_holds: bool,
         now: int,
     ) -> None:
@@ -158,8 +172,9 @@ class Access:
                 "purpose": use.purpose,
                 "consumer": use.consumer,
                 "at": format_instant(use.at),
+                "recall": _recall(use),
             }
-        for read in self._reads.of(self.subject):
+        for read in self._reads:
             yield {
                 "kind": "read",
                 "at": format_instant(read.at),
@@ -222,10 +237,8 @@ class Access:
         }
 
     async def _turns(self, conversation: _Turns, faults: list[Line]) -> AsyncIterator[Line]:
-        names = [turn for _, turn in conversation.turns]
-        for start in range(0, len(names), _AT_ONCE):
-            some = names[start : start + _AT_ONCE]
-            for found in await self._desk.transcripts.disclose(
+        for some in conversation.portions():
+            async for found in self._desk.transcripts.disclose(
                 self.subject, some, changes=self._changes, now=self.at
             ):
                 if isinstance(found, Spurious):
@@ -323,7 +336,7 @@ class AccessDesk:
     async def open(self, subject: SubjectTag, reads: AccessReads, *, tells_holds: bool) -> Access | None:
         """Begin the record of a person, as of now; None: nothing is held.
 
-        ``tells_holds``: the law does not forbid to tell them of legal holds. Raises StoreUnavailableError,
+        ``tells_holds``: the law does not forbid to tell them of legal holds. Raises OSError, StoreUnavailableError,
         AuditUnavailableError, and UndecryptableError where the ledger is not authentic.
         """
         now = self._clock()
@@ -342,8 +355,9 @@ class AccessDesk:
             {"subject": subject.hex(), "purpose": "access", "turns": index.turns, "holds": tells_holds},
         )
         changes = await self.transcripts.last_changes(subject)
+        told_reads = await asyncio.to_thread(lambda: tuple(reads.of(subject)))
         return Access(
-            self, subject, events, index, changes, uses, reads=reads, tells_holds=tells_holds, now=now
+            self, subject, events, index, changes, uses, reads=told_reads, tells_holds=tells_holds, now=now
         )
 
     async def note(self, action: str, details: Mapping[str, str | int | bool]) -> None:
@@ -351,15 +365,17 @@ class AccessDesk:
         await asyncio.to_thread(self._audit.append, action, details)
 
     async def _index(self, subject: SubjectTag, *, tells_holds: bool, now: int) -> _Index:
-        found: dict[ConversationTag, dict[TurnId, int]] = {}
+        found: dict[ConversationTag, dict[TurnId, tuple[int, int]]] = {}
         spurious: dict[TurnId, str] = {}
         async for turn in self.transcripts.walk(subject=subject):
             if isinstance(turn, Spurious):
                 spurious[turn.turn] = turn.reason
             elif tells_holds or not _is_only_held(turn, now=now):
-                found.setdefault(turn.facts.conversation_tag, {})[turn.turn] = turn.facts.received_at
+                size = sum(group.bytes for group in turn.groups)
+                found.setdefault(turn.facts.conversation_tag, {})[turn.turn] = turn.facts.received_at, size
         conversations = [
-            _Turns(tag, sorted((at, turn) for turn, at in turns.items())) for tag, turns in found.items()
+            _Turns(tag, sorted((at, turn, size) for turn, (at, size) in turns.items()))
+            for tag, turns in found.items()
         ]
         return _Index(
             sorted(conversations, key=lambda each: (each.started_at, each.tag)), sorted(spurious.items())
@@ -374,6 +390,17 @@ def _is_only_held(turn: KeptTurn, *, now: int) -> bool:
 def _who(by: str) -> str:
     """Return who said so: of staff not which of them it was."""
     return "staff" if by.startswith("operator:") else by
+
+
+def _recall(use: WasUsed) -> Line | None:
+    if use.recall is None:
+        return None
+    at, out = use.recall.at, use.recall.acknowledged_at
+    return {
+        "turns": use.recall.turns,
+        "at": format_instant(at),
+        "acknowledged_at": None if out is None else format_instant(out),
+    }
 
 
 def _joined(said: Sequence[Mapping[str, str]]) -> Mapping[str, str]:

@@ -4,7 +4,6 @@ Who asks is the subject of every query: a handle of somebody else's finds nothin
 unknown and foreign handles look alike.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 
@@ -17,9 +16,6 @@ from chatproxy.workflows.happenings import NO_CONVERSATION
 from chatproxy.workflows.ledger import Ledger
 from chatproxy.workflows.person_views import ConversationView, view_of
 from chatproxy.workflows.transcripts import KeptTurn, Transcripts
-
-_STRIDE = 4
-"""Turns that are decided on before running chats get their turn: about a millisecond."""
 
 
 class PersonKept:
@@ -48,11 +44,7 @@ class PersonKept:
 
     async def walk(self, subject: SubjectTag) -> AsyncIterator[KeptTurn]:
         """Yield every authentic turn; running chats get their turn between."""
-        number = 0
         async for turn in self._transcripts.walk(subject=subject):
-            number += 1
-            if number % _STRIDE == 0:
-                await asyncio.sleep(0)
             if isinstance(turn, KeptTurn):
                 yield turn
 

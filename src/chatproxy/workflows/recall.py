@@ -21,11 +21,11 @@ from chatproxy.clock import Clock
 from chatproxy.crypto.dataset_names import show_dataset, show_item
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.errors import StoreUnavailableError
-from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.model import ConversationTag, SubjectTag, TurnId
 from chatproxy.ports import LineageStore, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.workflows.export_gate import ERASED, Allowed, ExportGate
-from chatproxy.workflows.lineage import About, Use, read_entry_name, uses_in
+from chatproxy.workflows.lineage import About, Use, uses_in
 
 _log = Log("recall")
 _POLL_SECONDS = 60.0
@@ -54,17 +54,31 @@ class Recall:
     what: Recalled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """What of one conversation is recalled from one dataset. Instants in ms."""
+
+    turns: int
+    at: int
+    """When the first of it was."""
+    acknowledged_at: int | None
+    """When the last of it was said to be out; None: something is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WasUsed:
-    """One conversation of a person in one dataset (R42)."""
+    """One conversation of a person in one dataset (R42). Instants in ms."""
 
     conversation: ConversationTag
+    began_at: int
+    """When the first of the turns was received that went into it."""
     dataset: str
     purpose: str
     consumer: str
     at: int
-    """ms."""
     turns: int
+    recall: TakenBack | None
+    """None: nothing of it is recalled."""
 
 
 class OpenRecalls(NamedTuple):
@@ -184,26 +198,32 @@ class Recalls:
         uses = await self._lineage.uses(subject)
         if uses is None:
             return []
-        datasets = await self.datasets()
-        counts: dict[tuple[bytes, ConversationTag], int] = {}
-        for name, what in uses.entries.items():
-            of = (read_entry_name(name)[0], Use.decode(what).conversation_tag)
-            counts[of] = counts.get(of, 0) + 1
-        return sorted(
-            (
+        found: list[WasUsed] = []
+        for dataset, about in (await self.datasets()).items():
+            own = uses_in(uses, dataset)
+            names = about.names(self._pseudonyms).of_person(subject, uses.link)
+            items = {turn: [names.item(turn, choice) for choice in use.choices] for turn, use in own.items()}
+            listed = await self._lineage.recalled(dataset, [item for some in items.values() for item in some])
+            recalled = {item: msgspec.json.decode(what, type=Recalled) for item, what in listed.items()}
+            conversations: dict[ConversationTag, list[TurnId]] = {}
+            for turn, use in own.items():
+                conversations.setdefault(use.conversation_tag, []).append(turn)
+            found += [
                 WasUsed(
-                    conversation,
-                    show_dataset(dataset),
-                    datasets[dataset].purpose,
-                    datasets[dataset].consumer,
-                    datasets[dataset].at,
-                    turns,
+                    conversation=conversation,
+                    began_at=min(own[turn].received_at for turn in turns),
+                    dataset=show_dataset(dataset),
+                    purpose=about.purpose,
+                    consumer=about.consumer,
+                    at=about.at,
+                    turns=len(turns),
+                    recall=_taken_back(
+                        [[recalled[item] for item in items[turn] if item in recalled] for turn in turns]
+                    ),
                 )
-                for (dataset, conversation), turns in counts.items()
-                if dataset in datasets
-            ),
-            key=lambda used: used.at,
-        )
+                for conversation, turns in conversations.items()
+            ]
+        return sorted(found, key=lambda used: (used.at, used.dataset, used.began_at))
 
     async def _look_at(self, subject: SubjectTag, datasets: Mapping[bytes, About], only: bytes | None) -> int:
         uses = await self._lineage.uses(subject)
@@ -274,6 +294,20 @@ class RecallWatch:
         if due is not None and due.isdigit() and int(due) > now:
             return False
         return await self._store.swap_control(_DUE_NAME, due, b"%d" % (now + _HOUR_MS))
+
+
+def _taken_back(turns: Iterable[Sequence[Recalled]]) -> TakenBack | None:
+    """Return what of some *turns* is recalled, by the items of each that are."""
+    recalled = [items for items in turns if items]
+    if not recalled:
+        return None
+    acknowledged = [item.acknowledged_at for items in recalled for item in items]
+    known = [at for at in acknowledged if at is not None]
+    return TakenBack(
+        turns=len(recalled),
+        at=min(item.at for items in recalled for item in items),
+        acknowledged_at=max(known) if len(known) == len(acknowledged) else None,
+    )
 
 
 def shown(recall: Recall) -> dict[str, object]:

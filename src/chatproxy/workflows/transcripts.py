@@ -44,6 +44,8 @@ DELETED, HELD = "deleted", "held"
 """Why a person does not get what is kept of them."""
 _TTL_TOLERANCE_MS = 1000
 _MOST_OWNERS = 10_000
+_STRIDE = 4
+"""Turns that are decided on, or opened, before running chats get their turn: about a millisecond."""
 
 AskChanges = Callable[[SubjectTag], Mapping[Turn, LastChange]]
 _NO_CHANGES: Mapping[Turn, LastChange] = MappingProxyType({})
@@ -144,7 +146,7 @@ class Transcripts:
     ) -> AsyncIterator[KeptTurn | Spurious]:
         """Walk the turns that are kept now, of all, a subject or a conversation. Raises StoreUnavailableError.
 
-        A *conversation* is one of *subject*.
+        A *conversation* is one of *subject*. Running chats get their turn between.
         """
         if conversation is not None:
             if subject is not None:
@@ -153,7 +155,11 @@ class Transcripts:
                     yield each
             return
         owners: dict[SubjectTag, _Owner] = {}
+        number = 0
         async for stored in self._store.annotations(subject):
+            number += 1
+            if number % _STRIDE == 0:
+                await asyncio.sleep(0)
             if stored.subject not in owners:
                 if len(owners) >= _MOST_OWNERS:
                     owners.clear()
@@ -208,10 +214,11 @@ class Transcripts:
 
     async def disclose(
         self, subject: SubjectTag, turns: Sequence[TurnId], *, changes: Mapping[Turn, LastChange], now: int
-    ) -> list[Disclosed | Spurious]:
-        """Return those of *turns* that are still kept, with what their person may have of them as of *now* (ms; R42).
+    ) -> AsyncIterator[Disclosed | Spurious]:
+        """Yield those of *turns* that are still kept, with what their person may have of them as of *now* (ms; R42).
 
-        *changes*: what ``last_changes`` says, once for many turns. Who asks has written to the audit log that it is disclosed. Raises StoreUnavailableError.
+        What is sealed of all of them is in memory, and what one of them says. *changes*: what ``last_changes`` says, once
+        for many turns. Who asks has written to the audit log that it is disclosed. Raises StoreUnavailableError.
         """
         owner = await self._owner(subject)
         found: list[KeptTurn | Spurious] = []
@@ -228,12 +235,14 @@ class Transcripts:
             if group.n not in withheld[turn.turn]
         ]
         blobs = dict(zip(wanted, await self._store.records_of_turns(subject, wanted), strict=True))
-        return [
-            await self._disclosed(turn, owner.state, withheld[turn.turn], blobs)
-            if isinstance(turn, KeptTurn)
-            else turn
-            for turn in found
-        ]
+        for number, turn in enumerate(found, start=1):
+            if number % _STRIDE == 0:
+                await asyncio.sleep(0)
+            yield (
+                await self._disclosed(turn, owner.state, withheld[turn.turn], blobs)
+                if isinstance(turn, KeptTurn)
+                else turn
+            )
 
     async def _disclosed(
         self,

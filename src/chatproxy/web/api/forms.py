@@ -15,6 +15,7 @@ from chatproxy.workflows.happenings import FeedbackKind
 from chatproxy.workflows.person_history import HistoryEntry
 from chatproxy.workflows.person_preview import Previews
 from chatproxy.workflows.person_views import ConversationView, Deletion, Standing, StayingCopy
+from chatproxy.workflows.recall import WasUsed
 
 
 class Answer(StrEnum):
@@ -161,6 +162,16 @@ class Conversations(msgspec.Struct, frozen=True):
     """The cursor to those before; null: there are none."""
 
 
+class UseRecall(msgspec.Struct, frozen=True, kw_only=True):
+    """What of one conversation may not be used any more in one dataset, and is to be taken out."""
+
+    turns: int
+    at: str
+    """When the first of it was recalled."""
+    acknowledged_at: str | None
+    """When whoever has the dataset said that the last of it is out; null: not of all yet."""
+
+
 class Use(msgspec.Struct, frozen=True, kw_only=True):
     """Turns of one conversation that went into one dataset."""
 
@@ -174,6 +185,8 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     consumer: str
     """Whom it was made for."""
     turns: int
+    recall: UseRecall | None
+    """Null: nothing of it is recalled."""
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -331,6 +344,26 @@ def conversation_of(view: ConversationView) -> Conversation:
         model=view.model,
         feedback=view.feedback,
         stays=_copies(view.stays),
+    )
+
+
+def use_of(handle: str, used: WasUsed) -> Use:
+    """Return how one conversation was used in one dataset; *handle*: how it is named to its person."""
+    recall = used.recall
+    return Use(
+        conversation=handle,
+        dataset=used.dataset,
+        at=format_instant(used.at),
+        purpose=used.purpose,
+        consumer=used.consumer,
+        turns=used.turns,
+        recall=None
+        if recall is None
+        else UseRecall(
+            turns=recall.turns,
+            at=format_instant(recall.at),
+            acknowledged_at=_instant(recall.acknowledged_at),
+        ),
     )
 
 

@@ -211,7 +211,7 @@ class PersonAPI:
                 name="getUses",
                 method="GET",
                 path="/uses",
-                about="Was I used: which conversations went into which datasets, and when.",
+                about="Was I used: which conversations went into which datasets, when, and what of it was recalled.",
                 handler=self._uses,
                 gives=forms.Uses,
             ),
@@ -274,17 +274,7 @@ class PersonAPI:
 
     async def _uses(self, call: Call[PersonSession]) -> forms.Uses:
         return forms.Uses(
-            tuple(
-                forms.Use(
-                    conversation=handle,
-                    dataset=used.dataset,
-                    at=format_instant(used.at),
-                    purpose=used.purpose,
-                    consumer=used.consumer,
-                    turns=used.turns,
-                )
-                for handle, used in await self._desk.uses(call.who.subject)
-            )
+            tuple(forms.use_of(handle, used) for handle, used in await self._desk.uses(call.who.subject))
         )
 
     async def _conversation(self, call: Call[PersonSession]) -> forms.Conversation:

@@ -1,19 +1,15 @@
 """The pages of the conversations: which are kept, until when, why, what was said, and what to do about each."""
 
-import math
-import re
-
 from starlette.responses import Response
 from starlette.routing import Route
 
 from chatproxy.errors import AccessRefusedError
 from chatproxy.web.pages.conversation_words import SETTINGS, said, shown_conversation, staying
+from chatproxy.web.pages.paging import cut, page_number
 from chatproxy.web.pages.visit import BadFormError, Form, Frame, Visit
 from chatproxy.workflows.person import PersonDesk
 
-_A_PAGE = 20
 _METHOD = "page"
-_PAGE_NUMBER = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 
 
 class ConversationPages:
@@ -37,19 +33,15 @@ class ConversationPages:
 
     async def _list(self, visit: Visit) -> Response:
         views = await self._desk.conversations(visit.session.subject)
-        pages = max(1, math.ceil(len(views) / _A_PAGE))
-        page = min(_page(visit.request.query_params.get("page", "")), pages)
-        shown = [
-            shown_conversation(view, visit.words) for view in views[(page - 1) * _A_PAGE : page * _A_PAGE]
-        ]
+        part = cut(views, visit.request.query_params.get("page", ""))
         return self._frame.page(
             visit,
             "conversations.html",
             tab="conversations",
-            conversations=shown,
+            conversations=[shown_conversation(view, visit.words) for view in part.entries],
             total=len(views),
-            page=page,
-            pages=pages,
+            page=part.page,
+            pages=part.pages,
         )
 
     async def _read(self, visit: Visit) -> Response:
@@ -95,14 +87,10 @@ class ConversationPages:
         await self._desk.set_override(visit.session.subject, handle, SETTINGS[name], method=_METHOD)
         page = form.get("page", "")
         if page:
-            return self._frame.go(f"conversations?page={_page(page)}#{handle}", done=name)
+            return self._frame.go(f"conversations?page={page_number(page)}#{handle}", done=name)
         return self._frame.go(f"conversations/{handle}", done=name)
 
     async def _take_feedback_back(self, visit: Visit, _: Form) -> Response:
         handle = visit.request.path_params["handle"]
         await self._desk.withdraw_feedback(visit.session.subject, handle, method=_METHOD)
         return self._frame.go("conversations", done="feedback_withdrawn")
-
-
-def _page(text: str) -> int:
-    return int(text) if _PAGE_NUMBER.fullmatch(text) else 1

@@ -42,7 +42,8 @@ _DONE_COOKIE = "chatproxy-done"
 _DONE_SECONDS = 60
 _YEAR_SECONDS = 365 * 86_400
 _LARGEST_FORM = 16_384
-_TABS = (("choice", ""), ("conversations", "conversations"), ("history", "history"))
+_TABS = (("choice", ""), *((name, name) for name in ("conversations", "history", "uses", "copy")))
+_A_MOMENT_SECONDS = 120
 
 Form = Mapping[str, str]
 
@@ -94,7 +95,7 @@ class Frame:
 
         return Route(PREFIX + path, endpoint, methods=["POST"])
 
-    def page(self, visit: Visit, name: str, *, tab: str, **context: Any) -> Response:
+    def page(self, visit: Visit, name: str, *, tab: str, status: int = 200, **context: Any) -> Response:
         """Answer with the template *name*, and with what the last step came to."""
         done = visit.request.cookies.get(_DONE_COOKIE, "")
         is_told = visit.words.knows(f"done.{done}")
@@ -102,6 +103,7 @@ class Frame:
             name,
             visit.words,
             visit.request,
+            status=status,
             person=visit.session,
             tab=tab,
             done=visit.words.say(f"done.{done}") if is_told else None,
@@ -140,7 +142,8 @@ class Frame:
 
     def busy(self, request: Request, error: TooOftenError) -> Response:
         """Answer who asks too often."""
-        response = self._problem(request, None, "busy", 429)
+        name = "busy" if error.retry_after <= _A_MOMENT_SECONDS else "too_often"
+        response = self._problem(request, None, name, 429)
         response.headers["retry-after"] = str(error.retry_after)
         return response
 

@@ -1,0 +1,237 @@
+"""All that is held of a person, downloaded from their page: the same as the command makes, and never in anybody's way."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chatproxy.consent.events import Choice
+from chatproxy.crypto.sealed_file import Opening
+from chatproxy.store.connections import Connections
+from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.web.person_session import PREFIX
+from integration.proxy_fixtures import ANA, PATIENCE, World
+from integration.serve_process import environment
+from integration.test_access import ODD, Archive, Page, entries, packed, timeless
+from integration.test_pages import BEN, FRENCH, Visitor, visiting
+from integration.test_person_api import TOKEN, a_link
+
+PASSPHRASE = "un mot de passe tr\u00e8s long"
+
+
+@pytest.fixture
+def store(server: EmbeddedServer, connections: Connections) -> str:
+    return server.url
+
+
+async def asked(visitor: Visitor, **fields: str) -> httpx.Response:
+    """Send the form as a browser does."""
+    await visitor.open("copy")
+    [token] = re.findall(r'name="token" value="([^"]+)"', visitor.text)
+    return await visitor.client.post(PREFIX + "copy", data={"token": token, "passphrase": ""} | fields)
+
+
+async def with_something(world: World) -> None:
+    await world.choose(Choice.GIVEN)
+    await world.chat(ODD)
+    await world.chat("another conversation", who=ANA | {"x-chat-conversation": "second"})
+    await world.chat("ben's own", who=BEN)
+    await world.kept()
+
+
+async def test_the_file_is_what_the_command_makes(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        answer = await asked(ana)
+        by_command = await packed(environment(tmp_path, store=store), tmp_path)
+
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/zip"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        name = f"access-{world.tag().hex()[:8]}-"
+        assert answer.headers["content-disposition"].startswith(f'attachment; filename="{name}')
+        archive = Archive(answer.content)
+        assert archive.zip.namelist() == by_command.zip.namelist()
+        assert timeless(archive.lines) == timeless(by_command.lines)
+        assert ODD in archive.texts()
+        assert "ben's own" not in archive.texts()
+        assert {language: archive.page(language).said[:40] for language in ("en", "fr")} == {
+            language: by_command.page(language).said[:40] for language in ("en", "fr")
+        }
+
+
+async def test_it_is_in_the_audit_log_as_the_persons_own(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        await asked(ana)
+        second = Archive((await asked(ana)).content)
+
+    logged = [entry for entry in entries(tmp_path) if entry["action"].startswith("subject.")]
+    assert [entry["action"] for entry in logged] == ["subject.access", "subject.accessed"] * 2
+    assert {entry["by"] for entry in logged} == {"data_subject"}
+    assert (logged[0]["subject"], logged[0]["turns"], logged[1]["turns"]) == (world.tag().hex(), 2, 2)
+    [read] = second.of("read")
+    assert (read["action"], read["by"]) == ("subject.access", "data_subject")
+    assert "you yourself" in Page(second.zip.read("index.en.html").decode()).said
+
+
+async def test_it_is_sealed_to_a_passphrase_on_request(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store, language=FRENCH) as (world, ana):
+        await with_something(world)
+        answer = await asked(ana, passphrase=PASSPHRASE)
+
+        assert answer.headers["content-disposition"].endswith('.zip.sealed"')
+        assert answer.content.startswith(b"chatproxy/sealed/v1\n")
+        opening = Opening(PASSPHRASE)
+        data = b"".join([*opening.add(answer.content), opening.end()])
+        assert ODD in Archive(data).texts()
+
+
+async def test_a_passphrase_that_is_too_short_makes_nothing(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store, access_rate="1/1d") as (world, ana):
+        await with_something(world)
+        answer = await asked(ana, passphrase="too short")
+
+        assert answer.status_code == 422
+        assert "at least 12 characters" in answer.text
+        assert 'aria-invalid="true"' in answer.text
+        assert "too short" not in answer.text.replace("is too short", "")
+        assert entries(tmp_path) == []
+        assert (await asked(ana)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers, fields",
+    [
+        pytest.param({}, {"token": "wrong"}, id="a wrong token"),
+        pytest.param({}, {}, id="no token"),
+        pytest.param({"sec-fetch-site": "cross-site"}, None, id="another site"),
+        pytest.param({"origin": "https://evil.example"}, None, id="another origin"),
+    ],
+)
+async def test_another_page_cannot_have_it_made(
+    tmp_path: Path, store: str, headers: dict[str, str], fields: dict[str, str] | None
+) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        await ana.open("copy")
+        [token] = re.findall(r'name="token" value="([^"]+)"', ana.text)
+        answer = await ana.client.post(
+            PREFIX + "copy", data={"token": token} if fields is None else fields, headers=headers
+        )
+        linked = await ana.client.get(PREFIX + "copy?passphrase=")
+
+        assert answer.status_code == 403
+        assert linked.headers["content-type"].startswith("text/html")
+        assert entries(tmp_path) == []
+
+
+async def test_of_whom_nothing_is_held_there_is_no_file_and_no_trace(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        await world.running.vault.eraser.erase(world.tag(), by="test")
+        before = entries(tmp_path)
+        said = []
+        for who in ({}, {"x-chat-subject": "nobody"}):
+            ana.client.headers.update(who)
+            await ana.open("copy")
+            said.append(await ana.submit("copy"))
+
+        assert said[0] == said[1]
+        assert "Nothing is held about you, so there is no file." in said[0]
+        assert entries(tmp_path) == before
+
+
+async def test_nobody_asks_for_it_often(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store, access_rate="2/1d") as (world, ana):
+        await with_something(world)
+        for _ in range(2):
+            assert (await asked(ana)).status_code == 200
+        refused = await asked(ana)
+
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 40_000
+        assert "That was too often. Nothing was done" in refused.text
+        assert world.counted("chatproxy_rate_limited_total", by="access") == 1
+        ana.client.headers.update(BEN)
+        assert (await asked(ana)).status_code == 200
+        assert (await world.chat("hello")).status_code == 200
+
+
+async def test_nobody_has_two_on_the_way_and_who_leaves_makes_room(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        for number in range(30):
+            await world.chat("\U0001f600".join(map(str, range(number * 9_000, number * 9_000 + 9_000))))
+        await world.kept()
+        await ana.open("copy")
+        [token] = re.findall(r'name="token" value="([^"]+)"', ana.text)
+        async with ana.client.stream("POST", PREFIX + "copy", data={"token": token}) as answer:
+            assert answer.status_code == 200
+            second = await asked(ana)
+            assert second.status_code == 429
+            assert int(second.headers["retry-after"]) <= 60
+        async with asyncio.timeout(PATIENCE):
+            while (again := await asked(ana)).status_code == 429:
+                await asyncio.sleep(0.05)
+
+        assert Archive(again.content).texts()[0] == ODD
+        actions = [entry["action"] for entry in entries(tmp_path)]
+        assert actions.count("subject.accessed") == 1
+        assert actions.count("subject.access") == 2
+
+
+async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        (tmp_path / "data" / "audit").write_text("in the way")
+        answer = await asked(ana)
+
+        assert answer.status_code == 503
+        assert "cannot be read just now" in answer.text
+
+
+async def test_an_archive_that_cannot_be_finished_has_no_end(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        for number in range(30):
+            await world.chat("\U0001f600".join(map(str, range(number * 9_000, number * 9_000 + 9_000))))
+        await world.kept()
+        await ana.open("copy")
+        [token] = re.findall(r'name="token" value="([^"]+)"', ana.text)
+        audit = tmp_path / "data" / "audit"
+        async with ana.client.stream("POST", PREFIX + "copy", data={"token": token}) as answer:
+            assert answer.status_code == 200
+            audit.rename(tmp_path / "elsewhere")
+            audit.write_text("in the way")
+            with pytest.raises(httpx.RemoteProtocolError):
+                await answer.aread()
+
+        assert (await ana.client.get(PREFIX + "copy")).status_code == 200
+
+
+async def test_a_damaged_turn_is_named_in_the_file(
+    tmp_path: Path, store: str, connections: Connections
+) -> None:
+    async with visiting(tmp_path, store) as (world, ana):
+        await with_something(world)
+        [first, *_] = [row["turn"] for row in await world.kept() if row["subject"] == world.tag().hex()]
+        subject, turn = world.running.vault.pseudonyms.read_turn_handle(first)
+        await connections.ask([["HSET", f"cp:{{{subject.hex()}}}:a:{turn.hex()}", "exp", "1"]])
+        archive = Archive((await asked(ana)).content)
+
+        assert [fault["turn"] for fault in archive.of("fault")] == [first]
+
+
+async def test_who_came_by_a_link_downloads_it_in_their_session(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store, who={}, admin_token=TOKEN) as (world, visitor):
+        await with_something(world)
+        await visitor.client.get(await a_link(world))
+        visitor.client.headers["sec-fetch-site"] = "same-origin"
+        answer = await asked(visitor)
+
+        assert answer.status_code == 200
+        assert Archive(answer.content).of("about")[0]["subject"] == world.tag().hex()
