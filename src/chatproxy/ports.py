@@ -205,6 +205,9 @@ class TranscriptStore(Protocol):
         """The store's own clock, ms."""
 
     async def subject_state(self, subject: SubjectTag) -> SubjectState: ...
+    async def subject_states(self, subjects: Sequence[SubjectTag]) -> list[SubjectState]:
+        """Return the same of several, in one round trip."""
+
     async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
         """Put each turn atomically, in one pipeline; None where the outcome is unknown."""
 

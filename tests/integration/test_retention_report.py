@@ -11,7 +11,18 @@ from chatproxy.consent.events import Choice
 from chatproxy.crypto.record import epoch_number
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.workflows.retention_report import CLASSES, DAYS, ERASED, HELD, INDEXES, UNREADABLE, Retained
+from chatproxy.store.reaping import RedisReaper
+from chatproxy.workflows.retention_report import (
+    CLASSES,
+    DAYS,
+    ERASED,
+    HELD,
+    INDEXES,
+    UNREADABLE,
+    Retained,
+    RetentionReporter,
+)
+from integration.dataset_fixtures import an_archive, said
 from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_world, chatting
 from integration.serve_process import call, environment
 
@@ -188,3 +199,31 @@ async def test_the_key_of_a_day_is_overdue_a_day_after_its_grace(tmp_path: Path,
     assert just[DAYS].count == len(days)
     assert (just[DAYS].due, just[DAYS].overdue) == (1, 0)
     assert (late[DAYS].due, late[DAYS].overdue) == (0, 1)
+
+
+async def test_of_more_people_than_are_remembered_each_turn_counts_once(tmp_path: Path, store: str) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        for number in range(60):
+            await archive.choose(f"p{number}", Choice.GIVEN, days_ago=200)
+            await archive.keep_all(f"p{number}", [said("hello")] * 9, days_ago=100)
+        await archive.keep("p7", said("of today"), days_ago=0)
+        for who in ("p7", "p8"):  # and nobody has followed
+            await archive.choose(who, Choice.WITHDRAWN, days_ago=40)
+        vault = archive.vault
+        reporters = [
+            RetentionReporter(
+                vault.store,
+                RedisReaper(vault.store.connections, vault.erasure),
+                vault.annotation_keys,
+                vault.policies,
+                clock=vault.clock,
+                day_grace_ms=DAY,
+                most_remembered=remembered,
+            )
+            for remembered in (1, 10, 50_000)
+        ]
+        found = [dict(await reporter.report()) for reporter in reporters]
+
+    assert found[0] == found[1] == found[2]
+    assert (found[0]["TRAIN"].count, found[0]["SERVICE"].count) == (60 * 9 + 1, 1)
+    assert overdue(found[0]) == {"TRAIN": 18}

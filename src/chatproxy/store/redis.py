@@ -64,17 +64,15 @@ class RedisStore:
         pairs, ledger = await self._ask(
             ["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]
         )
-        fields = _mapping(pairs)
-        generation, erased_at = fields.get(b"gen"), fields.get(b"erased_at")
-        return SubjectState(
-            generation=None if generation is None else int(generation),
-            wraps=_wraps(fields),
-            erased_at=None if erased_at is None else int(erased_at),
-            ledger=tuple(ledger),
-            generation_floor=int(fields.get(b"gen_floor", 0)),
-            is_erasing=b"erasing" in fields,
-            generation_at=int(fields[b"gen_at"]) if b"gen_at" in fields else None,
-        )
+        return _state(pairs, ledger)
+
+    async def subject_states(self, subjects: Sequence[SubjectTag]) -> list[SubjectState]:
+        """Read the same of several, in one round trip."""
+        commands: list[Command] = []
+        for subject in subjects:
+            commands += [["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]]
+        replies = await self._ask(*commands)
+        return [_state(pairs, ledger) for pairs, ledger in zip(replies[::2], replies[1::2], strict=True)]
 
     async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
         """Put each turn atomically, in one pipeline; None where the server answered with an error."""
@@ -407,6 +405,20 @@ def _redecide_status(reply: Reply) -> RedecideStatus | None:
     if isinstance(reply, ResponseError):
         return RedecideStatus.DAMAGED if is_damage(reply) else None
     return RedecideStatus(reply)
+
+
+def _state(pairs: Reply, ledger: Reply) -> SubjectState:
+    fields = _mapping(pairs)
+    generation, erased_at = fields.get(b"gen"), fields.get(b"erased_at")
+    return SubjectState(
+        generation=None if generation is None else int(generation),
+        wraps=_wraps(fields),
+        erased_at=None if erased_at is None else int(erased_at),
+        ledger=tuple(ledger),
+        generation_floor=int(fields.get(b"gen_floor", 0)),
+        is_erasing=b"erasing" in fields,
+        generation_at=int(fields[b"gen_at"]) if b"gen_at" in fields else None,
+    )
 
 
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

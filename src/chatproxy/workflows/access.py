@@ -274,7 +274,7 @@ class Access:
         }
 
     def _decision(self, group: GroupNote, withheld: str | None) -> Line:
-        also, grounds, until = list(group.also), dict(group.grounds), group.expires_at
+        also, grounds, until = list(group.also), dict(group.grounds), group.kept_until
         if not self._tells_holds:
             also = [code for code in also if code != Reason.LEGAL_HOLD]
             grounds = {ground: end for ground, end in grounds.items() if end > self.at}

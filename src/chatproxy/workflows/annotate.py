@@ -67,6 +67,13 @@ class GroupNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     also: tuple[str, ...] = ()
     bytes: int
 
+    @property
+    def kept_until(self) -> int:
+        """Return until when the group is kept, also where it is sealed for longer still; under a hold, how it is sealed."""
+        if str(Reason.LEGAL_HOLD) in self.also:
+            return self.expires_at
+        return min(self.expires_at, max(self.grounds.values(), default=self.expires_at))
+
 
 class TurnNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The mutable part of an annotation."""

@@ -111,7 +111,7 @@ def view_of(
         started_at=shown[0].facts.received_at,
         last_at=shown[-1].facts.received_at,
         turns=len(shown),
-        expires_at=max(map(_kept_until, groups)),
+        expires_at=max(group.kept_until for group in groups),
         eligible=eligible is not None,
         reason=_public(eligible.reason if eligible else shown[-1].groups[0].reason)
         if alive
@@ -137,13 +137,6 @@ def _end(person: PersonFacts, turn: KeptTurn) -> str:
     """Return which deletion ended the conversation of *turn*, at once, whatever its annotation says yet."""
     events = person.about(turn.facts.conversation_tag, turn.turn, received_at=turn.facts.received_at)
     return str(Reason.DELETED if events.account_deleted_at is None else Reason.ACCOUNT_DELETED)
-
-
-def _kept_until(group: GroupNote) -> int:
-    """Return until when a group is kept, also where it is not sealed to that day yet."""
-    if str(Reason.LEGAL_HOLD) in group.also:
-        return group.expires_at
-    return min(group.expires_at, max(group.grounds.values(), default=group.expires_at))
 
 
 def _public(reason: str) -> str:

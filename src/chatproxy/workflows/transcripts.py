@@ -409,7 +409,7 @@ def summary(turn: KeptTurn, pseudonyms: Pseudonymizer) -> Mapping[str, object]:
         "subject": turn.subject.hex(),
         "plan": turn.note.plan,
         "received_at": format_instant(turn.facts.received_at),
-        "expires_at": format_instant(turn.note.expires_at),
+        "expires_at": format_instant(max(group.kept_until for group in turn.groups)),
         "grounds": {ground: format_instant(end) for ground, end in grounds.items()},
         "eligible": {purpose: getattr(eligible, purpose) for purpose in PURPOSES[1:]},
         "reason": first.reason,

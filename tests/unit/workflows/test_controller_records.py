@@ -76,7 +76,16 @@ def test_the_record_of_processing_has_what_the_article_asks_for() -> None:
 def test_a_controller_that_is_not_named_is_left_open() -> None:
     record = processing(about(controller=None))
 
-    assert (record["controller"], record["storage_location"], record["recipients"]) == (None, None, [])
+    assert (record["controller"], record["storage_location"]) == (None, None)
+    assert (record["recipients"], record["transfers"]) == (None, None)
+    assert processing(about(TRAINED, controller=None))["recipients"] == ["team-a"]
+    assert "**transfers**: —" in as_markdown("A record", record)
+    assert (
+        processing(dataclasses.replace(about(), controller=dataclasses.replace(CONTROLLER, transfers=())))[
+            "transfers"
+        ]
+        == []
+    )
     assert any("controller.toml" in each for each in record["to_be_stated"])
     assert not any("controller.toml" in each for each in processing(about())["to_be_stated"])
 
