@@ -257,3 +257,19 @@ async def test_who_comes_by_a_link_from_another_site_chooses_and_keeps_the_recei
         async with tab.page.expect_download() as download:
             await tab.page.get_by_text("Download the receipt").click()
         assert (await (await download.value).path()).read_bytes().startswith(b"{")
+
+
+@pytest.mark.parametrize("passphrase, ends", [("", ".zip"), ("long enough for anybody", ".zip.sealed")])
+async def test_all_that_is_held_is_downloaded_without_a_script(
+    chromium: Browser, tmp_path: Path, store: str, passphrase: str, ends: str
+) -> None:
+    async with a_world(chats_and_pages, tmp_path, store) as world:
+        await a_conversation(world)
+        async with a_tab(chromium, world.running.url, who=ANA, script=False, width=360) as tab:
+            await tab.open()
+            await tab.click("Download")
+            await tab.page.get_by_label("Passphrase (optional)").fill(passphrase)
+            async with tab.page.expect_download() as download:
+                await tab.page.get_by_role("button", name="Download").click()
+
+            assert (await download.value).suggested_filename.endswith(ends)

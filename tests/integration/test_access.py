@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+import secrets
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from chatproxy.web.pages.words import Language, load_words
 from chatproxy.workflows.access import AccessDesk
 from chatproxy.workflows.access_reads import AccessReads
 from chatproxy.workflows.recall import TakenBack, WasUsed
+from integration.dataset_fixtures import an_archive, said
 from integration.proxy_fixtures import ANA, DAY, AheadClock, World, a_world, all_keys, chatting
 from integration.serve_process import Finished, call, environment
 
@@ -662,3 +664,20 @@ async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: 
 
     assert (done.status, path.exists()) == (1, False)
     assert "audit log" in done.err
+
+
+async def test_a_conversation_of_many_and_large_turns_is_told_whole_and_in_order(
+    tmp_path: Path, store: str
+) -> None:
+    texts = [f"{number} {secrets.token_hex(500_000 if number % 40 == 7 else 1)}" for number in range(150)]
+    async with an_archive(tmp_path, store) as archive:
+        for start in range(0, len(texts), 25):
+            some = [said(text) for text in texts[start : start + 25]]
+            await archive.keep_all("ana", some, days_ago=9 - start / 100)
+        access = await desk_of(archive.vault).open(archive.tag("ana"), AccessReads([]), tells_holds=True)
+        assert access is not None
+        turns = [line async for line in access.lines() if line["kind"] == "turn"]
+
+    told = [turn["messages"][0]["parts"][0]["body"]["text"] for turn in turns]
+    assert sorted(told) == sorted(texts)
+    assert [turn["received_at"] for turn in turns] == sorted(turn["received_at"] for turn in turns)
