@@ -80,6 +80,8 @@ class Subjects:
         self._background = background
         self._max_staleness_ms = max_staleness_ms
         self._versions = tuple(versions)
+        # One for all who have never chosen, who are most: of their own they would take a kilobyte each.
+        self._no_choices = PersonFacts((), self._versions)
         self._consultations = consultations
         self._most_cached = most_cached
         self._cache: OrderedDict[SubjectTag, Person] = OrderedDict()
@@ -235,6 +237,8 @@ class Subjects:
     async def _fetch(self, subject: SubjectTag) -> Person:
         read_at = self._clock()
         state = await self._store.subject_state(subject)
+        if not state.ledger:
+            return Person(state, self._no_choices, read_at)
         facts = None
         try:
             facts = PersonFacts(

@@ -298,3 +298,15 @@ async def test_a_key_that_a_put_made_is_not_remembered_with_an_old_ledger(room: 
     known = room.subjects.known(ANA)
     assert known is not None
     assert known.state.wraps == {1: b"w"}
+
+
+async def test_what_a_ledger_comes_to_is_held_once_for_all_who_have_never_chosen(room: Room) -> None:
+    room.gate.choose(Choice.GIVEN, SubjectTag(b"C" * 16))
+    ana, bea, chose = [await room.subjects.read(SubjectTag(name * 16)) for name in (b"A", b"B", b"C")]
+    assert ana.facts is not None
+    assert ana.facts is bea.facts
+    assert [room.state(person) for person in (ana, bea, chose)] == ["unknown", "unknown", "given"]
+    room.gate.choose(Choice.GIVEN)
+    room.subjects.forget(ANA)
+    again = await room.subjects.read(ANA)
+    assert [room.state(person) for person in (again, bea)] == ["given", "unknown"]
