@@ -3,8 +3,10 @@
 ``python benchmarks/flat.py [--turns 200000] [--streams 5000]``
 
 All turns are of one person, whose index is the longest there can be. ``chatproxy serve`` with its embedded store runs on the
-first processor; backend and load generator share the second. CPU is user and system time per turn until it is kept. Then
-each of so many clients opens a captured stream that says something every five seconds. Linux only.
+first processor; backend and load generator share the second. CPU is user and system time per turn until it is kept. The memory
+that a queue of turns has taken stays with the process, so all bursts are of one length, and *waiting* is the longest queue
+that was seen after one. Fails if memory grows by more than a twentieth from 10,000 turns on. Then each of so many clients
+opens a captured stream that says something every five seconds. Linux only.
 """
 
 import argparse
@@ -29,14 +31,21 @@ def rss_mib(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
+class Waiting:
+    """How many turns waited at most at the end of a burst."""
+
+    most = 0
+
+
 def settled(admin):
-    while metric(admin, "chatproxy_turns_pending"):
+    while pending := metric(admin, "chatproxy_turns_pending"):
+        Waiting.most = max(Waiting.most, pending)
         time.sleep(0.05)
 
 
 def fill(port, admin, turns):
     while (stored := metric(admin, 'chatproxy_turns_total{outcome="stored"}')) < turns:
-        generate(port, Load("fill", PATH, 32), min(10.0, max(0.5, (turns - stored) / 2000)), WHO)
+        generate(port, Load("fill", PATH, 32), min(SECONDS, max(0.5, (turns - stored) / 2000)), WHO)
         settled(admin)
 
 
@@ -84,17 +93,22 @@ def main():
         process, port, admin = serve(directory, backend_port)
         try:
             print(f"idle: {rss_mib(process.pid):.0f} MiB\n")
-            print("| turns stored | proxy CPU µs | store CPU µs | p50 / p99 ms at 200/s | proxy RSS MiB |")
-            print("|--:|--:|--:|--:|--:|", flush=True)
+            print(
+                "| turns stored | proxy CPU µs | store CPU µs | p50 / p99 ms at 200/s | proxy RSS MiB | waiting |"
+            )
+            print("|--:|--:|--:|--:|--:|--:|", flush=True)
+            held = []
+            window(process, port, admin)
             for turns in (1_000, 10_000, 50_000, 100_000, 200_000, 500_000, 2_000_000):
                 if turns <= options.turns:
                     fill(port, admin, turns)
                     own, store, p50, p99 = window(process, port, admin)
+                    rss = rss_mib(process.pid)
                     print(
-                        f"| {turns:,} | {own:,.0f} | {store:,.0f} | {p50:.2f} / {p99:.2f} "
-                        f"| {rss_mib(process.pid):.0f} |",
+                        f"| {turns:,} | {own:,.0f} | {store:,.0f} | {p50:.2f} / {p99:.2f} | {rss:.1f} | {Waiting.most:,.0f} |",
                         flush=True,
                     )
+                    held += [rss] if turns >= 10_000 else []
 
             async def sample(what):
                 print(f"{what}: {rss_mib(process.pid):.0f} MiB", flush=True)
@@ -103,6 +117,8 @@ def main():
             asyncio.run(open_streams(port, options.streams, sample))
             settled(admin)
             print(f"after they have left: {rss_mib(process.pid):.0f} MiB")
+            if held and held[-1] > held[0] * 1.05:
+                raise SystemExit("memory grows")
         finally:
             process.terminate()
             process.wait()

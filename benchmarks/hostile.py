@@ -1,13 +1,14 @@
 """Does a real ``chatproxy serve`` stand a million requests that are nearly right, or not at all?
 
-``python benchmarks/hostile.py [--requests 1000000] [--connections 512] [--seed 1] [--samples 10] [--minutes 600]``
+``python benchmarks/hostile.py [--requests 1000000] [--connections 1024] [--seed 1] [--samples 10] [--minutes 600]``
 
 Chats of each dialect, and the corpus of requests that try to be two (``tests/corpus``), each mutated one to four times,
 are sent over loopback in up to four pieces, half of them on connections that have served others. The backend reads
-strictly, and counts what it cannot read. Fails if the process ends, if a request is neither answered nor its connection
-closed within a minute, if there is a 5xx answer that no row of the catalogue asks for, if anything is logged as an
-error, if the backend got what is not HTTP, if an ordinary chat meanwhile is not answered, or if memory grows by more
-than a twentieth in the second half. Linux only: it reads ``/proc``.
+strictly, and counts what it cannot read. Before that, each of 20,000 people chats once: of so many, and of 10,000 things
+that were said, something is remembered in memory, and nothing else may grow. Fails if the process ends, if a request
+is neither answered nor its connection closed within a minute, if there is a 5xx answer that no row of the catalogue asks
+for, if anything is logged as an error, if the backend got what is not HTTP, if an ordinary chat meanwhile is not answered,
+or if memory grows by more than a twentieth in the second half. Linux only: it reads ``/proc``.
 """
 
 import argparse
@@ -38,7 +39,8 @@ HANG_SECONDS = 60.0
 """A request may be slow where the machine has much else to do, but it ends."""
 REQUIRED_5XX = {501, 505}
 GROWTH = 1.05
-PEOPLE = 5_000
+PEOPLE = 20_000
+"""As many as are remembered: conversations of nobody, who count as one each, would take their places sooner or later."""
 LENGTH = re.compile(rb"content-length: (\d+)")
 
 _REPLY = b'{"choices":[{"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}]}'
@@ -127,6 +129,23 @@ class Mutations:
             elif chance.random() < 0.02:
                 found[at:at] = chance.choice(_TOKENS) * chance.randint(2, 300)
         return bytes(found).replace(b"person-7", b"person-%d" % chance.randrange(PEOPLE)) or b"\r\n"
+
+
+class Chats:
+    """Chats of everybody, in turn."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.number = 0
+
+    def next(self):
+        self.number += 1
+        body = json.dumps(
+            {"model": "m", "messages": [{"role": "user", "content": f"hello {self.number}"}]}
+        ).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: chat\r\nContent-Type: application/json\r\n"
+        who = _WHO.replace(b"person-7", b"person-%d" % (self.number % PEOPLE))
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, who, len(body), body)
 
 
 class Backend(asyncio.Protocol):
@@ -304,14 +323,24 @@ def memory(pid):
     return int(rss.split()[1]) / 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def failures(admin):
+def metrics(admin):
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    return [
-        line
-        for line in lines
-        if line.startswith(("chatproxy_failures_total", "chatproxy_client", "chatproxy_turns"))
-    ]
+        return answer.read().decode().splitlines()
+
+
+def settled(admin):
+    """Wait until what was captured is kept; return of how many people something is in memory."""
+    while True:
+        found = dict(line.rsplit(" ", 1) for line in metrics(admin) if line[0] != "#")
+        if not float(found["chatproxy_turns_pending"]):
+            return int(float(found["chatproxy_consent_cached_people"]))
+        time.sleep(0.2)
+
+
+def of_interest(lines):
+    """Return those of the metrics that tell what became of requests and turns."""
+    begins = ("chatproxy_failures_total", "chatproxy_client", "chatproxy_turns")
+    return [line for line in lines if line.startswith(begins) and "_created" not in line]
 
 
 async def main_async(options, directory, log):
@@ -325,10 +354,16 @@ async def main_async(options, directory, log):
         async with asyncio.TaskGroup() as group:
             group.create_task(run.chat(over))
             edges = [options.requests * index // options.samples for index in range(options.samples + 1)]
+            await run.drive(iter(range(PEOPLE)), Chats(options.seed))
+            people = await asyncio.to_thread(settled, admin)
+            samples.append((0, 0.0, *memory(process.pid), people))
+            run.sent = 0
+            run.statuses.clear()
             began = time.monotonic()
             for first, last in itertools.pairwise(edges):
                 await run.drive(iter(range(first, last)), mutations)
-                samples.append((run.sent, time.monotonic() - began, *memory(process.pid)))
+                people = await asyncio.to_thread(settled, admin)
+                samples.append((run.sent, time.monotonic() - began, *memory(process.pid), people))
                 print(
                     *samples[-1],
                     dict(run.statuses),
@@ -341,7 +376,7 @@ async def main_async(options, directory, log):
                     break
             over.set()
         has_ended = process.poll() is not None
-        told = await asyncio.to_thread(failures, admin)
+        told = of_interest(await asyncio.to_thread(metrics, admin))
     finally:
         over.set()
         process.terminate()
@@ -352,7 +387,7 @@ async def main_async(options, directory, log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--connections", type=int, default=512)
+    parser.add_argument("--connections", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument(
@@ -364,9 +399,9 @@ def main():
         with path.open("w") as file:
             run, samples, told, has_ended = uvloop.run(main_async(options, directory, file))
         log = path.read_text()
-    print("| requests | seconds | proxy RSS MiB | descriptors |\n|--:|--:|--:|--:|")
-    for sent, seconds, rss, descriptors in samples:
-        print(f"| {sent:,} | {seconds:.0f} | {rss:.0f} | {descriptors} |")
+    print("| requests | seconds | proxy RSS MiB | descriptors | people in memory |\n|--:|--:|--:|--:|--:|")
+    for sent, seconds, rss, descriptors, people in samples:
+        print(f"| {sent:,} | {seconds:.0f} | {rss:.1f} | {descriptors} | {people:,} |")
     print("answers:", dict(sorted(run.statuses.items())), "(0: closed without one)")
     chats = sorted(run.chat_seconds)
     print(
@@ -374,7 +409,7 @@ def main():
         f"slowest {chats[-1] * 1000:.0f} ms"
     )
     print("\n".join(told))
-    half = [rss for _, _, rss, _ in samples[len(samples) // 2 - 1 :]]
+    half = [rss for _, _, rss, *_ in samples[len(samples) // 2 :]]
     problems = []
     for found, what in (
         (has_ended, "the process has ended"),

@@ -94,31 +94,35 @@ async def test_killed_while_people_chat_every_answer_that_is_promised_is_kept_on
 ) -> None:
     chance = random.Random(11)  # noqa: S311 - moments, not secrets
     chats = Chats()
-    promised: set[str] = set()
-    margin = SETTLED_SECONDS if durability == "journal" else 0
+    over: dict[str, float] = {}
+    """How long which turn was answered when the proxy was killed; below 0: it was read from what had been sent."""
+    settling = SETTLED_SECONDS if durability == "journal" else 0
     async with backend(chatting()) as behind:
         env = environment(tmp_path, store=store, upstream=behind.url, capture_durability=durability)
         for _ in range(kills):
             before = set(chats.answered)
             async with serving(env) as process:
                 clients = [asyncio.create_task(chats.run(process.url)) for _ in range(4)]
-                await asyncio.sleep(chance.uniform(0.2, 1.5) + 2 * margin)
+                await asyncio.sleep(chance.uniform(0.2, 1.5) + 2 * settling)
                 killed_at = time.monotonic()
                 process.process.kill()
                 await process.ended()
                 await asyncio.gather(*clients)
-                answered = {turn: at for turn, at in chats.answered.items() if turn not in before}
-                promised |= {turn for turn, at in answered.items() if at < killed_at - margin}
+                over |= {turn: killed_at - at for turn, at in chats.answered.items() if turn not in before}
         async with serving(env) as process:
             await all_kept(process)
     async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
         kept = await kept_turns(vault)
         turns = {handle: vault.pseudonyms.read_turn_handle(handle)[1] for handle in chats.answered}
-    lost = [handle for handle, turn in turns.items() if turn not in kept]
-    assert not [handle for handle in lost if handle in promised]
+    lost = sorted(over[handle] for handle, turn in turns.items() if turn not in kept)
+    promised = [seconds for seconds in over.values() if durability == "strict" or seconds > settling]
+    print(  # noqa: T201 - figures of `make faults`
+        f"{durability}: {kills} kills, {len(over)} answered, {len(kept)} kept, {len(lost)} lost, "
+        f"over for {[round(seconds * 1000) for seconds in lost]} ms when the proxy was killed"
+    )
+    assert not lost if durability == "strict" else max(lost, default=0) <= settling
     assert len(kept) <= chats.asked
     assert len(promised) > kills
-    print(f"{durability}: {kills} kills, {len(chats.answered)} answered, {len(lost)} lost, {len(kept)} kept")  # noqa: T201 - figures of `make faults`
 
 
 async def test_what_was_answered_while_the_store_was_away_outlives_the_process(
