@@ -5,12 +5,15 @@ import gc
 import ipaddress
 import json
 import socket
-from contextlib import AsyncExitStack
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
 from chatproxy.web.connection import ClientConnection, ClientLimits
 from chatproxy.web.framing import HeadLimits
+from chatproxy.web.upstream import UpstreamCall
 from integration.desync import SMUGGLED
 from integration.proxy_fixtures import (
     LAST_CHUNK,
@@ -217,6 +220,61 @@ async def test_a_client_that_takes_nothing_is_cut_and_little_was_held_for_him() 
         assert cuts(gate, "slow_reader") == 1
         # What the backend could send before it was made to wait: the buffers of two connections.
         assert gate.turns.counted("chatproxy_relayed_bytes_total", direction="reply") < 8 << 20
+
+
+@asynccontextmanager
+async def giving(answer: bytes) -> AsyncIterator[str]:
+    """A backend that gives each client *answer* and holds no copy of it, so that what is held is the proxy's."""
+    loop = asyncio.get_running_loop()
+
+    async def give(connection: socket.socket) -> None:
+        with connection, suppress(ConnectionError):
+            await loop.sock_recv(connection, 65_536)
+            await loop.sock_sendall(connection, answer)
+
+    async def accept(tasks: asyncio.TaskGroup) -> None:
+        while True:
+            tasks.create_task(give((await loop.sock_accept(listening))[0]))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        async with asyncio.TaskGroup() as tasks:
+            accepting = tasks.create_task(accept(tasks))
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            accepting.cancel()
+
+
+@pytest.mark.parametrize(
+    "head", [ok(b"y" * (4 << 20)), STREAM_HEAD + chunk(b"y" * (4 << 20))], ids=["length", "chunk"]
+)
+async def test_of_answers_that_nobody_takes_one_reading_each_is_held(head: bytes) -> None:
+    many, reading = 8, 256 << 10
+
+    def stuck() -> int:
+        """Of how many answers nothing is read, as their clients take nothing."""
+        found = gc.get_objects()
+        paused = sum(isinstance(each, UpstreamCall) and each._is_read_paused for each in found)
+        return min(
+            paused, sum(isinstance(each, ClientConnection) and each.flow.write_paused for each in found)
+        )
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        giving(head) as url,
+        a_gate(url) as gate,
+        AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(raw_client(gate.url)) for _ in range(many)]
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for client in clients:
+            small_buffer(client)
+            await client.send(GET)
+        await until(stuck, many)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < many * reading * 1.5
 
 
 async def test_a_client_that_reads_slowly_but_does_is_let_be() -> None:

@@ -59,6 +59,10 @@ _log = Log("proxy")
 _LONGEST_CONVERSATION = 256
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
+_LARGE_PIECE = 65_536
+_NOTHING_YET = {"type": "http.response.body", "body": b"", "more_body": True}
+"""Sending it takes until the client has taken what was sent before: only then is more of a large answer read."""
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -430,6 +434,9 @@ class _Relay:
                 recorder.reply(piece)
             if not more:
                 return
+            if len(piece) > _LARGE_PIECE:
+                piece = b""
+                await self._send(_NOTHING_YET)
 
     async def _make_safe(self, recorder: Recorder, last: bytes) -> None:
         """Finish the copy, and wait until it survives a crash. Raises _UnsafeError."""

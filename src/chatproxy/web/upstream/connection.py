@@ -22,7 +22,6 @@ from chatproxy.web.upstream.response import ResponseReader
 
 _HIGH_WATER = 65_536
 """Bytes of response that may wait for a slow client before the upstream is made to wait."""
-_LOW_WATER = _HIGH_WATER // 4
 _MOST_UNREAD_BYTES = 262_144
 """What the system takes of an answer that we do not read, since its client does not; it would take megabytes for each."""
 _FIRST_ERROR_STATUS = 400
@@ -240,13 +239,14 @@ class UpstreamCall:
                 return b"", False
             if self._error is not None:
                 raise self._error
+            if self._is_read_paused and self._connection is not None:
+                # Not before: beside the piece that its client is taking there would be another one.
+                self._is_read_paused = False
+                self._connection.transport.resume_reading()
+                self.rearm()
             self._waiter = self._pool.loop.create_future()
             await self._wait_for(self._waiter)
         piece = reader.take()
-        if self._is_read_paused and reader.buffered <= _LOW_WATER and self._connection is not None:
-            self._is_read_paused = False
-            self._connection.transport.resume_reading()
-            self.rearm()
         return piece, bool(reader.pieces) or not reader.is_complete
 
     def switch(self, user: User) -> tuple[Connection, bytes]:
