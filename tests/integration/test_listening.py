@@ -1,6 +1,7 @@
 """A node hears at once whose ledger has grown, and knows within a second when it hears nothing any more."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -56,6 +57,17 @@ async def test_silence_is_no_failure(store: RedisStore) -> None:
         hearing = asyncio.ensure_future(anext(changes))
         await asyncio.wait([hearing], timeout=1.5)
         assert not hearing.done()
+        await append(store, ALICE)
+        assert await hearing == ALICE
+
+
+async def test_a_process_that_is_slow_itself_does_not_take_that_for_silence(store: RedisStore) -> None:
+    async with store.changes() as changes:
+        hearing = asyncio.ensure_future(anext(changes))
+        for _ in range(8):
+            time.sleep(0.5)  # noqa: ASYNC251 - holds up this loop, as too much work would
+            for _ in range(3):
+                await asyncio.sleep(0)
         await append(store, ALICE)
         assert await hearing == ALICE
 
