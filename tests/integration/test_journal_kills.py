@@ -58,9 +58,10 @@ class Chats:
                     await client.send(post(OPENAI, said, *ANA_LINES))
                     answer = await client.answer()
                     handle = answer.header(b"x-chat-turn")
-                    assert handle is not None
                     assert answer.is_whole
-                    self.answered[handle.decode()] = time.monotonic()
+                    # It has none where keys or person could not be read before the answer came.
+                    if handle is not None:
+                        self.answered[handle.decode()] = time.monotonic()
 
 
 async def all_kept(process: Serving) -> None:
@@ -117,8 +118,8 @@ async def test_killed_while_people_chat_every_answer_that_is_promised_is_kept_on
     lost = sorted(over[handle] for handle, turn in turns.items() if turn not in kept)
     promised = [seconds for seconds in over.values() if durability == "strict" or seconds > settling]
     print(  # noqa: T201 - figures of `make faults`
-        f"{durability}: {kills} kills, {len(over)} answered, {len(kept)} kept, {len(lost)} lost, "
-        f"over for {[round(seconds * 1000) for seconds in lost]} ms when the proxy was killed"
+        f"{durability}: {kills} kills, {len(over)} answered, {len(kept)} kept, {len(lost)} lost, answered at most "
+        f"{max(lost, default=0) * 1000:.0f} ms before a kill, half of them at most {lost[len(lost) // 2] * 1000 if lost else 0:.0f}"
     )
     assert not lost if durability == "strict" else max(lost, default=0) <= settling
     assert len(kept) <= chats.asked
