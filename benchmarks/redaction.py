@@ -1,9 +1,10 @@
 """How much of what should go does redaction find, how much of what it finds should stay, and how fast is it?
 
-``python benchmarks/redaction.py [--texts 20000]``
+``python benchmarks/redaction.py [--texts 20000] [--corpus known|open|held]``
 
-Recall is of spans that are covered to the last byte; precision of finds that touch a span. The corpus is made
-(``tests/simulators/personal_data.py``), so the figures hold for the forms that it has, not for whatever people write.
+Recall is of spans that are covered to the last byte; precision of finds that touch a span. The corpus is made, so the
+figures hold for the forms that it has, not for whatever people write. ``known`` (``tests/simulators/personal_data.py``) was
+written beside the patterns; ``open`` and ``held`` (``tests/simulators/published_forms.py``) apart from them.
 """
 
 import argparse
@@ -16,15 +17,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from chatproxy.datasets.patterns import PatternFinder
 from chatproxy.datasets.redaction import Redactor, apart
-from simulators.personal_data import corpus
+from simulators import personal_data, published_forms
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--texts", type=int, default=20_000)
+    parser.add_argument("--corpus", choices=("known", "open", "held"), default="known")
     parser.add_argument("--misses", action="store_true")
     options = parser.parse_args()
-    texts = corpus(options.texts, seed=1)
+    if options.corpus == "known":
+        texts = personal_data.corpus(options.texts, seed=1)
+    else:
+        texts = list(published_forms.corpus(options.texts, seed=1, half=options.corpus))
     finder = PatternFinder()
     planted, covered, found, right = Counter(), Counter(), Counter(), Counter()
     for each in texts:
