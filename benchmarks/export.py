@@ -2,15 +2,17 @@
 
 ``python benchmarks/export.py [--turns 100000] [--people 1000] [--format jsonl] [--kills 0]``
 
-People of every kind are planted: those who agreed, withdrew, deleted, were flagged, excluded, never asked, ... each with
-the turns that may be used marked in their own words. ``chatproxy dataset export`` runs as a process of its own beside an
-embedded store that holds them; with ``--kills`` it is killed so many times and begun again, and the bytes compared with
-those of a run that was left alone. Texts are some 1.5 KB a turn, prose, a find or two in each. Linux only.
+People of every kind are planted (``KINDS``), each with the turns that may be used marked in their own words and the reason why
+the others may not: whom the policy forbids, who is too young, whose annotation, record or ledger somebody has changed, and so on.
+``chatproxy dataset export`` runs as a process of its own beside an embedded store that holds them, and what it left out is compared
+by reason. With ``--kills`` another one is killed so many times and begun again, and its bytes compared with those of the run that was
+left alone. Texts are some 1.5 KB a turn, prose, a find or two in each. Linux only.
 """
 
 import argparse
 import asyncio
 import hashlib
+import json
 import os
 import random
 import signal
@@ -18,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -25,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from chatproxy.consent.events import Choice, FactKind
 from chatproxy.datasets.tables import Form, read_rows
 from chatproxy.store.embedded import EmbeddedServer
-from integration.dataset_fixtures import Archive, an_archive, said
+from chatproxy.workflows.erase import ERASE_ACTION
+from integration.dataset_fixtures import PLAIN, Archive, an_archive, said
 from integration.serve_process import WORDS, environment
 
 PROSE = "Could you explain the difference between the two approaches, with an example that I can follow? "
@@ -33,64 +38,115 @@ YES, NO = "MAY BE USED", "MUST NOT BE USED"
 BATCH = 50
 
 
+USABLE = ("plain", "shared", "resumed")
+KINDS = {
+    "withdrew": "CONSENT_WITHDRAWN", "unasked": "CONSENT_UNKNOWN", "refused": "CONSENT_REFUSED", "deferred": "CONSENT_DEFERRED",
+    "expired": "CONSENT_EXPIRED", "invalidated": "CONSENT_INVALIDATED", "not resumed": "NOT_RESUMED", "deleted": "DELETED",
+    "account": "ACCOUNT_DELETED", "minor": "AGE_INELIGIBLE", "flagged": "SAFETY_REVIEW_HOLD", "excluded": "CONV_EXCLUDED",
+    "incognito": "INCOGNITO", "signal": "SIGNAL_OPT_OUT", "exempt": "PLAN_EXEMPT", "unknown plan": "PLAN_UNKNOWN",
+    "held": "LEGAL_HOLD_ONLY", "young": "cooling_off", "unread": "choices_unread", "behind": "annotation_behind",
+    "unanswered": "no_answer", "erased in the log": "erased", "edited": "annotation", "longer": "annotation_ttl", "missing": "record",
+    "forged": "ledger", "cut": "ledger_against_log",
+}  # fmt: skip
+"""Of each kind of people, why their turns may not be used."""
+CALLERS = {
+    "incognito": replace(PLAIN, incognito=True),
+    "signal": replace(PLAIN, train_ai_no=True),
+    "exempt": replace(PLAIN, plan="enterprise"),
+    "unknown plan": replace(PLAIN, plan="nobody knows"),
+}
+FIRST_CHOICE = {"unasked": None} | dict.fromkeys(
+    ("refused", "shared", "resumed", "not resumed", "behind"), Choice.REFUSED
+)
+LATER_CHOICE = {
+    "withdrew": Choice.WITHDRAWN, "cut": Choice.WITHDRAWN, "deferred": Choice.DEFERRED, "expired": Choice.EXPIRED,
+    "invalidated": Choice.INVALIDATED,
+}  # fmt: skip
+FACTS = {
+    "account": FactKind.ACCOUNT_DELETED,
+    "minor": FactKind.MINOR_FOUND,
+    "unread": FactKind.CHOICES_UNREAD,
+}
+TAMPERED = {
+    "edited": ("a:", "HSET", "exp", "1999999999999"), "longer": ("a:", "PEXPIRE", 10**11), "missing": ("r:", "DEL"),
+    "forged": ("c", "LSET", 0, "x"), "cut": ("c", "LTRIM", 0, 0),
+}  # fmt: skip
+
+
 def text(rng, mark):
     return f"{mark} {PROSE * 7}Write to {rng.randrange(10**6)}@example.org or 06 12 {rng.randrange(10, 99)} 56 78. {PROSE * 7}"
 
 
 async def fill(archive: Archive, turns, people):
-    """Keep the turns of people of every kind in equal parts; return how many may be used."""
+    """Keep the turns of people of every kind; return how many are left out for which reason, None for those that may be used."""
     rng = random.Random(1)
     each = turns // people
-    allowed = 0
-    kinds = [
-        "plain", "plain", "plain", "plain", "plain", "withdrew", "unasked", "deleted", "flagged", "young", "excluded",
-        "account", "minor", "unread", "refused", "shared",
-    ]  # fmt: skip
+    kinds = [*KINDS, *USABLE, *["plain"] * (len(KINDS) // 2)]
+    expected = Counter()
     for number in range(people):
         kind, who = kinds[number % len(kinds)], f"p{number}"
-        may = kind in {"plain", "shared"}
-        if kind in {"refused", "shared"}:
-            await archive.choose(who, Choice.REFUSED, days_ago=40)
-        elif kind != "unasked":
-            await archive.choose(who, Choice.GIVEN, days_ago=40)
+        expected[KINDS.get(kind)] += each
+        held = kind == "held"
+        if (first := FIRST_CHOICE.get(kind, Choice.GIVEN)) is not None:
+            await archive.choose(who, first, days_ago=80 if held else 40)
         for start in range(0, each, BATCH):
             count = min(BATCH, each - start)
+            mark = NO if kind in KINDS else YES
             await archive.keep_all(
                 who,
-                [said(text(rng, YES if may else NO), f"{PROSE} ok") for _ in range(count)],
-                days_ago=3 if kind == "young" else 10,
-                conversation="c",
+                [said(text(rng, mark), [] if kind == "unanswered" else f"{PROSE} ok") for _ in range(count)],
+                days_ago=70 if held else 3 if kind == "young" else 10,
                 names=[f"{who}/{start + at}" for at in range(count)],
+                caller=CALLERS.get(kind, PLAIN),
             )
-            allowed += count * may
-        match kind:
-            case "withdrew":
-                await archive.choose(who, Choice.WITHDRAWN, days_ago=1)
-            case "deleted":
-                await archive.note(who, FactKind.CONVERSATION_DELETED, about=f"{who}/c")
-            case "flagged":
-                for turn in [name for name in archive.turns if name.startswith(f"{who}/")]:
-                    await archive.note(who, FactKind.FLAGGED, turn=turn)
-            case "excluded":
-                await archive.choose(who, Choice.REFUSED, about=f"{who}/c")
-            case "account":
-                await archive.note(who, FactKind.ACCOUNT_DELETED)
-            case "minor":
-                await archive.note(who, FactKind.MINOR_FOUND)
-            case "unread":
-                await archive.note(who, FactKind.CHOICES_UNREAD)
-            case "shared":
-                await archive.choose(who, Choice.GIVEN, days_ago=8, about=f"{who}/c")
-                await archive.decided_again(who)
+        await happen(archive, kind, who)
+        expected[None] += kind == "resumed"
         archive.turns.clear()
-    return allowed
+    return expected
+
+
+async def happen(archive: Archive, kind, who):
+    """Have happen to a person what makes them of their kind."""
+    if kind in LATER_CHOICE:
+        await archive.choose(who, LATER_CHOICE[kind], days_ago=1)
+    if kind in FACTS:
+        await archive.note(who, FACTS[kind])
+    match kind:
+        case "deleted":
+            await archive.note(who, FactKind.CONVERSATION_DELETED, about=f"{who}/c")
+        case "flagged":
+            for turn in archive.turns:
+                await archive.note(who, FactKind.FLAGGED, turn=turn)
+        case "excluded":
+            await archive.choose(who, Choice.REFUSED, about=f"{who}/c")
+        case "shared" | "behind":
+            await archive.choose(who, Choice.GIVEN, days_ago=8, about=f"{who}/c")
+        case "not resumed":
+            await archive.choose(who, Choice.GIVEN, days_ago=8)
+        case "resumed":
+            await archive.choose(who, Choice.GIVEN, days_ago=9)
+            await archive.keep(who, said(f"{YES} again"), days_ago=8)
+        case "held":
+            hold = {"case": "1", "authority": "a", "review_at": "2030-01-01T00:00:00Z"}
+            await archive.note(who, FactKind.HOLD_PLACED, days_ago=60, **hold)
+            await archive.choose(who, Choice.WITHDRAWN, days_ago=50)
+        case "erased in the log":
+            archive.vault.audit.append(ERASE_ACTION, {"subject": archive.tag(who).hex()})
+    if kind in {"shared", "resumed", "not resumed"}:
+        await archive.decided_again(who)
+    if kind in TAMPERED:
+        what, command, *words = TAMPERED[kind]
+        [names] = await archive.vault.store.connections.ask(
+            [["KEYS", f"cp:*{archive.tag(who).hex()}}}:{what}*"]]
+        )
+        assert names
+        for name in names:
+            await archive.vault.store.connections.ask([[command, name, *words]])
 
 
 def export(env, out, form, at, *, kill_after=None):
-    """Run the export; return its exit code (None: it was killed), seconds, CPU seconds and peak memory in MiB."""
+    """Run the export; return its exit code, seconds, CPU seconds and peak memory in MiB."""
     words = [
-        "dataset",
-        "export",
         "--purpose",
         "capability",
         "--consumer",
@@ -101,19 +157,20 @@ def export(env, out, form, at, *, kill_after=None):
         form,
         "--at",
         at,
+        "--json",
     ]
     begun = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "chatproxy", *words],
+        [sys.executable, "-m", "chatproxy", "dataset", "export", *words],
         env={**WORDS, **env, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(process.pid, signal.SIGKILL)  # not by the object, which would reap it
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    print(process.stdout.read().decode(), file=sys.stderr)
     return (
         process.returncode,
         time.perf_counter() - begun,
@@ -129,6 +186,33 @@ def digest(out):
     return found.hexdigest()
 
 
+def compare(out, form, expected):
+    """Say what is in the dataset and should not be, the other way round, and what was left out for another reason; return the items."""
+    files = sorted((out / "data").iterdir())
+    marks = Counter(
+        row.messages[0].content.startswith(YES)
+        for file in files
+        for row in read_rows(file.read_bytes(), Form(form))
+    )
+    [manifest] = [json.loads(path.read_bytes()) for path in out.glob("manifest-*.json")]
+    wanted = {reason: count for reason, count in expected.items() if reason is not None}
+    differ = {
+        reason: (wanted.get(reason, 0), manifest["left_out"].get(reason, 0))
+        for reason in wanted.keys() | manifest["left_out"].keys()
+        if wanted.get(reason, 0) != manifest["left_out"].get(reason, 0)
+    }
+    print(
+        f"{marks.total()} items, {marks[False]} of them must not be there, {expected[None] - marks[True]} missing; "
+        f"left out for {len(wanted)} reasons, "
+        + (
+            f"OTHERWISE (planted, found): {differ}"
+            if differ
+            else f"as planted: {dict(sorted(wanted.items()))}"
+        )
+    )
+    return marks.total()
+
+
 async def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--turns", type=int, default=100_000)
@@ -142,39 +226,40 @@ async def main():
         async with EmbeddedServer(directory / "server", ballast_bytes=0) as server:
             begun = time.perf_counter()
             async with an_archive(directory, server.url, store_timeout="30s") as archive:
-                allowed = await fill(archive, options.turns, options.people)
-            print(f"filled in {time.perf_counter() - begun:.0f} s; {allowed} may be used", file=sys.stderr)
+                expected = await fill(archive, options.turns, options.people)
+            print(
+                f"filled in {time.perf_counter() - begun:.0f} s; {expected[None]} may be used",
+                file=sys.stderr,
+            )
             env = environment(directory, store=server.url)
             at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             out = directory / "out"
             code, seconds, cpu, memory = await asyncio.to_thread(export, env, out, options.format, at)
-            files = sorted((out / "data").iterdir())
-            rows = [row for file in files for row in read_rows(file.read_bytes(), Form(options.format))]
-            marks = [row.messages[0].content.startswith(YES) for row in rows]
-            size = sum(file.stat().st_size for file in files)
-            print(
-                f"exit {code}; {len(rows)} items, {marks.count(False)} of them must not be there, {allowed - marks.count(True)} missing"
-            )
+            print(f"exit {code}; ", end="")
+            items = compare(out, options.format, expected)
+            size = sum(file.stat().st_size for file in (out / "data").iterdir())
+            turns = expected.total()
             print("| turns | items | MB out | s | turns/s | turns/s a core | MB/s a core | peak MiB |")
             print("|--:|--:|--:|--:|--:|--:|--:|--:|")
             print(
-                f"| {options.turns} | {len(rows)} | {size / 1e6:.0f} | {seconds:.0f} | {options.turns / seconds:.0f} "
-                f"| {options.turns / cpu:.0f} | {size / cpu / 1e6:.1f} | {memory:.0f} |"
+                f"| {turns} | {items} | {size / 1e6:.0f} | {seconds:.0f} | {turns / seconds:.0f} "
+                f"| {turns / cpu:.0f} | {size / cpu / 1e6:.1f} | {memory:.0f} |"
             )
             if options.kills:
-                again = directory / "again"
-                for number in range(options.kills):
-                    await asyncio.to_thread(
-                        export,
-                        env,
-                        again,
-                        options.format,
-                        at,
-                        kill_after=1.5 + seconds * number / options.kills,
+                again, killed = directory / "again", 0
+                for _ in range(options.kills):
+                    # Each gets on by a part of the whole, beside what it takes to start.
+                    after = 1.5 + 0.9 * seconds / (options.kills + 1)
+                    code, *_ = await asyncio.to_thread(
+                        export, env, again, options.format, at, kill_after=after
                     )
-                await asyncio.to_thread(export, env, again, options.format, at)
+                    killed += code == -signal.SIGKILL
+                    if list(again.glob("manifest-*")):
+                        break
+                if not list(again.glob("manifest-*")):
+                    await asyncio.to_thread(export, env, again, options.format, at)
                 print(
-                    f"after {options.kills} kills: {'the same bytes' if digest(out) == digest(again) else 'OTHER BYTES'}"
+                    f"after {killed} kills: {'the same bytes' if digest(out) == digest(again) else 'OTHER BYTES'}"
                 )
 
 

@@ -1,6 +1,6 @@
 """What the outside world does for chatproxy, on one page. Workflows know these, never what stands behind them."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -560,6 +560,29 @@ class Uses:
     """What the names of the person's things in datasets depend on; it goes when the person is erased."""
     entries: Mapping[bytes, bytes] = field(repr=False)
     """By dataset and turn, 16 bytes each."""
+
+
+class DatasetFiles(Protocol):
+    """Where a dataset lies: files by names such as ``data/part-….jsonl``. Raises ConfigurationError."""
+
+    def shown(self, name: str = "") -> str:
+        """Return a file, or all of it, as a message names it: without credentials."""
+
+    def make(self) -> None:
+        """Make what must be there before the first file."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all, in the place of what is there."""
+
+    def read(self, name: str) -> bytes | None: ...
+    def remove(self, name: str) -> None:
+        """Remove a file that may not be there."""
+
+    def keep_only(self, names: Collection[str], *, of: str) -> None:
+        """Remove items that are not in *names*, and drafts, of the shard that ends in *of*."""
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files but hidden ones, in order."""
 
 
 class LineageStore(Protocol):

@@ -213,6 +213,7 @@ class Vault:
                 audit=self.audit,
                 clock=self.clock,
                 signing_key=self._signing_key,
+                signing_publics=self._signing_publics,
                 min_age_ms=int(self.settings.export_min_age * 1000),
                 keep_ms=self.policy.periods.training.length + LEDGER_OUTLIVES_MS,
                 limits=limits,
@@ -497,6 +498,9 @@ class Vault:
     def _signing_key(self) -> SigningSeed:
         """Return the key that signs receipts. Raises StoreUnavailableError before it is known."""
         return self.keyset.signing_key()
+
+    def _signing_publics(self) -> Sequence[bytes]:
+        return self.keyset.signing_publics()
 
     def _transcripts_for(
         self, reader: Callable[[], str], *, last_changes: AskChanges | None = None

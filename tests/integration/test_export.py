@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from chatproxy.clock import wall_clock
 from chatproxy.consent.events import Choice, FactKind
@@ -20,12 +21,15 @@ from chatproxy.store.lineage import RedisLineage
 from chatproxy.store.redis import RedisStore
 from chatproxy.telemetry import Metrics
 from chatproxy.vault import Vault
+from chatproxy.workflows.dataset_bucket import DatasetBucket
 from chatproxy.workflows.dataset_directory import DatasetDirectory
 from chatproxy.workflows.export import Exporter, Wish
 from chatproxy.workflows.export_gate import FAULTS
 from chatproxy.workflows.export_run import Limits, Progress
+from chatproxy.workflows.export_state import state_name
 from chatproxy.workflows.tombstones import Tombstone, read_tombstones
 from chatproxy.workflows.verdict import Kept
+from chatproxy.workflows.verify_dataset import FilesVerifier
 from integration.dataset_fixtures import PLAIN, Archive, Exported, an_archive, said
 from integration.proxy_fixtures import DAY
 
@@ -332,6 +336,82 @@ async def test_what_happens_during_the_export_takes_effect(
         assert await archive.vault.lineage.uses(archive.tag("ana")) is None or how != "erased"
 
 
+class Dying(DatasetDirectory):
+    """As if the process died at the change of a file that is as many changes away."""
+
+    def __init__(self, path: Path, left: int) -> None:
+        super().__init__(path)
+        self.left = left
+
+    def write(self, name: str, data: bytes) -> None:
+        self._change()
+        super().write(name, data)
+
+    def remove(self, name: str) -> None:
+        self._change()
+        super().remove(name)
+
+    def _change(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StoppedError
+
+
+class Withdrawing(RedisLineage):
+    """Of three people, has the first that is noted withdraw when the last is about to be."""
+
+    def __init__(self, archive: Archive, names: Sequence[str]) -> None:
+        super().__init__(archive.vault.store.connections)
+        self._archive = archive
+        self._names = {archive.tag(name): name for name in names}
+        self._seen: list[SubjectTag] = []
+        self.withdrawn: str | None = None
+
+    async def use(self, subject: SubjectTag, entries: Mapping[bytes, bytes], **facts: Any) -> bytes | None:
+        if entries and subject not in self._seen:
+            self._seen.append(subject)
+            if len(self._seen) == 3:
+                self.withdrawn = self._names[self._seen[0]]
+                await self._archive.choose(self.withdrawn, Choice.WITHDRAWN)
+        return await super().use(subject, entries, **facts)
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_what_was_forbidden_stays_out_wherever_an_export_is_killed(
+    form: Form, tmp_path: Path, store: str
+) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        publics = archive.vault.keyset.signing_publics()
+        wish = Wish(purpose="capability", consumer="ml", form=form, shard=Shard(), at=None)
+        deaths = 0
+        while True:
+            people = [f"{name}{deaths}" for name in ("ana", "bea", "cy")]
+            await agreeing(archive, *people)
+            for subject in people:
+                await archive.keep_all(subject, [said(subject), said(subject)], days_ago=10)
+            directory = Dying(tmp_path / f"out{deaths}", deaths + 1)
+            exporter = archive.vault.exporter("capability", [], limits=Limits(items=3))
+            lineage = Withdrawing(archive, people)
+            try:
+                manifest = await Exporter(replace(exporter._means, lineage=lineage)).export(wish, directory)
+            except StoppedError:
+                manifest = await exporter.export(wish, directory)
+                was_killed = True
+            else:
+                was_killed = False
+            made = Exported(manifest, directory)
+            assert made.questions() == {*people} - {lineage.withdrawn}
+            assert list(FilesVerifier(directory, publics).faults()) == []
+            assert await archive.recalled(made) == {}
+            assert not list(directory.path.rglob(".*"))
+            for subject in people:
+                await archive.choose(subject, Choice.WITHDRAWN)
+            if not was_killed:
+                break
+            deaths += 1
+        assert deaths > 10
+
+
 async def test_an_event_that_forbids_nothing_costs_nothing(tmp_path: Path, store: str) -> None:
     async with an_archive(tmp_path, store) as archive:
         await agreeing(archive, "ana", "bea")
@@ -383,6 +463,69 @@ async def test_an_export_that_was_broken_off_goes_on_to_the_same_bytes(
         assert not list((tmp_path / "again").glob("data/.*"))
         modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "whole").rglob("*") if path.is_file()}
         assert modes == {0o600}
+
+
+@pytest.mark.parametrize("what", ["state", "signature", "items", "rows"])
+async def test_what_somebody_else_put_there_is_not_gone_on_with(
+    what: str, tmp_path: Path, store: str
+) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        await agreeing(archive, "ana", "bea")
+        await archive.keep_all("ana", [said("one"), said("two")], days_ago=10)
+        await archive.keep_all("bea", [said("one"), said("two")], days_ago=10)
+
+        def stop(_: Progress) -> None:
+            raise StoppedError
+
+        exporter = archive.vault.exporter("capability", [], limits=Limits(items=2))
+        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        directory = DatasetDirectory(tmp_path / "out")
+        with pytest.raises(StoppedError):
+            await exporter.export(wish, directory, told=stop)
+        name = {
+            "items": Shard().items_file(1), "rows": Shard().data_file(1, Form.JSONL)
+        }.get(what, state_name(Shard()))  # fmt: skip
+        was = directory.read(name) or b""
+        head, _, body = was.partition(b"\n")
+        directory.write(
+            name,
+            head.replace(b'"value":"', b'"value":"A') + b"\n" + body if what == "signature" else was + b" ",
+        )
+        if what in {"items", "rows"}:
+            # What was delivered is looked at again, since something has happened.
+            for subject in ("ana", "bea"):
+                await archive.choose(subject, Choice.WITHDRAWN)
+        with pytest.raises(ConflictError, match="not as it was written"):
+            await exporter.export(wish, directory)
+        assert not (directory.path / Shard().manifest).exists()
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_a_bucket_holds_the_same_bytes_as_a_directory(form: Form, tmp_path: Path, store: str) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        await agreeing(archive, "ana", "bea")
+        for subject in ("ana", "bea"):
+            await archive.keep_all(subject, [said(f"{subject} {n}") for n in range(50)], days_ago=10)
+        filesystem = MemoryFileSystem(skip_instance_cache=True)
+        filesystem.store, filesystem.pseudo_dirs = {}, [""]
+        bucket = DatasetBucket(filesystem, "/bucket/set", "s3://bucket/set")
+        exporter = archive.vault.exporter("capability", [], limits=Limits(items=20))
+        wish = Wish(purpose="capability", consumer="ml", form=form, shard=Shard(), at=None)
+
+        def stop(progress: Progress) -> None:
+            assert Shard().manifest not in bucket.names()
+            if progress.parts == 2:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            await exporter.export(wish, bucket, told=stop)
+        manifest = await exporter.export(wish, bucket)
+        whole = await archive.export("whole", form=form, at=manifest.at, limits=Limits(items=20))
+        assert {name: bucket.read(name) for name in bucket.names()} == whole.files()
+        assert sorted(filesystem.store) == [f"/bucket/set/{name}" for name in bucket.names()]
+        with pytest.raises(ConflictError, match="s3://bucket/set holds this shard already"):
+            await exporter.export(wish, bucket)
+        assert list(FilesVerifier(bucket, archive.vault.keyset.signing_publics()).faults()) == []
 
 
 async def test_a_directory_holds_one_export(tmp_path: Path, store: str) -> None:

@@ -17,8 +17,10 @@ from chatproxy.datasets.manifest import Manifest, Shard
 from chatproxy.datasets.tables import Form, require_parquet
 from chatproxy.errors import ConfigurationError
 from chatproxy.policy.instants import format_instant, parse_instant
+from chatproxy.ports import DatasetFiles
 from chatproxy.settings import load_settings
 from chatproxy.vault import Vault, audit_directory
+from chatproxy.workflows.dataset_address import dataset_files
 from chatproxy.workflows.dataset_directory import DatasetDirectory
 from chatproxy.workflows.export import Wish
 from chatproxy.workflows.export_gate import FAULTS, GROUNDS
@@ -29,7 +31,6 @@ from chatproxy.workflows.verify_dataset import DatasetFault, FilesVerifier, Look
 
 _FOUND_FAULTS = 3
 _MOST_SHARDS = 9999
-_DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -58,6 +59,20 @@ def _read_consumer(_: click.Context, __: click.Parameter, value: str) -> str:
     return value.strip()
 
 
+def _read_address(_: click.Context, __: click.Parameter, value: str) -> DatasetFiles:
+    return dataset_files(value)
+
+
+def _read_dataset(_: click.Context, __: click.Parameter, value: str) -> DatasetFiles:
+    files = dataset_files(value)
+    if isinstance(files, DatasetDirectory) and not files.path.is_dir():
+        raise click.BadParameter(f"{files.path} is no directory")
+    return files
+
+
+_dataset_argument = click.argument("files", metavar="DIR|URL", callback=_read_dataset)
+
+
 @dataset.command()
 @click.option(
     "--purpose", required=True, type=click.Choice(sorted(GROUNDS)), help="What it is to be used for."
@@ -68,7 +83,14 @@ def _read_consumer(_: click.Context, __: click.Parameter, value: str) -> str:
     callback=_read_consumer,
     help="Who gets it; stands in the manifest and the audit log.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where it goes.")
+@click.option(
+    "--out",
+    "files",
+    metavar="DIR|URL",
+    required=True,
+    callback=_read_address,
+    help="Where it goes: a directory, or a prefix of a bucket such as s3://bucket/may-set.",
+)
 @click.option(
     "--format",
     "form",
@@ -96,7 +118,7 @@ def _read_consumer(_: click.Context, __: click.Parameter, value: str) -> str:
 def export(
     purpose: str,
     consumer: str,
-    out: Path,
+    files: DatasetFiles,
     form: str,
     shard: Shard,
     at: int | None,
@@ -117,7 +139,7 @@ def export(
 
     async def work(vault: Vault) -> Manifest:
         wish = Wish(purpose=purpose, consumer=consumer, form=Form(form), shard=shard, at=at)
-        return await vault.exporter(purpose, stones).export(wish, DatasetDirectory(out), told=_Bar())
+        return await vault.exporter(purpose, stones).export(wish, files, told=_Bar())
 
     manifest = in_vault(work)
     if as_json:
@@ -134,7 +156,7 @@ def export(
         )
     else:
         click.echo(
-            f"{manifest.items} items of {manifest.turns} turns in {out}, as dataset {manifest.dataset}."
+            f"{manifest.items} items of {manifest.turns} turns in {files.shown()}, as dataset {manifest.dataset}."
         )
         for reason, number in sorted(manifest.left_out.items()):
             click.echo(f"  left out: {reason} {number}")
@@ -164,7 +186,7 @@ class _Bar:
 
 
 @dataset.command()
-@click.argument("directory", type=_DIRECTORY)
+@_dataset_argument
 @click.option("--offline", is_flag=True, help="Look at the files alone: nothing is led back to the store.")
 @click.option(
     "--keys",
@@ -173,7 +195,7 @@ class _Bar:
     help="Public keys, from `chatproxy keys public`; with --offline no keyset is needed.",
 )
 @as_json_option
-def verify(directory: Path, public_keys: Path | None, *, offline: bool, as_json: bool) -> None:
+def verify(files: DatasetFiles, public_keys: Path | None, *, offline: bool, as_json: bool) -> None:
     """See that files and manifest fit each other, and that every item was allowed. Changes nothing.
 
     Exit code 3 with a line for each fault.
@@ -183,12 +205,12 @@ def verify(directory: Path, public_keys: Path | None, *, offline: bool, as_json:
         if public_keys is None
         else read_public_keys(public_keys.read_text(encoding="utf-8"), source=str(public_keys))
     )
-    files = FilesVerifier(DatasetDirectory(directory), publics)
-    faults = list(files.faults())
-    if not offline and files.manifests:
+    verifier = FilesVerifier(files, publics)
+    faults = list(verifier.faults())
+    if not offline and verifier.manifests:
 
         async def work(vault: Vault) -> list[DatasetFault]:
-            return await vault.lineage_verifier.faults(files.manifests[0], files.looked)
+            return await vault.lineage_verifier.faults(verifier.manifests[0], verifier.looked)
 
         faults += in_vault(work)
     for fault in faults:
@@ -197,24 +219,24 @@ def verify(directory: Path, public_keys: Path | None, *, offline: bool, as_json:
         else:
             click.echo(f"NOT AS EXPORTED: {fault.reason}: {fault.where}")
     if not as_json:
-        click.echo(_in_words(files.looked, offline=offline))
+        click.echo(_in_words(verifier.looked, offline=offline))
     if faults:
         sys.exit(_FOUND_FAULTS)
 
 
 @dataset.command()
-@click.argument("directory", type=_DIRECTORY)
+@_dataset_argument
 @click.option(
     "--log", "logs", multiple=True, type=_FILE, help="An audit log beside this node's own; repeatable."
 )
 @as_json_option
-def recall(directory: Path, logs: tuple[Path, ...], *, as_json: bool) -> None:
+def recall(files: DatasetFiles, logs: tuple[Path, ...], *, as_json: bool) -> None:
     """List the items that are to be taken out of a dataset, a line an item, those that are acknowledged too.
 
     Exit code 3 if one was not acknowledged in time (CHATPROXY_RECALL_DEADLINE).
     """
     stones = _stones(logs)
-    name, held = _held(directory)
+    name, held = _held(files)
 
     async def work(vault: Vault) -> list[tuple[Recall, bool]]:
         await asyncio.to_thread(vault.audit.append, "dataset.recall", {"dataset": "d_" + name.hex()})
@@ -236,20 +258,20 @@ def recall(directory: Path, logs: tuple[Path, ...], *, as_json: bool) -> None:
 
 
 @dataset.command()
-@click.argument("directory", type=_DIRECTORY)
+@_dataset_argument
 @click.option(
     "--items",
     type=click.File(encoding="utf-8"),
     help="Only these, an item a line, as `dataset recall` names them; - reads them from standard input.",
 )
 @as_json_option
-def acknowledge(directory: Path, items: Iterable[str] | None, *, as_json: bool) -> None:
+def acknowledge(files: DatasetFiles, items: Iterable[str] | None, *, as_json: bool) -> None:
     """Say that the recalled items are out of wherever the consumer had them."""
     try:
         chosen = None if items is None else [read_item(line.split()[0]) for line in items if line.strip()]
     except ValueError:
         raise click.BadParameter("a line does not begin with the name of an item") from None
-    name, _ = _held(directory)
+    name, _ = _held(files)
 
     async def work(vault: Vault) -> int:
         count = await vault.recalls().acknowledge(name, chosen)
@@ -270,15 +292,15 @@ def _stones(logs: tuple[Path, ...]) -> list[Tombstone]:
     return read_tombstones([*([own] if own.exists() else []), *logs], since=0)
 
 
-def _held(directory: Path) -> tuple[bytes, list[bytes]]:
+def _held(files: DatasetFiles) -> tuple[bytes, list[bytes]]:
     """Return the name of a dataset and of its items. Raises ConfigurationError where its files are not as exported."""
-    files = FilesVerifier(DatasetDirectory(directory), read_keyset().signing_publics())
-    faults = [fault for fault in files.faults() if fault.reason != "shard_missing"]
+    verifier = FilesVerifier(files, read_keyset().signing_publics())
+    faults = [fault for fault in verifier.faults() if fault.reason != "shard_missing"]
     if faults:
         raise ConfigurationError(
-            f"{directory} is not as it was exported ({faults[0].reason}: {faults[0].where}); see `chatproxy dataset verify`"
+            f"{files.shown()} is not as it was exported ({faults[0].reason}: {faults[0].where}); see `chatproxy dataset verify`"
         )
-    return read_dataset(files.manifests[0].dataset), list(files.looked.names)
+    return read_dataset(verifier.manifests[0].dataset), list(verifier.looked.names)
 
 
 def _in_words(looked: Looked, *, offline: bool) -> str:

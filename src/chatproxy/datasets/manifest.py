@@ -70,13 +70,17 @@ class Shard:
         """Return the name of the list of its files."""
         return f"files-{self.suffix}.jsonl"
 
-    def data_file(self, part: int, form: Form) -> str:
-        """Return the name of a file with items."""
-        return f"data/part-{self.suffix}-{part:05d}.{form}"
+    def data_file(self, part: int, form: Form, *, again: int = 0) -> str:
+        """Return the name of a file with items; ``again``: how often it was written without some of them."""
+        return f"data/part-{self.suffix}-{_numbered(part, again)}.{form}"
 
-    def items_file(self, part: int) -> str:
+    def items_file(self, part: int, *, again: int = 0) -> str:
         """Return the name of the file about the items of a part."""
-        return f"items/part-{self.suffix}-{part:05d}.jsonl"
+        return f"items/part-{self.suffix}-{_numbered(part, again)}.jsonl"
+
+
+def _numbered(part: int, again: int) -> str:
+    return f"{part:05d}-{again}" if again else f"{part:05d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,10 @@ class DatasetDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def shown(self, name: str = "") -> str:
+        """Return a file, or all of it, as a message names it."""
+        return str(self.path / name)
+
     def make(self) -> None:
         """Make the directories. Raises ConfigurationError."""
         try:

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import msgspec
 
 from chatproxy.crypto.dataset_names import DatasetNames, show_dataset
-from chatproxy.datasets.manifest import Manifest, Shard
+from chatproxy.datasets.manifest import Manifest, Shard, read_manifest
 from chatproxy.datasets.tables import Form
-from chatproxy.errors import ConfigurationError, ConflictError
-from chatproxy.workflows.dataset_directory import DatasetDirectory
-from chatproxy.workflows.export_run import ExportRun, Means, Progress, State, state_name
+from chatproxy.errors import ConfigurationError, ConflictError, UndecryptableError
+from chatproxy.ports import DatasetFiles
+from chatproxy.workflows.export_run import ExportRun, Means, Progress
+from chatproxy.workflows.export_state import State, read_state, state_name
 from chatproxy.workflows.lineage import About, dataset_names
 
 
@@ -44,16 +45,20 @@ class Exporter:
         self._means = means
 
     async def export(
-        self, wish: Wish, directory: DatasetDirectory, *, told: Callable[[Progress], None] = lambda _: None
+        self, wish: Wish, files: DatasetFiles, *, told: Callable[[Progress], None] = lambda _: None
     ) -> Manifest:
         """Make one shard of a dataset, or go on with it. Told of progress after each part.
 
-        Raises ConfigurationError, ConflictError where the directory holds something else, StoreUnavailableError,
+        Raises ConfigurationError, ConflictError where something else is there, StoreUnavailableError,
         AuditUnavailableError.
         """
-        directory.make()
-        state, names = self._begin(wish, directory)
-        run = ExportRun(self._means, state, names, directory, told)
+        files.make()
+        if (signed := files.read(wish.shard.manifest)) is not None:
+            return await self._signed_already(signed, wish, files)
+        state, names = self._begin(wish, files)
+        # First, so that nothing is noted where nothing can be written; and so that the instant stands.
+        files.write(state_name(wish.shard), state.sign(self._means.signing_key()))
+        run = ExportRun(self._means, state, names, files, told)
         details: dict[str, str | int | bool] = {
             "dataset": state.dataset,
             "purpose": state.purpose,
@@ -72,25 +77,48 @@ class Exporter:
         )
         await self._means.lineage.add_dataset(names.dataset, msgspec.json.encode(known))
         manifest = await run.all()
-        await asyncio.to_thread(
-            self._means.audit.append,
-            "dataset.exported",
-            details | {"items": manifest.items, "turns": manifest.turns, "files": manifest.files.sha256},
-        )
+        await self._end(manifest, wish, files)
         return manifest
 
-    def _begin(self, wish: Wish, directory: DatasetDirectory) -> tuple[State, DatasetNames]:
-        if directory.read(wish.shard.manifest) is not None:
-            raise ConflictError(f"{directory.path} holds this shard already; give another directory")
-        found = directory.read(state_name(wish.shard))
+    async def _end(self, manifest: Manifest, wish: Wish, files: DatasetFiles) -> None:
+        details: dict[str, str | int | bool] = {
+            "dataset": manifest.dataset,
+            "purpose": manifest.purpose,
+            "consumer": manifest.consumer,
+            "shard": wish.shard.suffix,
+            "exported_at": manifest.at,
+            "items": manifest.items,
+            "turns": manifest.turns,
+            "files": manifest.files.sha256,
+        }
+        await asyncio.to_thread(self._means.audit.append, "dataset.exported", details)
+        files.remove(state_name(wish.shard))
+
+    async def _signed_already(self, signed: bytes, wish: Wish, files: DatasetFiles) -> Manifest:
+        """End an export that was broken off behind its manifest: from then on nothing is taken out, but recalled."""
+        held = ConflictError(f"{files.shown()} holds this shard already; give another place")
+        if files.read(state_name(wish.shard)) is None:
+            raise held
+        try:
+            manifest = read_manifest(signed, publics=self._means.signing_publics())
+        except (UndecryptableError, ValueError):
+            raise held from None
+        asked = (wish.purpose, wish.consumer, wish.form, manifest.at if wish.at is None else wish.at)
+        if asked != (manifest.purpose, manifest.consumer, manifest.form, manifest.at):
+            raise held
+        await self._end(manifest, wish, files)
+        return manifest
+
+    def _begin(self, wish: Wish, files: DatasetFiles) -> tuple[State, DatasetNames]:
+        found = files.read(state_name(wish.shard))
         at = self._means.clock() if wish.at is None else wish.at
         state: State | None = None
         if found is not None:
             try:
-                state = msgspec.json.decode(found, type=State)
-            except msgspec.MsgspecError:
+                state = read_state(found, self._means.signing_publics())
+            except UndecryptableError:
                 raise ConflictError(
-                    f"{directory.path / state_name(wish.shard)} is not readable; begin in another directory"
+                    f"{files.shown(state_name(wish.shard))} is not as it was written; begin in another place"
                 ) from None
             at = state.at if wish.at is None else wish.at
         if at > self._means.clock():
@@ -117,7 +145,7 @@ class Exporter:
             return fresh, names
         if msgspec.structs.replace(state, parts=(), is_walked=False) != fresh:
             raise ConflictError(
-                f"{directory.path} holds an export that was begun otherwise (purpose, consumer, instant, format or settings); "
-                "repeat it as it was begun, or give another directory"
+                f"{files.shown()} holds an export that was begun otherwise (purpose, consumer, instant, format or settings); "
+                "repeat it as it was begun, or give another place"
             )
         return state, names

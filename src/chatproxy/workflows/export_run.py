@@ -16,13 +16,12 @@ from chatproxy.crypto.record import RecordFlags, open_record, parse_header
 from chatproxy.datasets.manifest import CARD, File, Item, Manifest, Shard, about, card, lines
 from chatproxy.datasets.redaction import Redactor
 from chatproxy.datasets.rows import Row, answers
-from chatproxy.datasets.tables import Form, content_hash, read_rows, write_rows
-from chatproxy.errors import StoreUnavailableError, UndecryptableError
+from chatproxy.datasets.tables import content_hash, read_rows, write_rows
+from chatproxy.errors import ConflictError, StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag, Transcript, TurnId
 from chatproxy.policy.instants import format_instant
-from chatproxy.ports import AuditLog, LineageStore, TranscriptStore
+from chatproxy.ports import AuditLog, DatasetFiles, LineageStore, TranscriptStore
 from chatproxy.workflows.annotate import GroupNote
-from chatproxy.workflows.dataset_directory import DatasetDirectory
 from chatproxy.workflows.export_gate import (
     ERASED,
     NO_ANSWER,
@@ -32,6 +31,7 @@ from chatproxy.workflows.export_gate import (
     ExportGate,
     Person,
 )
+from chatproxy.workflows.export_state import Part, Place, State, state_name
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.lineage import Use, entry_name, uses_in
 from chatproxy.workflows.people_in_order import PeopleInOrder, Smallest
@@ -42,39 +42,6 @@ _BATCH = 50
 """Turns that are opened in one round trip."""
 _HELD = 5000
 """Turns of one person that are held at a time."""
-
-
-class Place(msgspec.Struct, frozen=True, array_like=True):
-    """Up to where it is done: a person, and the last of their turns."""
-
-    person: str
-    received_at: int
-    turn: str
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part that is written."""
-
-    number: int
-    items: int
-    turns: int
-    left_out: dict[str, int]
-    until: Place
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an export is. Holds names of the dataset alone."""
-
-    dataset: str
-    purpose: str
-    consumer: str
-    at: int
-    form: Form
-    shard: tuple[int, int]
-    redaction: str
-    min_age_ms: int
-    parts: tuple[Part, ...] = ()
-    is_walked: bool = False
 
 
 @dataclass(slots=True)
@@ -109,6 +76,8 @@ class Means:
     audit: AuditLog
     clock: Clock
     signing_key: Callable[[], SigningSeed]
+    signing_publics: Callable[[], Sequence[bytes]]
+    """Of all keys that have signed."""
     min_age_ms: int
     keep_ms: int
     """How long from now is remembered what was used."""
@@ -137,11 +106,6 @@ class _Draft:
     is_last: bool = True
 
 
-def state_name(shard: Shard) -> str:
-    """Return where is written how far a shard is, until it is done."""
-    return f".state-{shard.suffix}.json"
-
-
 class ExportRun:
     """One export of one shard."""
 
@@ -150,13 +114,13 @@ class ExportRun:
         means: Means,
         state: State,
         names: DatasetNames,
-        directory: DatasetDirectory,
+        files: DatasetFiles,
         told: Callable[[Progress], None],
     ) -> None:
         self._means = means
         self._state = state
         self._names = names
-        self._directory = directory
+        self._files = files
         self._told = told
         self._shard = Shard(*state.shard)
         self._people = PeopleInOrder(means.store, names.place, self._is_wanted)
@@ -171,8 +135,8 @@ class ExportRun:
             draft = await self._draft()
             await self._deliver(draft)
             self._told(self._progress())
-        while refused := await self._overtaken():
-            await self._take_out(refused)
+        while await self._leave_out_what_was_overtaken():
+            pass
         return self._finish()
 
     def _progress(self) -> Progress:
@@ -382,15 +346,17 @@ class ExportRun:
         if draft.until is not None:
             # By name, which tells nothing: the place in a file must not say who stands beside whom.
             items = sorted(draft.items, key=lambda item: item.row.id)
-            self._write(number, [(item.row, self._about(item)) for item in items])
             part = Part(
                 number=number,
-                items=len(draft.items),
+                items=0,
                 turns=draft.turns,
                 left_out=dict(draft.left_out),
+                redacted={},
+                policies={},
+                files=(),
                 until=draft.until,
             )
-            parts = (*parts, part)
+            parts = (*parts, self._written(part, [(item.row, self._about(item)) for item in items]))
         self._save(parts=parts, is_walked=draft.is_last)
 
     async def _settle(self, subject: SubjectTag, own: list[_Item], draft: _Draft) -> list[_Item]:
@@ -433,47 +399,70 @@ class ExportRun:
             redacted=dict(sorted(item.redacted.items())),
         )
 
-    def _write(self, number: int, rows: Sequence[tuple[Row, Item]]) -> None:
-        """Write the files of a part; one without items has none."""
-        if not rows:
-            self._directory.remove(self._shard.items_file(number))
-            self._directory.remove(self._shard.data_file(number, self._state.form))
-            return
-        self._directory.write(self._shard.items_file(number), lines(item for _, item in rows))
-        self._directory.write(
-            self._shard.data_file(number, self._state.form),
-            write_rows([row for row, _ in rows], self._state.form),
+    def _written(self, part: Part, rows: Sequence[tuple[Row, Item]]) -> Part:
+        """Write the files of a part, and return it with what they are; one without items has none."""
+        contents = {
+            self._shard.data_file(part.number, self._state.form, again=part.again): write_rows(
+                [row for row, _ in rows], self._state.form
+            ),
+            self._shard.items_file(part.number, again=part.again): lines(item for _, item in rows),
+        }
+        redacted: Counter[str] = Counter()
+        for _, item in rows:
+            redacted.update(item.redacted)
+        if rows:
+            for name, content in contents.items():
+                self._files.write(name, content)
+        return msgspec.structs.replace(
+            part,
+            items=len(rows),
+            redacted=dict(redacted),
+            policies=dict(Counter(item.policy for _, item in rows)),
+            files=tuple(about(name, content, items=len(rows)) for name, content in contents.items() if rows),
         )
 
     def _save(self, *, parts: Sequence[Part], is_walked: bool) -> None:
         self._state = msgspec.structs.replace(self._state, parts=tuple(parts), is_walked=is_walked)
-        self._directory.write(state_name(self._shard), msgspec.json.encode(self._state))
+        self._files.write(state_name(self._shard), self._state.sign(self._means.signing_key()))
 
     # --- what has happened since ---
 
-    async def _overtaken(self) -> dict[bytes, str]:
-        """Return the items of this shard that are not allowed any more, and why; they are not noted as used any more."""
+    async def _leave_out_what_was_overtaken(self) -> bool:
+        """Take out what is not allowed any more; False: there is nothing.
+
+        What is noted of it goes when it is out, so that who is interrupted comes here again.
+        """
         refused: dict[bytes, str] = {}
+        noted: dict[SubjectTag, list[bytes]] = {}
         async for subject in self._lineage.used():
             if self._is_wanted(subject):
-                refused |= await self._look_again(subject)
+                own, entries = await self._look_again(subject)
+                refused |= own
+                if entries:
+                    noted[subject] = entries
         gone = {item async for item, _ in self._lineage.recalls(self._names.dataset)}
-        if gone:
-            own = {item for part in self._state.parts for item in self._names_in(part)} & gone
-            refused |= dict.fromkeys(own, ERASED)
-            await self._lineage.settle_recalls(self._names.dataset, dict.fromkeys(own))
-        return refused
+        recalled = (
+            {item for part in self._state.parts for item in self._names_in(part)} & gone if gone else gone
+        )
+        refused |= dict.fromkeys(recalled, ERASED)
+        if refused:
+            self._take_out(refused)
+        for subject, entries in noted.items():
+            await self._lineage.forget_uses(subject, entries)
+        await self._lineage.settle_recalls(self._names.dataset, dict.fromkeys(recalled))
+        return bool(refused)
 
-    async def _look_again(self, subject: SubjectTag) -> dict[bytes, str]:
-        """Return what is not allowed any more of one person, if anything has happened to them since."""
+    async def _look_again(self, subject: SubjectTag) -> tuple[dict[bytes, str], list[bytes]]:
+        """Return the items of one person that are not allowed any more, why, and what is noted of them."""
         uses = await self._lineage.uses(subject)
         own = {} if uses is None else uses_in(uses, self._names.dataset)
         if uses is None or not own:
-            return {}
+            return {}, []
         person = await self._gate.person(subject)
         if person.fault is None and {use.ledger_length for use in own.values()} == {person.ledger_length}:
-            return {}
+            return {}, []
         refused: dict[bytes, str] = {}
+        entries: list[bytes] = []
         activity = await self._gate.activity(person)
         names = self._names.of_person(subject, uses.link)
         for turn, use in own.items():
@@ -483,32 +472,48 @@ class ExportRun:
                 await self._use(person, {entry: use.seen(person.ledger_length).encode()})
             else:
                 refused |= {names.item(turn, choice): verdict for choice in use.choices}
-                await self._lineage.forget_uses(subject, [entry])
-        return refused
+                entries.append(entry)
+        return refused, entries
 
     def _names_in(self, part: Part) -> list[bytes]:
         return [read_item(item.item) for item in self._items(part)]
 
     def _items(self, part: Part) -> list[Item]:
-        file = self._directory.read(self._shard.items_file(part.number)) or b""
-        return [msgspec.json.decode(line, type=Item) for line in file.splitlines()]
+        if not part.files:
+            return []
+        _, said = part.files
+        return [msgspec.json.decode(line, type=Item) for line in self._unchanged(said).splitlines()]
 
-    async def _take_out(self, refused: Mapping[bytes, str]) -> None:
+    def _unchanged(self, file: File) -> bytes:
+        """Return a file that this export has written. Raises ConflictError where it is not that any more."""
+        data = self._files.read(file.name) or b""
+        if about(file.name, data, items=file.items) != file:
+            raise ConflictError(
+                f"{self._files.shown(file.name)} is not as it was written; begin in another place"
+            )
+        return data
+
+    def _take_out(self, refused: Mapping[bytes, str]) -> None:
         """Write the parts again without what is refused."""
         names = {show_item(item): why for item, why in refused.items()}
         parts = list(self._state.parts)
+        replaced: list[str] = []
         for at, part in enumerate(parts):
             items = self._items(part)
             left = [item for item in items if item.item not in names]
             if len(left) == len(items):
                 continue
-            file = self._directory.read(self._shard.data_file(part.number, self._state.form)) or b""
-            rows = [row for row in read_rows(file, self._state.form) if row.id not in names]
-            self._write(part.number, list(zip(rows, left, strict=True)))
+            rows = read_rows(self._unchanged(part.files[0]), self._state.form)
             left_out = Counter(part.left_out)
             left_out.update(names[item.item] for item in items if item.item in names)
-            parts[at] = msgspec.structs.replace(part, items=len(left), left_out=dict(left_out))
+            replaced += [file.name for file in part.files]
+            parts[at] = self._written(
+                msgspec.structs.replace(part, again=part.again + 1, left_out=dict(left_out)),
+                list(zip([row for row in rows if row.id not in names], left, strict=True)),
+            )
         self._save(parts=parts, is_walked=True)
+        for name in replaced:
+            self._files.remove(name)
 
     # --- the end ---
 
@@ -517,27 +522,17 @@ class ExportRun:
         redacted: Counter[str] = Counter()
         policies: Counter[str] = Counter()
         left_out: Counter[str] = Counter()
-        files: list[File] = []
-        count = 0
         for part in state.parts:
             left_out.update(part.left_out)
-            items = self._items(part)
-            count += len(items)
-            if not items:
-                continue
-            for item in items:
-                redacted.update(item.redacted)
-                policies[item.policy] += 1
-            names = (
-                self._shard.data_file(part.number, state.form),
-                self._shard.items_file(part.number),
-            )
-            files += [about(name, self._directory.read(name) or b"", items=len(items)) for name in names]
+            redacted.update(part.redacted)
+            policies.update(part.policies)
+        files = [file for part in state.parts for file in part.files]
+        count = sum(part.items for part in state.parts)
         # What was written before a kill, and was not allowed any more when it was gone on with.
-        self._directory.keep_only({file.name for file in files}, of=self._shard.suffix)
+        self._files.keep_only({file.name for file in files}, of=self._shard.suffix)
         listed = lines(files)
-        self._directory.write(self._shard.files, listed)
-        self._directory.write(
+        self._files.write(self._shard.files, listed)
+        self._files.write(
             CARD,
             card(
                 dataset=state.dataset,
@@ -565,6 +560,5 @@ class ExportRun:
             policies=policies,
             files=about(self._shard.files, listed, items=count),
         )
-        self._directory.write(self._shard.manifest, manifest.sign(self._means.signing_key()))
-        self._directory.remove(state_name(self._shard))
+        self._files.write(self._shard.manifest, manifest.sign(self._means.signing_key()))
         return manifest

@@ -23,8 +23,7 @@ from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
 from chatproxy.policy.instants import format_instant
 from chatproxy.policy.versions import PolicyVersion
-from chatproxy.ports import LineageStore, TranscriptStore
-from chatproxy.workflows.dataset_directory import DatasetDirectory
+from chatproxy.ports import DatasetFiles, LineageStore, TranscriptStore
 from chatproxy.workflows.export_gate import GROUNDS
 from chatproxy.workflows.lineage import About, Use, uses_in
 from chatproxy.workflows.policies import Policies
@@ -56,20 +55,20 @@ class Looked:
 class FilesVerifier:
     """Looks at the files alone."""
 
-    def __init__(self, directory: DatasetDirectory, publics: Sequence[bytes]) -> None:
-        self._directory = directory
+    def __init__(self, files: DatasetFiles, publics: Sequence[bytes]) -> None:
+        self._files = files
         self._publics = tuple(publics)
         self.looked = Looked()
         self.manifests: list[Manifest] = []
 
     def faults(self) -> Iterator[DatasetFault]:
         """Yield what is not as the manifests say. Raises ConfigurationError where a file cannot be read."""
-        names = list(self._directory.names())
+        names = list(self._files.names())
         listed = {"README.md"}
         for name in filter(is_manifest, names):
             listed.add(name)
             try:
-                manifest = read_manifest(self._directory.read(name) or b"", publics=self._publics)
+                manifest = read_manifest(self._files.read(name) or b"", publics=self._publics)
             except UndecryptableError as error:
                 yield DatasetFault(error.reason, name)
                 continue
@@ -150,7 +149,7 @@ class FilesVerifier:
 
     def _same(self, file: File) -> bytes | None:
         """Return a file if it is the one that is listed."""
-        data = self._directory.read(file.name)
+        data = self._files.read(file.name)
         if data is None or len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
             return None
         return data
