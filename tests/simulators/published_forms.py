@@ -518,7 +518,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "mongo": lambda r: (
             f"mongodb+srv://{core(f'{word(r)}:{pick(r, ALNUM, 16)}')}@cluster0.ab1cd.mongodb.net/test"
         ),
-        "redis": lambda r: f"redis://:{core(pick(r, ALNUM, 20))}@10.0.3.7:6379/0",
+        "redis": lambda r: f"redis://:{core(pick(r, ALNUM, 20))}@cache.internal:6379/0",
         "amqp": lambda r: f"amqps://{core(f'{word(r)}:{pick(r, ALNUM, 20)}')}@rabbit.{word(r)}.io/vhost",
         "mysql": lambda r: f"mysql+pymysql://{core('root:' + pick(r, ALNUM, 8))}@localhost/shop",
         "token user": lambda r: f"https://{core(pick(r, ALNUM, 40))}@git.{word(r)}.com/{word(r)}.git",

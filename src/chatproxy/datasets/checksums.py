@@ -141,6 +141,12 @@ def is_siren(digits: str) -> bool:
     return len(digits) == len(_LA_POSTE) and digits.strip("0") != "" and luhn(digits)
 
 
+def is_french_vat(digits: str) -> bool:
+    """Whether *digits* are a key and the number of a French company, as value-added tax has them."""
+    key, siren = digits[:2], digits[2:]
+    return is_siren(siren) and int(key) == (12 + 3 * (int(siren) % _MOD)) % _MOD
+
+
 def is_nir(text: str) -> bool:
     """Whether *text* is a French social security number with its key; Corsica has letters in the department."""
     if len(text) != _NIR_DIGITS or text[0] not in "1278":

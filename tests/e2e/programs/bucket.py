@@ -1,6 +1,6 @@
 """Look into a bucket with the library of its store, beside chatproxy; say what is there as JSON.
 
-``bucket.py make|files|grants|load scheme://bucket[/prefix]``
+``bucket.py make|names|files|grants|load scheme://bucket[/prefix]``
 """
 
 import hashlib
@@ -8,10 +8,7 @@ import json
 import sys
 import tempfile
 
-import datasets
 import fsspec
-import pyarrow.json
-import pyarrow.parquet
 
 what, address = sys.argv[1:]
 scheme, _, root = address.partition("://")
@@ -24,6 +21,10 @@ def found():
 
 def make():
     filesystem.mkdir(root)
+
+
+def names():
+    return sorted(found())
 
 
 def files():
@@ -41,6 +42,10 @@ def grants():
 
 
 def load():
+    import datasets  # noqa: PLC0415 - it takes seconds, which the others need not wait
+    import pyarrow.json  # noqa: PLC0415
+    import pyarrow.parquet  # noqa: PLC0415
+
     paths = [path for name, path in found().items() if name.startswith("data/")]
     form = paths[0].rpartition(".")[2]
     datasets.disable_progress_bars()
@@ -57,4 +62,4 @@ def load():
     return {"datasets": names, "arrow": rows}
 
 
-json.dump({"make": make, "files": files, "grants": grants, "load": load}[what](), sys.stdout)
+json.dump({"make": make, "names": names, "files": files, "grants": grants, "load": load}[what](), sys.stdout)
