@@ -38,6 +38,8 @@ YES, NO = "MAY BE USED", "MUST NOT BE USED"
 BATCH = 50
 
 
+SETTINGS = {"policy_exempt_mode": "store_30d"}
+"""So that turns of exempt plans are kept at all."""
 USABLE = ("plain", "shared", "resumed")
 KINDS = {
     "withdrew": "CONSENT_WITHDRAWN", "unasked": "CONSENT_UNKNOWN", "refused": "CONSENT_REFUSED", "deferred": "CONSENT_DEFERRED",
@@ -55,11 +57,11 @@ CALLERS = {
     "exempt": replace(PLAIN, plan="enterprise"),
     "unknown plan": replace(PLAIN, plan="nobody knows"),
 }
-FIRST_CHOICE = {"unasked": None} | dict.fromkeys(
+FIRST_CHOICE = {"unasked": None, "deferred": Choice.DEFERRED} | dict.fromkeys(
     ("refused", "shared", "resumed", "not resumed", "behind"), Choice.REFUSED
 )
 LATER_CHOICE = {
-    "withdrew": Choice.WITHDRAWN, "cut": Choice.WITHDRAWN, "deferred": Choice.DEFERRED, "expired": Choice.EXPIRED,
+    "withdrew": Choice.WITHDRAWN, "cut": Choice.WITHDRAWN, "expired": Choice.EXPIRED,
     "invalidated": Choice.INVALIDATED,
 }  # fmt: skip
 FACTS = {
@@ -225,13 +227,13 @@ async def main():
         (directory / "server").mkdir()
         async with EmbeddedServer(directory / "server", ballast_bytes=0) as server:
             begun = time.perf_counter()
-            async with an_archive(directory, server.url, store_timeout="30s") as archive:
+            async with an_archive(directory, server.url, store_timeout="30s", **SETTINGS) as archive:
                 expected = await fill(archive, options.turns, options.people)
             print(
                 f"filled in {time.perf_counter() - begun:.0f} s; {expected[None]} may be used",
                 file=sys.stderr,
             )
-            env = environment(directory, store=server.url)
+            env = environment(directory, store=server.url, **SETTINGS)
             at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             out = directory / "out"
             code, seconds, cpu, memory = await asyncio.to_thread(export, env, out, options.format, at)

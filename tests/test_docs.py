@@ -234,7 +234,9 @@ def test_a_relative_link_leads_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(TOP)))
 def test_a_module_that_is_named_exists(path: Path) -> None:
-    modules = [file for top in ("src", "tests", "benchmarks") for file in TOP.glob(f"{top}/**/*.py")]
+    modules = [
+        file for top in ("src", "tests", "benchmarks", "examples") for file in TOP.glob(f"{top}/**/*.py")
+    ]
     named = re.findall(r"`((?:\w+/)*\w+\.py)`", path.read_text(encoding="utf-8"))
 
     assert {name for name in named if not any(module.match(name) for module in modules)} == set()

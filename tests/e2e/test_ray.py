@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ from integration.serve_process import call, environment
 SHARDS = 3
 PATIENCE = 300.0
 """Ray starts a cluster of its own."""
+
+
+def export_with_ray(
+    interpreter: Path, words: Sequence[str], env: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [interpreter, ROOT / "examples" / "export_with_ray.py", *words],
+        env=env, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
 
 
 async def test_the_example_makes_one_dataset_of_all_shards(tmp_path: Path) -> None:
@@ -38,13 +48,11 @@ async def test_the_example_makes_one_dataset_of_all_shards(tmp_path: Path) -> No
             env = environment(tmp_path, store=server.url)
             words = ["--purpose", "capability", "--consumer", "ml", "--out", str(tmp_path / "out")]
             done = await asyncio.to_thread(
-                subprocess.run,
-                [interpreter, ROOT / "examples" / "export_with_ray.py", "--shards", str(SHARDS), "--chatproxy", program, "--", *words],
-                env={
-                    **env, "PATH": os.environ["PATH"], "HOME": home, "RAY_TMPDIR": home, "RAY_USAGE_STATS_ENABLED": "0",
-                    "PYTHONPATH": str(ROOT / "src"),
-                },
-                capture_output=True, text=True, timeout=PATIENCE,
+                export_with_ray,
+                interpreter,
+                ["--shards", str(SHARDS), "--chatproxy", str(program), "--", *words],
+                {**env, "PATH": os.environ["PATH"], "HOME": home, "RAY_TMPDIR": home, "RAY_USAGE_STATS_ENABLED": "0",
+                 "PYTHONPATH": str(ROOT / "src")},
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             assert done.stdout.splitlines()[-1] == "24 items of 24 turns"

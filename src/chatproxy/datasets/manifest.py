@@ -239,7 +239,7 @@ Conversations whose people allow this use, exported by chatproxy.
 - purpose: `{purpose}`, and no other
 - consumer: {consumer}
 - as of: {at}
-- redaction: {redaction}. Names of people and addresses are not taken out by it
+- redaction: {redaction}. Names of people are not taken out by it, and not every address
 
 One line is one answer of one turn. `messages` goes into a chat template as it is. `person` and `conversation` are names
 in this dataset alone: do not try to find out who they are. `after` is the item before in the conversation.
