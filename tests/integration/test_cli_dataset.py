@@ -84,6 +84,35 @@ async def test_a_dataset_is_exported_checked_recalled_and_acknowledged(tmp_path:
     assert "ana" not in json.dumps(log)
 
 
+async def test_a_dataset_has_an_address(tmp_path: Path, store: str) -> None:
+    await filled(tmp_path, store, "ana")
+    env, address = environment(tmp_path, store=store), f"file://{tmp_path}/may%20set"
+    assert (await call(env, "dataset", "verify", address)).status == 2
+    made = await call(
+        env, "dataset", "export", "--purpose", "capability", "--consumer", "ml", "--out", address
+    )
+    assert (made.status, f"3 items of 3 turns in {tmp_path}/may set" in made.out) == (0, True)
+    assert (await call(env, "dataset", "verify", address)).status == 0
+    assert (await call(env, "dataset", "recall", address)).out == ""
+    assert (await call(env, "dataset", "acknowledge", address)).out == "0 items acknowledged.\n"
+    assert (tmp_path / "may set" / "README.md").exists()
+
+
+@pytest.mark.parametrize("words", [("export",), ("verify",), ("recall",), ("acknowledge",)], ids=" ".join)
+async def test_credentials_in_an_address_are_refused_and_not_repeated(
+    words: tuple[str, ...], tmp_path: Path, store: str
+) -> None:
+    address = "s3://AKIAIOSFODNN7EXAMPLE:hunter2@bucket/set"
+    where = (
+        ("--purpose", "safety", "--consumer", "x", "--out", address) if words == ("export",) else (address,)
+    )
+    refused = await call(environment(tmp_path, store=store), "dataset", *words, *where)
+    assert (refused.status, refused.out) == (1, "")
+    assert "Credentials do not belong there" in refused.err
+    assert "hunter2" not in refused.err
+    assert "AKIA" not in refused.err
+
+
 async def test_what_is_not_acknowledged_in_time_alarms(tmp_path: Path, store: str) -> None:
     await filled(tmp_path, store, "ana")
     env, out = environment(tmp_path, store=store), tmp_path / "out"
