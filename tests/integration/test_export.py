@@ -465,6 +465,62 @@ async def test_an_export_that_was_broken_off_goes_on_to_the_same_bytes(
         assert modes == {0o600}
 
 
+async def test_where_nothing_can_be_written_nothing_is_noted(tmp_path: Path, store: str) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        await agreeing(archive, "ana")
+        await archive.keep("ana", said("hello"), days_ago=10)
+        exporter = archive.vault.exporter("capability", [])
+        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        with pytest.raises(StoppedError):
+            await exporter.export(wish, Dying(tmp_path / "out", 1))
+        assert await archive.vault.lineage.datasets() == {}
+        assert await archive.vault.lineage.uses(archive.tag("ana")) is None
+        assert not (tmp_path / "data" / "audit" / "audit.jsonl").exists()
+
+
+async def test_who_is_killed_before_the_first_part_keeps_the_instant(tmp_path: Path, store: str) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        await agreeing(archive, "ana")
+        await archive.keep("ana", said("hello"), days_ago=10)
+        exporter = archive.vault.exporter("capability", [])
+        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        with pytest.raises(StoppedError):
+            await exporter.export(wish, Dying(tmp_path / "out", 2))
+        [begun] = (await archive.vault.recalls().datasets()).values()
+        archive.clock.ahead = DAY
+        manifest = await exporter.export(wish, DatasetDirectory(tmp_path / "out"))
+        assert manifest.at == begun.at
+
+
+async def test_who_is_killed_behind_the_manifest_ends_that_export_and_no_other(
+    tmp_path: Path, store: str
+) -> None:
+    async with an_archive(tmp_path, store) as archive:
+        await agreeing(archive, "ana")
+        await archive.keep("ana", said("hello"), days_ago=10)
+        exporter = archive.vault.exporter("capability", [])
+        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        directory = Dying(tmp_path / "out", 8)
+        with pytest.raises(StoppedError):
+            await exporter.export(wish, directory)
+        assert directory.read(Shard().manifest) is not None
+        assert directory.read(state_name(Shard())) is not None
+        # From its signature on, what is withdrawn is recalled.
+        await archive.choose("ana", Choice.WITHDRAWN)
+        for other in (
+            replace(wish, consumer="others"),
+            replace(wish, form=Form.PARQUET),
+            replace(wish, at=1),
+        ):
+            with pytest.raises(ConflictError, match="already"):
+                await exporter.export(other, directory)
+        made = Exported(await exporter.export(wish, directory), directory)
+        assert made.questions() == {"hello"}
+        assert set((await archive.recalled(made)).values()) == {"CONSENT_WITHDRAWN"}
+        with pytest.raises(ConflictError, match="already"):
+            await exporter.export(wish, directory)
+
+
 @pytest.mark.parametrize("what", ["state", "signature", "items", "rows"])
 async def test_what_somebody_else_put_there_is_not_gone_on_with(
     what: str, tmp_path: Path, store: str

@@ -52,6 +52,7 @@ def test_a_directory_is_named_by_path_or_file_address(address: str, path: str) -
 def test_what_is_no_plain_address_is_refused_without_being_repeated(address: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         dataset_files(address)
+    assert any(why in str(refused.value) for why in ("a bucket and a prefix", "begins with", "three slashes"))
     assert "hunter2" not in str(refused.value)
     assert refused.value.__cause__ is None
 

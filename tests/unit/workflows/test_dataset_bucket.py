@@ -39,6 +39,12 @@ def test_what_lies_beside_the_prefix_is_not_of_the_dataset() -> None:
     assert list(files.names()) == ["README.md"]
 
 
+def test_an_object_of_the_name_of_the_prefix_is_not_of_the_dataset() -> None:
+    files = bucket()
+    files._filesystem.pipe_file("/bucket/set", b"other")
+    assert list(files.names()) == []
+
+
 def test_of_a_shard_only_what_is_named_is_kept() -> None:
     files = bucket()
     names = [f"{folder}/part-000{shard}-of-0002-0000{n}.jsonl" for folder in ("data", "items") for shard in (1, 2) for n in (1, 2)]  # fmt: skip
