@@ -66,7 +66,7 @@ def redacted(text: str) -> str:
         ("fe80::1 ::ffff:8.8.4.4 ip:8.8.8.8 8.8.8.8:443", "fe80::1 [IP] ip:[IP] [IP]:443"),
         ("see section 7.7.7.4, version 10.0.1.2", "see section 7.7.7.4, version 10.0.1.2"),
         ("00:1b:44:11:3a:b7 001B.4411.3AB7 AB:CD:EF:01:23:45:67 12:30:45", "[MAC] [MAC] AB:CD:EF:01:23:45:67 12:30:45"),
-        ("N° TVA FR 40 303 265 045, FR41303265045", "N° TVA [SIREN], FR41303265045"),
+        ("N° TVA FR 40 303 265 045, FR41303265045 FR42303265045", "N° TVA [SIREN], FR41303265045 FR42303265045"),
         ("my SSN is 219 09 9999, 219099999", "my SSN is [SSN], 219099999"),
         ("nino: ab123456c, ab123456c", "nino: [NINO], ab123456c"),
         ("NHS number 943 476 5919", "NHS number [NHS]"),
