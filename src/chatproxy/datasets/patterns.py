@@ -8,6 +8,7 @@
 
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -149,16 +150,18 @@ def _international(text: bytes, start: int, end: int) -> tuple[int, int] | None:
 
 _LEAST_GENERATED = 3
 _HASHES = re.compile(rb"(?i)(?:sha|md5|blake)")
+_SORTS = (string.ascii_uppercase.encode(), string.ascii_lowercase.encode(), string.digits.encode())
+_REST_OF_KEY = re.compile(rb"[A-Za-z0-9_-]*")
 
 
 def _generated(text: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Take what a generator made of capitals, small letters and digits, and is no hash."""
+    """Take what a generator made of capitals, small letters and digits, and is no hash, to its end."""
     _, _, value = text[start:end].replace(b"-", b"_").partition(b"_")
-    sorts = (bytes.isupper, bytes.islower, bytes.isdigit)
-    has_all = all(
-        sum(sort(value[at : at + 1]) for at in range(len(value))) >= _LEAST_GENERATED for sort in sorts
-    )
-    return (start, end) if has_all and not _HASHES.match(text, start) else None
+    has_all = all(len(value) - len(value.translate(None, sort)) >= _LEAST_GENERATED for sort in _SORTS)
+    if not has_all or _HASHES.match(text, start):
+        return None
+    rest = _REST_OF_KEY.match(text, end)
+    return start, rest.end() if rest is not None else end
 
 
 def _before_last_group(text: bytes, start: int, end: int) -> int:
@@ -306,7 +309,7 @@ _KEY_FORMS = "|".join(  # noqa: FLY002 - a vendor a line
         ),
     )
 )
-_KEY_OF_ANY_KIND = r"[A-Za-z][A-Za-z0-9]{1,11}[_-][A-Za-z0-9_-]{32,}"
+_KEY_OF_ANY_KIND = r"[A-Za-z][A-Za-z0-9]{1,11}[_-][A-Za-z0-9_-]{32,256}"
 """Of a vendor that is not listed: a short name, and what a generator made."""
 _NAMES_OF_SECRETS = (
     r"(?:pass(?:word|wd|phrase|code)?|pwd|mot de passe|mdp|secret|code secret|api[ _-]?key|cl[ée] api"

@@ -144,8 +144,13 @@ def test_every_pattern_runs_on_the_linear_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1 " * 60_000, "FR76 " * 20_000, "password=" * 20_000, "a@" * 60_000, "://:" * 30_000]
-)
+    "text",
+    [
+        "1 " * 60_000, "FR76 " * 20_000, "password=" * 20_000, "a@" * 60_000, "://:" * 30_000, "AB12-" * 40_000, "aA1_" * 40_000,
+        "12 rue Aa" * 20_000, "00:" * 40_000, "00221 " * 30_000, "Flat 2, 10 High St " * 9000, "a-b" + "cD3" * 60_000,
+        "SW1A 2AA " * 20_000,
+    ],
+)  # fmt: skip
 def test_a_hostile_text_comes_to_an_end(text: str) -> None:
     assert redacted(text)
 
