@@ -34,8 +34,8 @@ _log = Log("journal")
 
 _TICK_SECONDS = 0.1
 """How long a piece of a running exchange waits before it is written."""
-_LOOK_SECONDS = 0.01
-_GATHER_SECONDS = 0.025
+_LOOK_SECONDS = 0.004
+_GATHER_SECONDS = 0.009
 """How long what has ended waits for more to be written with it, or for the store, which is often as quick."""
 _CHORES_SECONDS = 1.0
 _ADOPT_SECONDS = 5.0

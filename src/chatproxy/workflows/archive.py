@@ -30,8 +30,8 @@ from chatproxy.workflows.subjects import Person, Subjects
 _log = Log("archive")
 
 _BATCH = 256
-_PACE_SECONDS = 0.02
-"""At least so long after the beginning of one batch the next one begins: turns that are kept together cost half as much."""
+_PACE_SECONDS = 0.006
+"""At least so long after the beginning of one batch the next one begins: turns that are kept together cost less each."""
 _STRIDE = 4
 """Turns that are sealed before running chats get their turn: about a millisecond."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
