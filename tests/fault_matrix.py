@@ -3,6 +3,8 @@
 Exit code 1 if a row was not. A row whose tests were all skipped here, or that another target runs, is said to be so.
 """
 
+import logging
+import os
 import re
 import sys
 from collections import defaultdict
@@ -12,6 +14,22 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 _ELSEWHERE = {"tests/vault/": "make vault"}
+
+
+class Invariants(logging.Handler):
+    """Which invariants of the matrix were checked in each test, by its file and name."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.found: dict[str, set[str]] = defaultdict(set)
+        logger = logging.getLogger("invariants")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note what a test says that it has checked."""
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" (")[0].partition("[")[0]
+        self.found[test] |= set(record.getMessage().split())
 
 
 class Outcomes:
@@ -53,17 +71,21 @@ def main(arguments: list[str]) -> int:
     """Run everything and print the table."""
     matrix = rows()
     tests = sorted({test for _, _, each in matrix for test in each if not test.startswith(tuple(_ELSEWHERE))})
-    outcomes = Outcomes()
+    outcomes, invariants = Outcomes(), Invariants()
     pytest.main(["-q", "--timeout=180", *arguments, *tests], plugins=[outcomes])
     counts: dict[str, int] = defaultdict(int)
+    with_invariants = 0
     print()
     for name, what, each in matrix:
         said = verdict(each, outcomes)
         counts[said] += name.count("F-")
-        print(f"{name:9} {said:20} {what}")
+        held = sorted({held for test in each for held in invariants.found.get(test, ())})
+        with_invariants += name.count("F-") if held else 0
+        print(f"{name:9} {said:20} {' '.join(held):18} {what}")
     print(
         "\n"
         + ", ".join(f"{count} {said}" for said, count in sorted(counts.items(), key=lambda item: -item[1]))
+        + f"; invariants were checked after {with_invariants}"
     )
     return 1 if counts["FAILED"] else 0
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from chatproxy.settings import Settings, load_settings
 from chatproxy.store.connections import Connections
 from chatproxy.wiring import RunningProxy, running_proxy
 from chatproxy.workflows.transcripts import KeptTurn, Spurious, summary
+from integration.left_whole import assert_files_left_whole
 from simulators.backend import Backend, Peer, Script, backend
 
 OPENAI = "/v1/chat/completions"
@@ -70,6 +72,10 @@ class World:
     running: RunningProxy
     backend: Backend
     client: httpx.AsyncClient
+    spoken: list[str] = field(default_factory=list)
+    """What was said by ``chat``."""
+    damage: str | None = None
+    """What the test itself has damaged, so that it is not whole when the proxy has stopped."""
 
     async def chat(
         self,
@@ -82,6 +88,7 @@ class World:
         """Send one chat of *who* (Ana, if nobody is named) and return the answer."""
         messages = [{"role": "user", "content": said}] if isinstance(said, str) else list(said)
         body = {"model": "m", "max_tokens": 100, "messages": messages} | request
+        self.spoken += [text["content"] for text in messages if isinstance(text.get("content"), str)]
         return await self.client.post(path, json=body, headers=ANA if who is None else who)
 
     async def kept(self) -> list[dict[str, Any]]:
@@ -151,6 +158,16 @@ class World:
         waiting = self.counted("chatproxy_turns_pending")
         assert sum(self.outcomes().values()) + waiting == self.counted("chatproxy_turns_seen_total")
 
+    def assert_left_whole(self, audit_keys: Mapping[str, Sequence[bytes]] | None) -> None:
+        """I1: every turn has met its outcome or waits. I7: nothing is there past its end. And what files must be."""
+        self.assert_none_is_unaccounted_for()
+        if self.damage is None:
+            assert self.counted("chatproxy_expired_but_readable") == 0
+            assert_files_left_whole(
+                Path(self.running.vault.settings.data_dir), spoken=self.spoken, audit_keys=audit_keys
+            )
+        logging.getLogger("invariants").info("I1 I7")
+
 
 @asynccontextmanager
 async def a_world(
@@ -158,6 +175,7 @@ async def a_world(
 ) -> AsyncIterator[World]:
     """Run a proxy in front of *script*; ``overrides`` are settings in their written form.
 
+    When it has stopped, see that what must hold after any fault does (``integration.left_whole``).
     A *clock* that lives on other days than the store's has the machine's as ``machine``.
     """
     async with AsyncExitStack() as closing:
@@ -171,7 +189,10 @@ async def a_world(
         client = await closing.enter_async_context(
             httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=PATIENCE)
         )
-        yield World(running, behind, client)
+        world = World(running, behind, client)
+        yield world
+    vault = running.vault
+    world.assert_left_whole(vault.audit_keys if vault.keyset_in_use.is_known else None)
 
 
 # What backends answer.

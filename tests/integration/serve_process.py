@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chatproxy.cli import main
+from integration.left_whole import assert_files_left_whole
 from integration.proxy_fixtures import PATIENCE, make_keys
 
 WORDS = {
@@ -119,7 +120,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(env: Mapping[str, str]) -> AsyncIterator[Serving]:
-    """Run `chatproxy serve` until the block ends."""
+    """Run `chatproxy serve` until the block ends; then see that nothing readable lies in its data directory."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "chatproxy", "serve", stdout=PIPE, stderr=PIPE, env={**WORDS, **env}
     )
@@ -134,3 +135,4 @@ async def serving(env: Mapping[str, str]) -> AsyncIterator[Serving]:
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGTERM)
             await found.ended()
+    assert_files_left_whole(Path(env["CHATPROXY_DATA_DIR"]))

@@ -12,7 +12,8 @@ import pytest
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import open_vault
-from integration.invariants import CANARY, assert_invariants, assert_nothing_readable, questions_kept
+from integration.invariants import assert_invariants, questions_kept
+from integration.left_whole import CANARY, assert_nothing_readable
 from integration.proxy_fixtures import (
     ANA_LINES,
     OPENAI,

@@ -20,6 +20,7 @@ from chatproxy.journal.volumes import Volumes
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
 from chatproxy.telemetry import Metrics
+from integration.left_whole import assert_files_left_whole
 
 NOW = 1_750_000_000_000
 DAY = 86_400_000
@@ -70,6 +71,7 @@ class World:
             await journal.aclose()
 
     def crash(self, name: str = "journal") -> str:
+        assert_files_left_whole(self.directory / name, spoken=["question", "answer"])
         """Return the name of a directory that is as *name* would be after a crash now."""
         copies = sum(path.name.startswith("crash") for path in self.directory.iterdir())
         shutil.copytree(self.directory / name, self.directory / f"crash{copies}")

@@ -19,6 +19,7 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import Vault, open_vault
 from chatproxy.workflows.verdict import Kept
+from integration.left_whole import CANARY
 from integration.proxy_fixtures import (
     ANA_LINES,
     OPENAI,
@@ -54,7 +55,7 @@ class Chats:
                 while True:
                     self.asked += 1
                     streamed = bool(self.asked % 2)
-                    said = chat_bytes(f"question {self.asked}", stream=streamed)
+                    said = chat_bytes(f"{CANARY} {self.asked}", stream=streamed)
                     await client.send(post(OPENAI, said, *ANA_LINES))
                     answer = await client.answer()
                     handle = answer.header(b"x-chat-turn")
@@ -133,7 +134,7 @@ async def test_what_was_answered_while_the_store_was_away_outlives_the_process(
         env = environment(tmp_path, store="redis://127.0.0.1:9", upstream=behind.url, store_timeout="1s")
         async with serving(env) as process, raw_client(process.url) as client:
             for number in range(5):
-                await client.send(post(OPENAI, chat_bytes(f"question {number}"), *ANA_LINES))
+                await client.send(post(OPENAI, chat_bytes(f"{CANARY} {number}"), *ANA_LINES))
                 await client.answer()
             async with httpx.AsyncClient(trust_env=False) as admin, asyncio.timeout(PATIENCE):
                 while journal_bytes((await admin.get(f"{process.admin_url}/metrics")).text) < 5 * 300:
@@ -166,7 +167,7 @@ async def test_a_stream_that_a_crash_cuts_is_kept_as_far_as_it_was_written(
     async with backend(script) as behind:
         env = environment(tmp_path, store=store, upstream=behind.url)
         async with serving(env) as process, raw_client(process.url) as client:
-            await client.send(post(OPENAI, chat_bytes(stream=True), *ANA_LINES))
+            await client.send(post(OPENAI, chat_bytes(CANARY, stream=True), *ANA_LINES))
             await client.head()
             for event in events:
                 assert await client.chunk() == event

@@ -11,7 +11,8 @@ from chatproxy.store.engine import carried_binary
 from chatproxy.store.probe import Presence, probe
 from chatproxy.store.process import arguments
 from chatproxy.vault import open_vault
-from integration.invariants import CANARY, assert_nothing_readable, questions_kept
+from integration.invariants import questions_kept
+from integration.left_whole import CANARY, assert_nothing_readable
 from integration.proxy_fixtures import (
     ANA_LINES,
     OPENAI,

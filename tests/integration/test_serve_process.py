@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from integration.left_whole import CANARY
 from integration.proxy_fixtures import (
     ANA,
     ANA_LINES,
@@ -69,7 +70,7 @@ async def test_sigterm_lets_streams_end_and_stores_them(tmp_path: Path) -> None:
         env = environment(tmp_path, upstream=behind.url)
         async with serving(env) as proxy, raw_client(proxy.url) as one, raw_client(proxy.url) as two:
             for client in (one, two):
-                await client.send(post(OPENAI, chat_bytes(stream=True), *ANA_LINES))
+                await client.send(post(OPENAI, chat_bytes(CANARY, stream=True), *ANA_LINES))
                 await client.head()
                 assert await client.chunk() == EVENTS[0]
             proxy.terminate()
@@ -98,7 +99,7 @@ async def test_a_second_sigterm_cuts_and_still_stores(tmp_path: Path) -> None:
     async with asyncio.timeout(3 * PATIENCE), backend(script) as behind:
         env = environment(tmp_path, upstream=behind.url, drain_time="10m")
         async with serving(env) as proxy, raw_client(proxy.url) as client:
-            await client.send(post(OPENAI, chat_bytes(stream=True), *ANA_LINES))
+            await client.send(post(OPENAI, chat_bytes(CANARY, stream=True), *ANA_LINES))
             await client.head()
             assert await client.chunk() == EVENTS[0]
             proxy.terminate()
@@ -122,7 +123,7 @@ async def test_two_signals_at_once_cut_too(tmp_path: Path) -> None:
     async with asyncio.timeout(3 * PATIENCE), backend(lambda peer: peer.until_gone()) as behind:
         env = environment(tmp_path, upstream=behind.url, drain_time="10m")
         async with serving(env) as proxy, raw_client(proxy.url) as client:
-            await client.send(post(OPENAI, chat_bytes(), *ANA_LINES))
+            await client.send(post(OPENAI, chat_bytes(CANARY), *ANA_LINES))
             await behind.connection(0)
             proxy.terminate()
             proxy.process.send_signal(signal.SIGINT)

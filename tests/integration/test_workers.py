@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from integration.left_whole import CANARY
 from integration.proxy_fixtures import ANA_LINES, OPENAI, PATIENCE, chat_bytes, chatting, exchange, post
 from integration.serve_process import Serving, environment, run, serving
 from simulators.backend import backend
@@ -35,7 +36,7 @@ async def until_kept(process: Serving, count: int) -> None:
 
 
 async def chat(process: Serving, text: str) -> None:
-    answer = await exchange(process.url, post(OPENAI, chat_bytes(text), *ANA_LINES))
+    answer = await exchange(process.url, post(OPENAI, chat_bytes(f"{CANARY} {text}"), *ANA_LINES))
     assert answer.status == 200
 
 
