@@ -329,7 +329,7 @@ class TranscriptStore(Protocol):
         """Hear the name of each control value that is replaced; otherwise as ``changes``."""
 
     async def is_empty(self) -> bool:
-        """Whether no key of chatproxy exists but a sealed keyset, so that a new key ring may be made."""
+        """Whether no key of chatproxy exists but what says with which keyset, so that a new key ring may be made."""
 
     async def aclose(self) -> None: ...
 
@@ -745,6 +745,16 @@ class Journal(Protocol):
 
     async def set_aside(self, exchange: Exchange) -> bool:
         """Release what cannot be kept, for the next start to try again; False: it is lost."""
+
+    def follow_root(self, primary: int) -> int | None:
+        """Have what is sealed on disk need no root version older than *primary*, as soon as that can be.
+
+        Return the oldest that it needs now; None: nothing is sealed, 0: that is not known yet.
+        """
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether nothing lies on disk that the next start must be able to open."""
 
 
 class AuditLog(Protocol):

@@ -50,21 +50,27 @@ class Buckets(Generic[NameT]):
     def __len__(self) -> int:
         return len(self._full_at)
 
+    def wait(self, name: NameT, *, now: int) -> int:
+        """Return in how many ms after *now* (ms) there will be a token; 0: there is one. None is taken."""
+        missing = self._full_at_by(name, now) + self._step - now - self._rate.per_ms
+        # A token is there even if the sum of many parts says that a billionth of it is missing.
+        return math.ceil(missing) if missing > self._step * 1e-6 else 0
+
     def take(self, name: NameT, *, now: int) -> int:
         """Take a token at *now* (ms) and return 0; or return in how many ms there will be one."""
-        # A clock that was set back must lock nobody out for longer than an empty bucket does.
-        full_at = min(self._full_at.get(name, 0.0), now + self._rate.per_ms)
-        after = max(full_at, now) + self._step
-        missing = after - now - self._rate.per_ms
-        # A token is there even if the sum of many parts says that a billionth of it is missing.
-        if missing > self._step * 1e-6:
+        full_at = self._full_at_by(name, now)
+        if wait := self.wait(name, now=now):
             if name in self._full_at:
                 self._full_at[name] = full_at
-            return math.ceil(missing)
-        self._full_at[name] = after
+            return wait
+        self._full_at[name] = full_at + self._step
         self._full_at.move_to_end(name)
         self._forget(now)
         return 0
+
+    def _full_at_by(self, name: NameT, now: int) -> float:
+        # A clock that was set back must lock nobody out for longer than an empty bucket does.
+        return max(min(self._full_at.get(name, 0.0), now + self._rate.per_ms), now)
 
     def _forget(self, now: int) -> None:
         """Let go of who was not seen for longest, if there are too many, or their bucket is full."""

@@ -435,6 +435,12 @@ class Settings:
     store_allow_volatile: bool = _setting(
         "false", _boolean, "accept a store without persistence, which loses transcripts when it restarts"
     )
+    store_longest_pause: float = _setting(
+        "7d",
+        _seconds(),
+        "how long the embedded store may have rested; after longer, its start waits until somebody says that the clock "
+        "is right",
+    )
     data_dir: str = _setting("./.chatproxy", _text, "embedded store, journal, audit log")
     retention_service: Period = _setting(
         "30d", _period(), "how long every kept turn may serve the chat itself"

@@ -120,9 +120,12 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "chatproxy_rate_limited",
-            "Requests to a person's API and pages that came too often",
+            "Requests to a person's API and pages, and to the admin listener, that came too often",
             ["by"],
             registry=on,
+        )
+        self.admin_refused = Counter(
+            "chatproxy_admin_tokens_refused", "Tokens on the admin listener that are nobody's", registry=on
         )
         self.relayed_bytes = Counter(
             "chatproxy_relayed_bytes", "Body bytes passed on", ["direction"], registry=on

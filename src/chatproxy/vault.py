@@ -38,7 +38,7 @@ from chatproxy.kms.file import PlacedKeyset
 from chatproxy.kms.opening import keyset_source
 from chatproxy.kms.sealed import StoredKeyset
 from chatproxy.model import SubjectTag
-from chatproxy.ports import KeysetSource, RootKey
+from chatproxy.ports import Journal, KeysetSource, RootKey
 from chatproxy.settings import DEFAULT_NOTICES, Settings, read_variable, shown
 from chatproxy.store.backup import require_up_to_date
 from chatproxy.store.erasure import RedisErasure
@@ -301,7 +301,9 @@ class Vault:
         )
         return sign_certificate(certificate, seed=self.keyset.signing_key())
 
-    def ring_watch(self, metrics: Metrics, *, node: str | None = None) -> RingWatch:
+    def ring_watch(
+        self, metrics: Metrics, *, node: str | None = None, journal: Journal | None = None
+    ) -> RingWatch:
         """Return what keeps this node's key ring new; *node*: its name, where this is not ``serve``."""
         return RingWatch(
             self.store,
@@ -314,6 +316,7 @@ class Vault:
             metrics=metrics,
             horizon_ms=self.settings.erasure_horizon.length,
             refresh_keyset=self.refresh_keyset,
+            journal=journal,
         )
 
     async def refresh_keyset(self) -> Mapping[str, Sequence[int]]:
@@ -571,7 +574,9 @@ def open_keyset(settings: Settings, *, clock: Clock = wall_clock) -> PlacedKeyse
     )
 
 
-def open_store_of(settings: Settings) -> AbstractAsyncContextManager[RedisStore]:
+def open_store_of(
+    settings: Settings, *, clock: Clock = wall_clock, may_wait: bool = False
+) -> AbstractAsyncContextManager[RedisStore]:
     """Open the store of the settings. Raises as ``open_store``."""
     ca_file = Path(settings.store_ca_file) if settings.store_ca_file else None
     return open_store(
@@ -580,6 +585,9 @@ def open_store_of(settings: Settings) -> AbstractAsyncContextManager[RedisStore]
         ca_file=ca_file,
         deadline=settings.store_timeout,
         replicas=settings.store_replicas,
+        clock=clock,
+        longest_pause=settings.store_longest_pause,
+        may_wait=may_wait,
     )
 
 
@@ -634,7 +642,7 @@ async def open_vault(
     source, in_use, opened = open_keyset(settings, clock=clock), KeysetInUse(), asyncio.Event()
     if (keyset := source.local()) is not None:
         in_use.use(keyset)
-    async with open_store_of(settings) as store:
+    async with open_store_of(settings, clock=machine_clock or clock, may_wait=store_may_be_away) as store:
         record_keys = RecordKeys(store)
         policies = Policies(store, Policy(settings.profile, settings.periods))
 

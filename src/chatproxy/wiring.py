@@ -43,6 +43,7 @@ from chatproxy.web.api.person import PersonAPI
 from chatproxy.web.connection import ClientLimits
 from chatproxy.web.console import Console
 from chatproxy.web.framing import HeadLimits
+from chatproxy.web.operator_door import OperatorDoor
 from chatproxy.web.own import Own
 from chatproxy.web.pages import PersonPages
 from chatproxy.web.pages.access_page import reason_in_words
@@ -179,7 +180,7 @@ async def running_proxy(
         background.spawn(archive.run(), name="archive")
         background.spawn(subjects.listen(redecider.wake), name="changes")
         _keep_house(vault, metrics, background)
-        ring_watch = _look_after_keys(vault, background, metrics)
+        ring_watch = _look_after_keys(vault, background, metrics, journal)
         upstream = await closing.enter_async_context(contextlib.aclosing(_upstream(settings, address)))
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
@@ -227,7 +228,7 @@ async def running_proxy(
         admin = Listener(
             build_admin(
                 node,
-                operators=_operators(settings),
+                door=admin_api.door,
                 is_open=settings.admin_listen.is_loopback
                 if settings.admin_open is None
                 else settings.admin_open,
@@ -287,6 +288,7 @@ async def _journal(
         keep_ms=settings.retention_service.length,
         clock=vault.clock,
         metrics=metrics,
+        is_clock_sure=vault.health.is_clock_sure,
         again_seconds=_AGAIN_SECONDS if settings.store_replicas else 0.0,
     )
     metrics.queue_bytes.set_function(lambda: journal.held_bytes)
@@ -461,9 +463,9 @@ def _problems(vault: Vault, archive: Archive, journal: Journal, ring_watch: Ring
     return reasons
 
 
-def _look_after_keys(vault: Vault, background: Background, metrics: Metrics) -> RingWatch:
+def _look_after_keys(vault: Vault, background: Background, metrics: Metrics, journal: Journal) -> RingWatch:
     """Keep the key ring new and, if that is set, rotate it."""
-    watch = vault.ring_watch(metrics)
+    watch = vault.ring_watch(metrics, journal=journal)
     background.spawn(watch.run(), name="key-ring")
     background.spawn(watch.hear(), name="key-ring-changes")
     if vault.settings.key_rotation:
@@ -590,7 +592,12 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         new_import=lambda is_dry_run: ChoiceImport(
             vault.ledger, vault.pseudonyms, clock=vault.clock, is_dry_run=is_dry_run
         ),
-        operators=_operators(settings),
+        door=OperatorDoor(
+            Operators(settings.admin_token or (), settings.admin_clients or ()),
+            clock=vault.clock,
+            metrics=metrics,
+            trusted=settings.trusted_proxies,
+        ),
         audit=LateAudit(lambda: vault.audit),
         new_request_id=_new_request_id,
         more=HappenedOperations(vault.happenings, desk, vault.pseudonyms, clock=vault.clock).operations(),
@@ -686,10 +693,6 @@ async def _identification(settings: Settings, *, clock: Clock, background: Backg
         background.spawn(api_keys.watch(), name="api-keys")
         return APIKeyIdentity(api_keys)
     return HeaderIdentity(trusted_proxies=settings.trusted_proxies, secrets=settings.identity_secret or ())
-
-
-def _operators(settings: Settings) -> Operators:
-    return Operators(settings.admin_token or (), settings.admin_clients or ())
 
 
 def _admin_tls(settings: Settings) -> ssl.SSLContext | None:

@@ -34,6 +34,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.now = NOW
+        self.is_clock_sure = True
         file = KeysetFile(directory / "keys" / "keyset", data_dir=directory / "data")
         file.create(make_keyset(created_at=NOW))
         self.root = FileRoot(file)
@@ -59,6 +60,7 @@ class World:
             keep_ms=30 * DAY,
             clock=lambda: self.now,
             metrics=self.metrics,
+            is_clock_sure=lambda: self.is_clock_sure,
             again_seconds=again_seconds,
         )
         await journal.begin()
@@ -69,9 +71,9 @@ class World:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await journal.aclose()
+        assert_files_left_whole(self.directory / name, spoken=["question", "answer"])
 
     def crash(self, name: str = "journal") -> str:
-        assert_files_left_whole(self.directory / name, spoken=["question", "answer"])
         """Return the name of a directory that is as *name* would be after a crash now."""
         copies = sum(path.name.startswith("crash") for path in self.directory.iterdir())
         shutil.copytree(self.directory / name, self.directory / f"crash{copies}")
@@ -408,21 +410,81 @@ async def test_what_nobody_could_keep_in_time_goes(world: World) -> None:
         await until(lambda: not world.files())
 
 
-async def test_with_a_new_root_version_a_new_key_is_used_and_the_old_volume_goes(world: World) -> None:
+async def test_nothing_goes_by_a_clock_that_is_in_doubt(world: World) -> None:
     async with world.journal() as journal:
+        await chat(journal, "waits")
+    world.now += 31 * DAY
+    world.is_clock_sure = False
+    async with world.journal() as journal:
+        await journal._tidy()
+        assert said((await take_all(journal, 1))[0]) == whole("waits")
+        assert world.outcomes() == {}
+
+
+async def with_a_new_root(world: World) -> int:
+    version = await world.root.add_version(now=NOW)
+    await world.root.set_status(version, KeyStatus.PRIMARY)
+    return version
+
+
+async def destroy_first_root(world: World) -> None:
+    await world.root.set_status(1, KeyStatus.RETIRED)
+    await world.root.set_status(1, KeyStatus.DESTROYED)
+
+
+async def test_with_a_new_root_version_what_runs_is_written_anew_and_the_old_volume_goes(
+    world: World,
+) -> None:
+    async with world.journal() as journal:
+        assert journal.follow_root(1) == 1
         stream = begin(journal, "stream")
         await until(lambda: world.bytes_on_disk() > 100)
         [before] = world.files()
-        version = await world.root.add_version(now=NOW)
-        await world.root.set_status(version, KeyStatus.PRIMARY)
-        await journal._renew()
-        await until(lambda: not before.exists())
+        version = await with_a_new_root(world)
+        assert journal.follow_root(version) == 1
+        await until(lambda: journal.follow_root(version) == version)
+        assert not before.exists()
         crash = world.crash()
-        await world.root.set_status(1, KeyStatus.RETIRED)
-        await world.root.set_status(1, KeyStatus.DESTROYED)
+        await destroy_first_root(world)
         end(journal, stream, "")
     async with world.journal(crash) as journal:
         assert said((await take_all(journal, 1))[0])[0] == "question stream"
+
+
+async def test_what_was_set_aside_moves_to_the_new_root_version_and_ends_as_before(world: World) -> None:
+    async with world.journal() as journal:
+        await chat(journal, "poison")
+        [taken] = await take_all(journal, 1)
+        assert await journal.set_aside(taken)
+        assert journal.is_idle
+        assert str(journal.leaves_nothing) == "False"
+        world.now += 10 * DAY
+        version = await with_a_new_root(world)
+        await until(lambda: journal.follow_root(version) == version)
+        crash = world.crash()
+        await destroy_first_root(world)
+        world.now += 20 * DAY + 60_000
+        await until(lambda: not world.files(pattern="*/*.poison"))
+        assert journal.leaves_nothing
+    world.now -= 5 * DAY
+    async with world.journal(crash) as journal:
+        assert said((await take_all(journal, 1))[0]) == whole("poison")
+
+
+async def test_what_waits_on_disk_alone_needs_the_old_root_version_until_it_is_kept(world: World) -> None:
+    async with world.journal() as journal:
+        await chat(journal, "waits")
+    async with world.journal() as journal:
+        version = await with_a_new_root(world)
+        journal.follow_root(version)
+        await until(lambda: len(list((world.directory / "journal").iterdir())) > 1)
+        assert journal.follow_root(version) == 1
+        assert str(journal.leaves_nothing) == "False"
+        [exchange] = await take_all(journal, 1)
+        assert journal.follow_root(version) == 1
+        journal.release(exchange, is_kept=True)
+        await until(lambda: journal.follow_root(version) == version)
+        assert journal.leaves_nothing
 
 
 async def test_after_the_root_version_is_destroyed_an_old_copy_of_the_journal_opens_no_more(

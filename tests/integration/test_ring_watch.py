@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from chatproxy.clock import wall_clock
-from chatproxy.crypto.keyring import Keyring
-from chatproxy.crypto.keyset import Keyset
-from chatproxy.errors import RingBehindError, UndecryptableError
+from chatproxy.crypto.keyring import RING_NAME, Keyring
+from chatproxy.crypto.keyset import Keyset, make_keyset
+from chatproxy.errors import KeysetError, RingBehindError, UndecryptableError
 from chatproxy.model import SubjectTag
 from chatproxy.ports import SubjectState
 from chatproxy.store.connections import Connections
@@ -161,3 +161,30 @@ async def test_whoever_meets_a_store_in_which_another_makes_the_first_ring_uses_
     ring = await make(SlowStore(connections), "this one")
 
     assert [ring.data] == [each.data for each in made]
+
+
+async def test_who_makes_the_first_ring_and_does_not_live_to_finish_is_followed_by_the_next(
+    tmp_path: Path, server: EmbeddedServer, connections: Connections
+) -> None:
+    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
+
+    class Killed(Exception):  # noqa: N818 - not an error of ours
+        pass
+
+    class ShortLived(RedisStore):
+        async def swap_control(self, name: str, old: bytes | None, new: bytes) -> bool:
+            if name == RING_NAME:
+                raise Killed
+            return await super().swap_control(name, old, new)
+
+    source = open_keyset(settings)
+    keyset = source.local()
+    assert keyset is not None
+    with pytest.raises(Killed):
+        await load_keyring(ShortLived(connections), source.root, keyset, source="first", now=wall_clock())
+
+    other = make_keyset(created_at=wall_clock())
+    with pytest.raises(KeysetError):
+        await load_keyring(RedisStore(connections), source.root, other, source="other", now=wall_clock())
+    async with open_vault(settings) as vault:
+        assert vault.record_keys.ring is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -22,8 +23,24 @@ from chatproxy.workflows.rotate import NotYetError, Step
 from chatproxy.workflows.rotate_on_schedule import ScheduledRotation
 from chatproxy.workflows.watch_ring import LIVE_MS
 from integration.kept_state import FOREVER
-from integration.proxy_fixtures import World, a_proxy, a_world, all_keys, chatting
+from integration.proxy_fixtures import (
+    ANA_LINES,
+    LAST_CHUNK,
+    OPENAI,
+    STREAM_HEAD,
+    World,
+    a_proxy,
+    a_world,
+    all_keys,
+    chat_bytes,
+    chatting,
+    chunk,
+    openai_events,
+    post,
+    raw_client,
+)
 from integration.rotation_fixtures import Killed, Writes, a_rotation, advance, versions_in_use
+from simulators.backend import Peer
 
 
 @pytest.fixture
@@ -265,6 +282,80 @@ async def test_a_node_that_has_vanished_holds_up_the_retirement_alone(tmp_path: 
 
         await vault.store.forget_node("vanished")
         await advance(rotation, Step.RETIRED)
+
+
+@pytest.mark.parametrize("step", [Step.REWRAPPED, Step.RETIRED])
+async def test_no_root_goes_that_the_journal_of_a_node_needs_though_it_has_vanished(
+    tmp_path: Path, store: str, step: Step
+) -> None:
+    async with a_rotating_world(tmp_path, store) as world:
+        vault = world.running.vault
+        rotation = a_rotation(vault)
+        await advance(rotation, step)
+        ring = (await rotation.ring()).manifest.counter
+        for at in (wall_clock(), wall_clock() - LIVE_MS - 1):
+            behind = a_node(at=at, ring=ring, is_journal_behind=True)
+            await vault.store.beat("laggard", behind)
+            if step is Step.REWRAPPED:
+                assert "journal under the old root is kept: laggard" in " ".join(await rotation.blockers())
+            with pytest.raises(NotYetError, match="laggard"):
+                await until_ready_but_for("laggard", rotation.advance)
+        assert "DESTROYED" not in (await statuses(vault))[1]
+
+        await vault.store.forget_node("laggard")
+        await advance(rotation, Step.DESTROYED)
+
+
+async def until_ready_but_for(name: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Do *work* again until all that it waits for is the node of that name."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await work()
+            except NotYetError as error:
+                if str(error).count(name) and "node-1" not in str(error):
+                    raise
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_journal_has_at_a_crash_opens_after_a_rotation_that_waited_for_nothing_else(
+    tmp_path: Path, store: str
+) -> None:
+    may_end = asyncio.Event()
+    events = openai_events("one", " two")
+
+    async def stream(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(STREAM_HEAD + chunk(events[0]))
+        await may_end.wait()
+        await peer.send(b"".join(map(chunk, events[1:])) + LAST_CHUNK)
+
+    journal, crash = tmp_path / "data" / "journal", tmp_path / "crash"
+    async with (
+        a_world(stream, tmp_path, store, key_soak="0s", key_grace="0s") as world,
+        raw_client(world.running.url) as client,
+    ):
+        await client.send(post(OPENAI, chat_bytes("said before", stream=True), *ANA_LINES))
+        await client.head()
+        await client.chunk()
+        async with asyncio.timeout(20):
+            while not any(path.stat().st_size > 100 for path in journal.glob("*/*.seg")):
+                await asyncio.sleep(0.01)
+        await advance(a_rotation(world.running.vault), Step.DESTROYED)
+        assert (await statuses(world.running.vault))[1] == ["DESTROYED", "PRIMARY"]
+        shutil.copytree(journal, crash)
+        may_end.set()
+        while await client.chunk():
+            pass
+        assert len(await world.kept()) == 1
+    shutil.rmtree(journal)
+    crash.rename(journal)
+
+    async with a_rotating_world(tmp_path, store) as world:
+        [row] = await world.kept()
+        assert row["end"] == "complete"
+        assert world.counted("chatproxy_turns_recovered_total") == 1
+        assert world.outcomes() == {"replayed": 1}
 
 
 async def test_a_node_does_not_move_on_while_a_wrap_of_the_old_version_is_under_way(

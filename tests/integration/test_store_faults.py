@@ -240,6 +240,21 @@ async def test_nothing_is_put_by_a_clock_that_has_jumped(
         assert first["expires_at"][:10] == second["expires_at"][:10]
 
 
+async def test_what_waited_when_the_clock_jumped_is_not_taken_for_expired(tmp_path: Path, store: str) -> None:
+    clock = AheadClock()
+    async with store_front(store) as front, a_world(chatting(), tmp_path, front.url, clock=clock) as world:
+        await world.chat("before")
+        await world.kept()
+        await front.shut()
+        await world.chat("waits")
+        clock.ahead = 31 * DAY
+        await front.open()
+        await until_reason(world, "apart, and expiry")
+        assert world.outcomes() == {"stored": 1}
+        clock.ahead = 0
+        assert len(await world.kept()) == 2
+
+
 async def test_a_store_that_was_emptied_gets_no_new_keys_and_goes_on_when_it_is_restored(
     tmp_path: Path, store: str, connections: Connections
 ) -> None:

@@ -45,6 +45,16 @@ def test_an_empty_bucket_says_when_there_is_one_again_and_then_there_is() -> Non
     assert buckets.take("ana", now=5_000 + wait) > 0
 
 
+def test_who_asks_how_long_to_wait_takes_nothing() -> None:
+    buckets = Buckets[str](Rate(4, MINUTE))
+    assert [buckets.wait("ana", now=0) for _ in range(9)] == [0] * 9
+    assert len(buckets) == 0
+    assert taken(buckets, now=0, tries=9) == 4
+    assert buckets.wait("ana", now=5_000) == 10_000 == buckets.take("ana", now=5_000)
+    assert buckets.wait("ben", now=5_000) == 0
+    assert buckets.wait("ana", now=15_000) == 0
+
+
 def test_it_fills_evenly_and_never_over_its_size() -> None:
     buckets = Buckets[str](Rate(4, MINUTE))
     assert taken(buckets, now=0, tries=9) == 4

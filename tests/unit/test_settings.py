@@ -120,6 +120,7 @@ ACCEPTED = [
     ("store", "rediss+sentinel://a,b/chats", "rediss+sentinel://a,b/chats"),
     ("store_replicas", "1", 1),
     ("store_timeout", "1m", 60.0),
+    ("store_longest_pause", "60d", 5_184_000.0),
     ("store_allow_volatile", "true", True),
     ("store_allow_volatile", "FALSE", False),
     ("retention_service", "30d", Period(ms=30 * DAY_MS)),

@@ -27,6 +27,7 @@ _VERBS = {
     "restore": "Bring back what was kept, without forgetting what has happened since.",
     "retention": "Say what is kept on which ground, and whether anything is overdue.",
     "serve": "Run the proxy.",
+    "store": "Look after the embedded store.",
     "subject": "Record what happens to a person's account, hand out what is held of them, erase them.",
     "transcripts": "List and read what is kept.",
     "turn": "Flag a turn for safety, and lift the flag.",

@@ -91,7 +91,9 @@ class Supervisor:
             )
             if self._settings.store == EMBEDDED:
                 data = private_directory(Path(self._settings.data_dir))
-                await closing.enter_async_context(EmbeddedServer(data / "store"))
+                pause = self._settings.store_longest_pause
+                server = EmbeddedServer(data / "store", longest_pause=pause, may_wait=True)
+                await closing.enter_async_context(server)
             self._obey()
             urls = [url_of(listening) for listening in self._sockets]
             await self._start_all()

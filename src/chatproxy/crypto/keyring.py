@@ -22,6 +22,8 @@ from chatproxy.crypto.wrap import Purpose, unwrap_key, wrap_key, wrapped_under
 from chatproxy.errors import KeysetError, UndecryptableError
 from chatproxy.model import SubjectTag
 
+CHECK_NAME = "keyset"
+"""The control value by which a store knows the keyset that it was made with."""
 RING_NAME = "ring"
 """The control value of the store that holds the manifest."""
 RING_PURPOSE = "ring"

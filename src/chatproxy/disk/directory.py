@@ -50,6 +50,22 @@ def write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Put *data* in the place of a file that is for this user alone: whole or not at all, also after a power cut.
+
+    Raises OSError.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
 class FileLock:
     """An exclusive ``flock``: it ends with the last process that holds its descriptor, however that ends."""
 

@@ -7,7 +7,8 @@
 3. A segment goes when everything in it is kept. What a dead process has left is adopted, at the start and while another
    runs; an exchange that had not ended counts as interrupted. Keeping a turn twice changes nothing.
 4. Each volume has a key of its own, wrapped by the root; a new one is made each day and with each root version. So the
-   journal in an old backup opens no longer than the erasure horizon.
+   journal in an old backup opens no longer than the erasure horizon. What waits is kept, or written anew, before a root
+   version that it lies under is retired: the node says which it needs (``RingWatch``), and the rotation waits for that.
 5. Of a store with replicas, what it has confirmed stays for some minutes: another server may take over that does not have
    it, and then it is kept again.
 6. A disk that is full, or gone, makes this a memory journal, which says so, until it can be written again.
@@ -39,8 +40,8 @@ _GATHER_SECONDS = 0.009
 """How long what has ended waits for more to be written with it, or for the store, which is often as quick."""
 _CHORES_SECONDS = 1.0
 _ADOPT_SECONDS = 5.0
-_ROOT_SECONDS = 30.0
-"""How often the root is asked for its versions. A rotation waits longer than that before it destroys one."""
+_AGE_SECONDS = 30.0
+"""How often it is looked whether the volume is a day old."""
 _PAUSE_SECONDS = 0.5
 """After a write that failed."""
 _FAILING_SECONDS = 5.0
@@ -137,10 +138,12 @@ class DiskJournal:
         keep_ms: int,
         clock: Clock,
         metrics: Metrics,
+        is_clock_sure: Callable[[], bool],
         again_seconds: float = 0.0,
     ) -> None:
         """``memory`` and ``disk``: bytes. ``refuses``: no exchange is opened that would be in memory only.
 
+        ``is_clock_sure``: whether *clock* may say that something is over; a wrong one must not cost what waits.
         ``again_seconds``: for so long what is kept can be put again.
         ``keep_ms``: what could not be kept for so long goes, since nobody may have agreed to more.
         """
@@ -152,6 +155,7 @@ class DiskJournal:
         self._keep_ms = keep_ms
         self._clock = clock
         self._metrics = metrics
+        self._is_clock_sure = is_clock_sure
         self._last_number = 0
         self._running: dict[int, _Ticket] = {}
         self._dirty: dict[int, _Ticket] = {}
@@ -162,6 +166,10 @@ class DiskJournal:
         self._hurry = asyncio.Event()
         """Somebody waits until what they have is on disk."""
         self._something = asyncio.Event()
+        self._primary = 0
+        """The root's primary version, as far as that was told."""
+        self._root_moved = asyncio.Event()
+        self._has_adopted = False
         self._backlog: deque[SegmentFile] = deque()
         """Where ended exchanges are that are on disk only, oldest first."""
         self._loaded: deque[Exchange] = deque()
@@ -330,6 +338,21 @@ class DiskJournal:
         self.release(exchange)
         return is_written
 
+    def follow_root(self, primary: int) -> int | None:
+        """Have no volume need a root version older than *primary*; return the oldest that one needs now."""
+        oldest = self._volumes.oldest_root if self._has_adopted else 0
+        if primary > self._primary or (oldest is not None and oldest < primary):
+            self._primary = max(primary, self._primary)
+            self._root_moved.set()
+        return oldest
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether nothing is left that is not kept, and nothing that was set aside."""
+        return self.is_idle and not any(
+            segment.is_set_aside and segment.holds for segment in self._volumes.segments()
+        )
+
     async def begin(self) -> None:
         """Be ready to write, if the root answers, and adopt what is there. Raises ConfigurationError."""
         await self._volumes.begin()
@@ -431,13 +454,19 @@ class DiskJournal:
 
     async def _look_after(self) -> None:
         """Do what is to be done now and then."""
-        chores = {self._tidy: _CHORES_SECONDS, self._adopt: _ADOPT_SECONDS, self._renew: _ROOT_SECONDS}
+        chores = {self._tidy: _CHORES_SECONDS, self._adopt: _ADOPT_SECONDS, self._renew: _AGE_SECONDS}
         loop = asyncio.get_running_loop()
         due = {chore: loop.time() + seconds for chore, seconds in chores.items()}
         while True:
-            await asyncio.sleep(_CHORES_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHORES_SECONDS):
+                    await self._root_moved.wait()
+            if has_root_moved := self._root_moved.is_set():
+                self._root_moved.clear()
+                await self._once(self._renew)
             for chore, seconds in chores.items():
-                if loop.time() >= due[chore] or (chore == self._renew and self._volumes.current is None):
+                is_due = loop.time() >= due[chore] or (has_root_moved and chore == self._tidy)
+                if is_due or (chore == self._renew and self._volumes.current is None):
                     await self._once(chore)
                     due[chore] = loop.time() + seconds
 
@@ -450,12 +479,14 @@ class DiskJournal:
             _log.warning("the root does not open the journal; it is tried again", kind=type(error).__name__)
 
     async def _renew(self) -> None:
-        await self._volumes.renew()
+        await self._volumes.renew(self._primary)
+        await self._volumes.move_set_aside()
         self._woken.set()
 
     async def _adopt(self) -> None:
         """Take over what dead processes have left. Raises OSError, ChatproxyError."""
         adopted = await self._volumes.adopt()
+        self._has_adopted = True
         found = [segment for volume, _ in adopted for segment in volume.segments if segment.waiting.numbers]
         # Oldest first, whoever has written it: of a conversation, what comes first is to be kept first.
         found.sort(key=lambda segment: (segment.created_at, segment.number))
@@ -518,6 +549,8 @@ class DiskJournal:
 
     def _expire(self) -> None:
         """Let go what could not be kept for so long that it must be gone (R9)."""
+        if not self._is_clock_sure():
+            return
         until = self._clock() - self._keep_ms
         for segment in self._volumes.segments():
             if segment.created_at >= until:

@@ -51,6 +51,14 @@ class MemoryJournal:
         """Whether nothing runs, waits or is being kept."""
         return not (self._running or self._ended or self._taken)
 
+    @property
+    def leaves_nothing(self) -> bool:
+        """Nothing here outlives the process."""
+        return True
+
+    def follow_root(self, _primary: int) -> None:
+        """Nothing is sealed here."""
+
     def open(self, exchange: Exchange) -> bool:
         """Begin to hold an exchange; False if there is no room."""
         if self.is_full or self._held + _EXCHANGE_BYTES > self._capacity:

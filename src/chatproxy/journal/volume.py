@@ -9,6 +9,7 @@
 Nothing here is async: it runs in the journal's own thread, or before there is one.
 """
 
+import contextlib
 import os
 from array import array
 from collections.abc import Container, Iterable
@@ -154,6 +155,15 @@ class Volume:
         self.roll()
         return segment
 
+    def move_set_aside(self, target: "Volume") -> None:
+        """Set aside in *target* what was set aside here and waits for the next start. Raises OSError."""
+        for segment in [each for each in self.segments if each.is_set_aside and each.holds]:
+            if segment.waiting.numbers:
+                continue  # it is about to be tried again
+            for frame in self._open(segment):
+                target.set_aside(frame, now=segment.created_at).holds += 1
+            segment.holds = 0
+
     def roll(self) -> None:
         """Write no more to the current segment."""
         if self._current is not None:
@@ -219,6 +229,17 @@ class Volume:
                     except (UndecryptableError, UnreadableError):
                         damaged += 1
         return Recovered({number: parts.exchange() for number, parts in assemblies.items()}, damaged)
+
+    def _open(self, segment: SegmentFile) -> list[Frame]:
+        """Return the frames of a segment that are not damaged. Raises OSError."""
+        data = memoryview(segment.path.read_bytes())
+        sealing = Segment(bytes(data[:64]), self._key)
+        opened = []
+        for found in frames(data):
+            if found is not None:
+                with contextlib.suppress(UndecryptableError):
+                    opened.append(sealing.open(data, found))
+        return opened
 
     def _found(self, path: Path) -> SegmentFile | None:
         """Return a segment of somebody else; None where not even its header was written."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from chatproxy.clock import Clock
-from chatproxy.crypto.keys import DataKey, KeyStatus
+from chatproxy.crypto.keys import DataKey
 from chatproxy.disk.ballast import Ballast
 from chatproxy.disk.directory import private_directory
 from chatproxy.errors import KeysetError, UndecryptableError
@@ -76,19 +76,19 @@ class Volumes:
         """Give up the ballast if the disk is full."""
         await self.in_thread(self._ballast.drop_if_full)
 
-    async def renew(self) -> None:
-        """Write to a new volume if there is none, or it is a day old, or the root has another version by now.
+    async def renew(self, primary: int) -> None:
+        """Write to a new volume if there is none, or it is a day old, or under an older root version than *primary*.
 
         Raises OSError, KeysetError, RootUnavailableError.
         """
         now = self._clock()
         current = self.current
-        if current is not None and now - self._made_at < _VOLUME_MS:
-            primary = next(
-                found.version for found in await self._root.versions() if found.status is KeyStatus.PRIMARY
-            )
-            if self._root.version_of(current.wrapped_key) == primary:
-                return
+        if (
+            current is not None
+            and now - self._made_at < _VOLUME_MS
+            and self._root.version_of(current.wrapped_key) >= primary
+        ):
+            return
         name = new_volume_name()
         key = DataKey.generate()
         [wrapped] = await self._root.wrap(_PURPOSE, [(name.encode(), key.reveal())])
@@ -97,6 +97,26 @@ class Volumes:
         self._made_at = now
         if current is not None:
             await self.in_thread(current.roll)
+
+    async def move_set_aside(self) -> None:
+        """Write what could not be kept to the current volume, if it lies under an older root version.
+
+        It stays for long, and a root version must not be needed for so long. Raises OSError.
+        """
+        current = self.current
+        if current is None:
+            return
+        for volume in self._volumes:
+            if self._version_of(volume) < self._version_of(current):
+                await self.in_thread(lambda volume=volume: volume.move_set_aside(current))  # type: ignore[misc]
+
+    @property
+    def oldest_root(self) -> int | None:
+        """The oldest root version that a volume needs; None: there is no volume."""
+        return min(map(self._version_of, self._volumes), default=None)
+
+    def _version_of(self, volume: Volume) -> int:
+        return self._root.version_of(volume.wrapped_key)
 
     async def adopt(self) -> Sequence[tuple[Volume, int]]:
         """Take over what processes that are dead have left: volumes, and how many exchanges each has.

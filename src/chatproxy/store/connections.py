@@ -13,7 +13,7 @@ A bounded pool over redis-py's connections, with its own rules:
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import hiredis
@@ -91,6 +91,7 @@ class Connections:
         connect_timeout: seconds for making a connection, within the deadline.
         most: how many calls run at once; further ones wait.
         replicas: how many replicas must have what is to be confirmed.
+        why_away: says in words why the server is known not to be there; None: it may be.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class Connections:
         connect_timeout: float = 1.0,
         most: int = 16,
         replicas: int = 0,
+        why_away: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.address = address
+        self._why_away = why_away
         self._replicas = replicas
         self._deadline = deadline
         self._connect_timeout = connect_timeout
@@ -125,7 +128,7 @@ class Connections:
         """
         now = asyncio.get_running_loop().time
         if not self._breaker.lets_pass(now()):
-            raise self.unavailable(self._failure)
+            raise self._unreached(self._failure)
         waits = confirmed and self._replicas > 0
         if waits:
             commands = [*commands, ["WAIT", self._replicas, int(self._deadline * 500)]]
@@ -142,7 +145,7 @@ class Connections:
         except (RedisError, OSError) as error:
             self._failure = f"cannot be used: {error}"
             self._breaker.failed(now())
-            raise self.unavailable(self._failure) from error
+            raise self._unreached(self._failure) from error
         self._breaker.succeeded()
         return self._confirmed(replies) if waits else replies
 
@@ -174,6 +177,10 @@ class Connections:
     def unavailable(self, what: str) -> StoreUnavailableError:
         """Make the error that says where it happened."""
         return StoreUnavailableError(f"the store at {self.address} {what}")
+
+    def _unreached(self, what: str) -> StoreUnavailableError:
+        why = self._why_away()
+        return self.unavailable(what) if why is None else StoreUnavailableError(why)
 
     def refused(self, error: ResponseError) -> StoreUnavailableError:
         """Make the error for an error reply. Its text may quote keys, so only its code is repeated."""

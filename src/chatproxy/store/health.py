@@ -70,6 +70,10 @@ class StoreHealth:
         passed_ms = (self._monotonic() - monotonic) * 1000
         return abs(self._clock() - wall - passed_ms) <= OFFSET_FATAL_MS
 
+    def is_clock_sure(self) -> bool:
+        """Whether the store's clock has agreed with ours since the start, and ours has not jumped since."""
+        return self._looked_at is not None and self.may_put()
+
     async def check(self) -> None:
         """Check once. Raises StoreUnavailableError, or ConfigurationError where the store must not be used."""
         facts, findings = await examine(self._store.connections, self._demands, clock=self._clock)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+from chatproxy.clock import Clock, wall_clock
 from chatproxy.disk.directory import private_directory
 from chatproxy.store.address import StoreAddress, Topology
 from chatproxy.store.cluster import Cluster
@@ -25,6 +26,9 @@ async def open_store(
     deadline: float = 2.0,
     connections: int = 16,
     replicas: int = 0,
+    clock: Clock = wall_clock,
+    longest_pause: float | None = None,
+    may_wait: bool = False,
 ) -> AsyncIterator[RedisStore]:
     """Open the store at *url*; for ``embedded``, start its server in *data_dir* or use the one that runs.
 
@@ -37,6 +41,9 @@ async def open_store(
         deadline: seconds for one operation.
         connections: how many operations run at once, on each server.
         replicas: how many replicas must have what was written before it counts as done.
+        clock: what the embedded server's start goes by.
+        longest_pause: as for :class:`EmbeddedServer`.
+        may_wait: as for :class:`EmbeddedServer`.
 
     Raises:
         ConfigurationError: the URL cannot be used, or the embedded server cannot run.
@@ -45,10 +52,19 @@ async def open_store(
     async with contextlib.AsyncExitStack() as closing:
         if url == EMBEDDED:
             directory = private_directory(data_dir) / "store"
-            server = await closing.enter_async_context(EmbeddedServer(directory))
-            url = server.url
-        address = StoreAddress.parse(url, ca_file=ca_file)
-        store = RedisStore(_servers(address, deadline=deadline, most=connections, replicas=replicas))
+            server = EmbeddedServer(directory, clock=clock, longest_pause=longest_pause, may_wait=may_wait)
+            await closing.enter_async_context(server)
+            servers: Servers = Connections(
+                StoreAddress.parse(server.url),
+                deadline=deadline,
+                most=connections,
+                replicas=replicas,
+                why_away=lambda: server.held,
+            )
+        else:
+            address = StoreAddress.parse(url, ca_file=ca_file)
+            servers = _servers(address, deadline=deadline, most=connections, replicas=replicas)
+        store = RedisStore(servers)
         closing.push_async_callback(store.aclose)
         yield store
 

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 
 from redis.exceptions import ResponseError
 
+from chatproxy.crypto.keyring import CHECK_NAME
 from chatproxy.crypto.sealed_keyset import SEALED_NAME
 from chatproxy.errors import ChatproxyError, UndecryptableError
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
@@ -318,10 +319,13 @@ class RedisStore:
         return bool(await self._run_one(scripts.swap_control(name, old=old, new=new)))
 
     async def is_empty(self) -> bool:
-        """Whether no key of chatproxy exists but a sealed keyset. Walks the keys of others on a shared server."""
-        sealed = keys.control(SEALED_NAME)
+        """Whether no key of chatproxy exists but those that say which keyset it is to be used with.
+
+        Walks the keys of others on a shared server.
+        """
+        of_keyset = {keys.control(SEALED_NAME), keys.control(CHECK_NAME)}
         async for found in scan(self.connections, keys.ANY_KEY):
-            if any(key != sealed for key in found):
+            if not of_keyset.issuperset(found):
                 return False
         return True
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from chatproxy.identities.operators import Operator, Operators
-from chatproxy.web.connection import CLIENT_CERTIFICATE
 from chatproxy.web.console import Console
+from chatproxy.web.operator_door import OperatorDoor
+from chatproxy.web.person_session import TooOftenError
 from chatproxy.web.rights import may, roles_for
 from chatproxy.web.siblings import Node
 
@@ -21,7 +21,7 @@ from chatproxy.web.siblings import Node
 def build_admin(
     node: Node,
     *,
-    operators: Operators,
+    door: OperatorDoor,
     is_open: bool,
     console: Console | None = None,
     api: Sequence[BaseRoute] = (),
@@ -32,7 +32,10 @@ def build_admin(
     """
 
     def may_see(request: Request, name: str) -> bool:
-        return is_open or may(operator_of(request, operators), name)
+        try:
+            return is_open or may(door.operator_of(request), name)
+        except TooOftenError:
+            return False
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -43,9 +46,17 @@ def build_admin(
         return JSONResponse({"ready": not reasons, **told}, status_code=503 if reasons else 200)
 
     def refusal(request: Request, name: str) -> Response | None:
-        if may_see(request, name):
+        if is_open:
             return None
-        is_known = operator_of(request, operators) is not None
+        try:
+            operator = door.operator_of(request)
+        except TooOftenError as error:
+            return PlainTextResponse(
+                f"{error}\n", status_code=429, headers={"retry-after": str(error.retry_after)}
+            )
+        if may(operator, name):
+            return None
+        is_known = operator is not None
         return PlainTextResponse(
             f"{name} is for the role {roles_for(name)}: send Authorization: Bearer and a token of "
             "CHATPROXY_ADMIN_TOKEN that has it, or set CHATPROXY_ADMIN_OPEN = true\n",
@@ -68,11 +79,3 @@ def build_admin(
     app = Starlette(routes=[*routes, *api])
     app.router.redirect_slashes = False
     return app
-
-
-def operator_of(request: Request, operators: Operators) -> Operator | None:
-    """Return who asks; None: nobody who is known. A token that came must be right, whatever certificate came too."""
-    given = request.headers.getlist("authorization")
-    if given:
-        return operators.by_authorization(given[0]) if len(given) == 1 else None
-    return operators.by_certificate(request.scope.get(CLIENT_CERTIFICATE))

@@ -165,6 +165,9 @@ class Archive:
 
     async def _try(self, waiting: list[_Pending]) -> bool:
         """Try each once; return whether the store took part. Raises StoreUnavailableError."""
+        if not self._may_put():
+            # Neither is anything decided: by a clock that has jumped, what waits would be over.
+            return False
         first = FirstKeys(self._keys)
         attempts = []
         away: set[tuple[str, str]] = set()

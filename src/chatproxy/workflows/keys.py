@@ -6,7 +6,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from chatproxy.crypto.keyring import RING_NAME, RING_PURPOSE, Keyring, MintedSecrets, parse_manifest
+from chatproxy.crypto.keyring import (
+    CHECK_NAME,
+    RING_NAME,
+    RING_PURPOSE,
+    Keyring,
+    MintedSecrets,
+    parse_manifest,
+)
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.keyset import Keyset
 from chatproxy.crypto.record import epoch_number
@@ -22,8 +29,6 @@ from chatproxy.ports import RootKey, SubjectState, TranscriptStore
 
 _LOOKS, _LOOK_SECONDS = 20, 0.05
 _TRIES = 5
-CHECK_NAME = "keyset"
-"""The control value by which a store knows the keyset that it was made with."""
 _MOST_DAYS = 4096
 _MOST_UNKNOWN = 1000
 _LOOKS_TO_BE_SURE = 2
@@ -55,16 +60,19 @@ async def load_keyring(
     """
     found = await store.read_control(CHECK_NAME)
     data = await store.read_control(RING_NAME)
-    if found is None and data is None:
+    if found is not None:
+        keyset.require_check_value(found, source=source)
+    if data is None:
         if had_one is not None:
             raise KeysetError(_LOST_RING + had_one)
-        # Several may begin at once: the first to swap wins, and the others read what is there then.
+        # Several may begin at once: the first to swap wins, and the others read what is there then. Whoever did not live
+        # to make the ring has left the check value alone.
         if await store.is_empty():
             minted = MintedSecrets()
             manifest = minted.manifest(await root.wrap(RING_PURPOSE, minted.to_wrap()), created_at=now)
             await store.swap_control(CHECK_NAME, None, keyset.check_value)
             await store.swap_control(RING_NAME, None, manifest)
-        else:
+        elif found is None:
             await _made_by_another(store)
         found = await store.read_control(CHECK_NAME)
     keyset.require_check_value(found or b"", source=source)

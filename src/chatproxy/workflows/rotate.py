@@ -6,7 +6,8 @@
 2. Distribute before use: a new version is promoted only when every live node can open with it.
 3. It costs the number of keys, never that of transcripts: records stay as they are, only the wraps of keys change,
    and no expiry moves.
-4. What is destroyed is first retired, which can be taken back, and only when no wrap needs it and every node is known.
+4. What is destroyed is first retired, which can be taken back, and only when no wrap needs it, no journal of a node needs
+   its root version, and every node is known.
 5. A KEK stays under the root version that it was made under: with that it dies, in every backup (B3).
 6. A wrap that does not open is counted and left alone. It stops nothing but the destruction of what it names.
 """
@@ -39,7 +40,14 @@ from chatproxy.policy.instants import format_instant
 from chatproxy.ports import AuditLog, RootKey, RootVersion, TranscriptStore
 from chatproxy.workflows.batches import in_batches
 from chatproxy.workflows.keys import read_ring
-from chatproxy.workflows.watch_ring import ROTATION_NAME, WORKS_WITH_RING, Node, waiting_nodes, works_with
+from chatproxy.workflows.watch_ring import (
+    ROTATION_NAME,
+    WORKS_WITH_RING,
+    Node,
+    waiting_journals,
+    waiting_nodes,
+    works_with,
+)
 
 _BATCH = 500
 _MOST_TRIES = 5
@@ -390,6 +398,7 @@ class Rotation:
         old = older_versions(ring.manifest, KeyStatus.DECRYPT)
         # First the nodes: after that, none of them makes another wrap under the old version.
         await self._require_ring(ring, also_gone=True)
+        await self._require_journals()
         damaged = (await self.rewrap()).damaged
         counts = await self.count_wraps()
         left = sum(counts.get(version, WrapCount()).total - damaged.get(version, 0) for version in old)
@@ -413,6 +422,8 @@ class Rotation:
                 f"version {state.kek_from} is retired and can be brought back for "
                 f"{(retired_at + self._grace_ms - self._clock()) // 1000} s more; then it is destroyed"
             )
+        # A node with an old keyset may have come since.
+        await self._require_journals()
         counts = await self.count_wraps()
         left = sum(counts.get(version, WrapCount()).total for version in old)
         if left > abandon_damaged:
@@ -489,6 +500,7 @@ class Rotation:
         if state.step not in {Step.PROMOTED, Step.REWRAPPED}:
             return [f"the new version is not in use yet: {state.step}"]
         found = await self._waiting_nodes(works_with(ring), WORKS_WITH_RING, also_gone=True)
+        found += await waiting_journals(self._store)
         counts = await self.count_wraps()
         for version in older_versions(ring.manifest, KeyStatus.DECRYPT):
             if left := counts.get(version, WrapCount()).total:
@@ -508,6 +520,11 @@ class Rotation:
     ) -> None:
         """Raise NotYetError unless every live node is ready; ``also_gone``: and none has vanished."""
         if waiting := await self._waiting_nodes(is_ready, what, also_gone=also_gone):
+            raise NotYetError("; ".join(waiting))
+
+    async def _require_journals(self) -> None:
+        """Raise NotYetError while a node's journal needs an older root version than the primary one."""
+        if waiting := await waiting_journals(self._store):
             raise NotYetError("; ".join(waiting))
 
     async def _waiting_nodes(

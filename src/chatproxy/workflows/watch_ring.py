@@ -16,9 +16,10 @@ import msgspec
 
 from chatproxy.clock import Clock
 from chatproxy.crypto.keyring import RING_NAME, Keyring
+from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.sealed_keyset import SEALED_NAME
 from chatproxy.errors import ChatproxyError, KeysetError, StoreUnavailableError, UndecryptableError
-from chatproxy.ports import RootKey, RootVersion, TranscriptStore
+from chatproxy.ports import Journal, RootKey, RootVersion, TranscriptStore
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.workflows.horizon import erasure_horizon
 from chatproxy.workflows.keys import RecordKeys, read_ring
@@ -28,6 +29,8 @@ ROTATION_NAME = "rotation"
 """The control value that holds where a rotation is."""
 _ABOUT_KEYS = frozenset({RING_NAME, ROTATION_NAME, SEALED_NAME})
 _EVERY_SECONDS = 5.0
+_BEHIND_SECONDS = 0.2
+"""How often, while a rotation waits for this node's journal."""
 _PAUSE_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 10.0
 _LONGEST_LEAVE_SECONDS = 2.0
@@ -53,6 +56,8 @@ class NodeState(msgspec.Struct, frozen=True):
     """Another process says things under the same name."""
     keyset: dict[str, list[int]] = {}
     """The versions of annotation and signing keys that it knows."""
+    is_journal_behind: bool = False
+    """Its journal needs a root version that is older than the primary one, as this node knows it, or that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,16 @@ WORKS_WITH_RING = "works with the key ring as it is now"
 def works_with(ring: Keyring) -> Callable[[Node], bool]:
     """Return what tells whether a node, and all that is under way on it, works with *ring* or a newer one."""
     return lambda node: node.state is not None and node.state.ring >= ring.counter
+
+
+async def waiting_journals(store: TranscriptStore) -> list[str]:
+    """Say in words which nodes have a journal that needs an old root version, also those that have vanished.
+
+    Raises StoreUnavailableError.
+    """
+    nodes = await list_nodes(store)
+    names = ", ".join(node.name for node in nodes if node.state is not None and node.state.is_journal_behind)
+    return [f"waiting until what lies in the journal under the old root is kept: {names}"] if names else []
 
 
 async def waiting_nodes(
@@ -132,10 +147,12 @@ class RingWatch:
         metrics: Metrics,
         horizon_ms: int,
         refresh_keyset: Callable[[], Awaitable[Mapping[str, Sequence[int]]]],
+        journal: Journal | None = None,
     ) -> None:
         """``instance``: differs with each start; ``policy``: the digest of the one that this node decides under.
 
         ``horizon_ms``: within which what was erased must not be readable from a backup any more.
+        ``journal``: what of this node lies under the root beside the store; None: nothing.
         ``refresh_keyset`` has this node work with the keyset as it is now, and returns the versions that it knows then.
         """
         self._store = store
@@ -148,6 +165,8 @@ class RingWatch:
         self._metrics = metrics
         self._horizon_ms = horizon_ms
         self._refresh_keyset = refresh_keyset
+        self._journal = journal
+        self._is_journal_behind = False
         self._versions: Mapping[str, Sequence[int]] = {}
         self._read_at = clock()
         self._beat_at: int | None = None
@@ -181,7 +200,7 @@ class RingWatch:
                 _log.error("the key ring cannot be looked at; it is tried again", failure=error)
             self._keys.may_wrap = self._clock() - self._read_at <= _NO_WRAPS_AFTER_MS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY_SECONDS):
+                async with asyncio.timeout(_BEHIND_SECONDS if self._is_journal_behind else _EVERY_SECONDS):
                     await self._keys.news.wait()
 
     async def hear(self) -> None:
@@ -206,6 +225,7 @@ class RingWatch:
         finally:
             # A node that cannot open the ring must still be seen: the rotation waits for it.
             roots = await self._known_roots()
+            self._lead_journal(roots)
             await self._learn_keyset()
             await self._beat(roots)
         self._measure(ring=self._keys.ring, roots=roots)
@@ -286,13 +306,23 @@ class RingWatch:
             instance=self._instance,
             is_contested=is_contested,
             keyset={purpose: list(versions) for purpose, versions in self._versions.items()},
+            is_journal_behind=self._is_journal_behind,
         )
         await self._store.beat(self._node, msgspec.json.encode(state))
         self._beat_at = state.at
 
+    def _lead_journal(self, roots: Sequence[RootVersion]) -> None:
+        """Have the journal move to the primary root version, and see whether it has."""
+        primary = next((each.version for each in roots if each.status is KeyStatus.PRIMARY), None)
+        if self._journal is not None and primary is not None:
+            oldest = self._journal.follow_root(primary)
+            self._is_journal_behind = oldest is not None and oldest < primary
+
     async def leave(self) -> None:
-        """This node stops, with nothing left on it. What cannot be said in time is not said: it counts as vanished."""
+        """This node stops. With nothing left on it, it says so; else, or if there is no time for that, it counts as vanished."""
         self._has_left = True
+        if self._journal is not None and not self._journal.leaves_nothing:
+            return
         with contextlib.suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(_LONGEST_LEAVE_SECONDS), self._speaking:
                 await self._store.forget_node(self._node)

@@ -22,6 +22,7 @@ from chatproxy.telemetry import Metrics
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
+from chatproxy.web.operator_door import OperatorDoor
 from chatproxy.web.person_session import Limits, PersonSessions
 from chatproxy.web.rights import RIGHTS
 from chatproxy.workflows.happenings import Happenings
@@ -49,7 +50,7 @@ ADMIN = AdminAPI(
     NO_TERMS,
     subject_tag=lambda _, __: SubjectTag(bytes(16)),
     new_import=lambda _: cast("ChoiceImport", None),
-    operators=Operators(),
+    door=OperatorDoor(Operators(), clock=wall_clock, metrics=Metrics()),
     audit=cast("AuditLog", None),
     new_request_id=lambda: "req_test",
     more=HappenedOperations(

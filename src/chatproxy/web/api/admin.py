@@ -7,6 +7,7 @@ everything else goes by.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -16,17 +17,17 @@ from starlette.routing import Route
 from chatproxy.consent.events import Choice, Circumstances, ShownNotice
 from chatproxy.consent.notices import Terms
 from chatproxy.errors import ConflictError, NotFoundError, UndecryptableError
-from chatproxy.identities.operators import Operator, Operators
+from chatproxy.identities.operators import Operator
 from chatproxy.model import Age, SubjectTag, Surface
 from chatproxy.policy.instants import format_instant, parse_instant
 from chatproxy.ports import AuditLog
 from chatproxy.unshown import Unshown
-from chatproxy.web.admin import operator_of
 from chatproxy.web.api import forms, problems
 from chatproxy.web.api.describe import describe, description_route
 from chatproxy.web.api.of_subject import SubjectOperations
 from chatproxy.web.api.operation import API, LINES_TYPE, Call, Operation, Query, require_type
 from chatproxy.web.api.problems import RefusedError
+from chatproxy.web.operator_door import OperatorDoor
 from chatproxy.web.person_session import PersonSessions
 from chatproxy.web.rights import may, roles_for
 from chatproxy.workflows.import_choices import IMPORTED_BY, ChoiceImport, ForeignRecord
@@ -35,6 +36,8 @@ from chatproxy.workflows.person import PersonDesk
 BASE = "/api/v1"
 DESCRIPTION = "/api/openapi.json"
 METHOD = "admin_api"
+READ = "admin.read"
+"""What the audit log calls it when somebody reads what is held of people."""
 PERSON = "/subjects/{subject}"
 _TAG = re.compile(r"[0-9a-f]{32}")
 _LONGEST_LINE = 16 << 10
@@ -158,7 +161,7 @@ class AdminAPI:
         *,
         subject_tag: Callable[[str, str], SubjectTag],
         new_import: Callable[[bool], ChoiceImport],
-        operators: Operators,
+        door: OperatorDoor,
         audit: AuditLog,
         new_request_id: Callable[[], str],
         more: Sequence[Operation[Operator]] = (),
@@ -170,10 +173,10 @@ class AdminAPI:
         self._subject_tag = subject_tag
         self._new_import = new_import
         self._of_subject = of_subject(desk)
-        self._operators = operators
+        self.door = door
         self._audit = audit
         self.api = API(
-            [*self._operations(), *more],
+            [self._audited(operation) for operation in (*self._operations(), *more)],
             base=BASE,
             authenticate=self._authenticate,
             new_request_id=new_request_id,
@@ -251,9 +254,9 @@ class AdminAPI:
         ]
 
     async def _authenticate(self, request: Request, operation: Operation[Operator]) -> Operator:
-        if not self._operators.is_anybody_known:
+        if not self.door.is_anybody_known:
             raise RefusedError(problems.DISABLED, "set CHATPROXY_ADMIN_TOKEN to enable it")
-        operator = operator_of(request, self._operators)
+        operator = self.door.operator_of(request)
         if operator is None:
             raise RefusedError(
                 problems.UNAUTHENTICATED,
@@ -264,6 +267,18 @@ class AdminAPI:
         if not may(operator, operation.name):
             raise RefusedError(problems.NO_RIGHT, f"this needs the role {roles_for(operation.name)}")
         return operator
+
+    def _audited(self, operation: Operation[Operator]) -> Operation[Operator]:
+        """Return *operation*; one that reads of people is in the audit log before it is done, as what changes is."""
+        if operation.changes_something:
+            return operation
+
+        async def read(call: Call[Operator]) -> Any:
+            of_whom = {"subject": subject_of(call).hex()} if "subject" in call.path else {}
+            await self._write_down(call, READ, {"what": operation.name, **of_whom})
+            return await operation.handler(call)
+
+        return replace(operation, handler=read)
 
     async def _pseudonym(self, call: Call[Operator]) -> Pseudonym:
         return Pseudonym(subject=self._subject_tag(call.body.tenant, call.body.subject).hex())
