@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
+_CAP_IPC_LOCK = 1 << 14
+_ALL_IDS = ["0", "0", "4294967295"]
+"""How the first user namespace maps accounts: in another one, capabilities let no memory be locked."""
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _IN_MEMORY = "/dev/zram"
 
@@ -28,7 +31,7 @@ def refuse_dumps() -> None:
 def lock_memory() -> bool:
     """Keep this process's memory out of swap, pages as they come to be used; False: the system does not let it.
 
-    Only where the limit is none: with one, memory that is asked for beyond it would not be had.
+    Only where no limit counts: with one, memory that is asked for beyond it would not be had.
     """
     if sys.platform != "linux" or not is_memory_lockable():
         return False
@@ -36,12 +39,25 @@ def lock_memory() -> bool:
 
 
 def is_memory_lockable() -> bool:
-    """Return whether a process with these limits may lock all its memory."""
+    """Return whether a process with these limits and capabilities may lock all its memory."""
     if sys.platform == "win32":
         return False
     import resource  # noqa: PLC0415 - not on every platform
 
-    return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    return (
+        resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY or _is_beyond_memory_limits()
+    )
+
+
+def _is_beyond_memory_limits(process: Path = Path("/proc/self")) -> bool:
+    """Return whether the limit does not count, by the capability IPC_LOCK."""
+    try:
+        status = (process / "status").read_text(encoding="utf-8", errors="replace")
+        ids = (process / "uid_map").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    effective = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) & _CAP_IPC_LOCK) and ids == _ALL_IDS
 
 
 def read_swaps(table: Path = Path("/proc/swaps")) -> list[str]:

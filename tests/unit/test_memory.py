@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from chatproxy import memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the flag and the lock are Linux's")
 
@@ -28,6 +31,8 @@ def test_core_files_are_refused_by_limit_and_by_flag() -> None:
 
 def test_where_memory_has_a_limit_it_is_not_locked() -> None:
     code = (
+        "import os\n"
+        "if os.geteuid() == 0: os.setuid(65534)  # without the capability of root\n"
         "resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))\n"
         "print(memory.is_memory_lockable(), memory.lock_memory())"
     )
@@ -51,6 +56,43 @@ def test_where_memory_has_no_limit_what_is_used_is_locked_from_then_on() -> None
     is_locked, size = said.split()
     assert is_locked == "True"
     assert int(size) >= 64 << 10
+
+
+def test_by_its_capability_a_process_locks_more_than_its_limit() -> None:
+    code = (
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))\n"
+        "if not memory.is_memory_lockable(): print('may not'); raise SystemExit\n"
+        "print(memory.lock_memory())\n"
+        "held = bytearray(64 << 20)\n"
+        "held[::4096] = bytes([1]) * len(held[::4096])\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmLck')).split()[1])"
+    )
+    said = in_a_process(code)
+    if said == "may not":
+        pytest.skip("this account has not the capability IPC_LOCK")
+    is_locked, size = said.split()
+    assert is_locked == "True"
+    assert int(size) >= 64 << 10
+
+
+@pytest.mark.parametrize(
+    "effective, ids, may",
+    [
+        ("000001fffeffffff", "         0          0 4294967295", True),
+        ("0000000000004000", "         0          0 4294967295", True),
+        ("0000000000003fff", "         0          0 4294967295", False),
+        ("000001ffffffffff", "         0       1000          1", False),
+        ("000001ffffffffff", "         0     100000      65536", False),
+    ],
+    ids=["root", "it alone", "the others", "a user's own namespace", "a container's own namespace"],
+)
+def test_the_capability_counts_outside_of_user_namespaces_alone(
+    tmp_path: Path, effective: str, ids: str, may: bool
+) -> None:
+    (tmp_path / "status").write_text(f"Name:\tx\nCapPrm:\t0\nCapEff:\t{effective}\n")
+    (tmp_path / "uid_map").write_text(ids + "\n")
+    assert memory._is_beyond_memory_limits(tmp_path) is may
+    assert memory._is_beyond_memory_limits(tmp_path / "none") is False
 
 
 def test_swap_that_is_in_memory_itself_is_none_on_a_disk() -> None:
