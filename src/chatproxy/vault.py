@@ -49,7 +49,7 @@ from chatproxy.store.opening import EMBEDDED, open_store
 from chatproxy.store.preflight import Demands, examine, require_safe
 from chatproxy.store.reaping import RedisReaper
 from chatproxy.store.redis import RedisStore
-from chatproxy.telemetry import Metrics
+from chatproxy.telemetry import Log, Metrics
 from chatproxy.workflows.access import AccessDesk, Explain
 from chatproxy.workflows.annotation_log import AnnotationLog, LastChange, Turn, read_last_changes
 from chatproxy.workflows.decide import Policy
@@ -83,6 +83,8 @@ from chatproxy.workflows.transcripts import AskChanges, Transcripts
 from chatproxy.workflows.verify_dataset import LineageVerifier
 from chatproxy.workflows.verify_kept import KeptVerifier
 from chatproxy.workflows.watch_ring import RingWatch
+
+_log = Log("vault")
 
 
 @dataclass(frozen=True, slots=True)
@@ -669,7 +671,11 @@ async def open_vault(
             if not in_use.is_known:
                 # Not before there is a ring: what a person chooses would make the store look used.
                 in_use.use(keyset)
-            known.note(keyset.id)
+            try:
+                known.note(keyset.id)
+            except OSError as error:
+                # Chats go on, and are kept: this is for the next start, and is tried again with the next check.
+                _log.warning("it cannot be noted that this store was used", problem=error.strerror)
             opened.set()
             await policies.register()
 

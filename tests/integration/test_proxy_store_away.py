@@ -11,9 +11,14 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
+from chatproxy.clock import wall_clock
+from chatproxy.crypto.keyring import RING_NAME
 from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.store.health import StoreHealth
+from chatproxy.store.preflight import Demands
+from chatproxy.store.redis import RedisStore
 from integration.proxy_fixtures import (
     ANA_LINES,
     ANTHROPIC,
@@ -338,3 +343,44 @@ async def test_the_damaged_keys_of_one_person_stop_nobody_else_and_are_tried_aga
     async with a_world(chatting(), tmp_path, store) as world:
         assert len(await world.kept()) == 2
         assert world.outcomes() == {"stored": 1}
+
+
+async def test_a_disk_that_takes_no_note_of_the_store_keeps_nobody_from_being_kept(
+    tmp_path: Path, store: str
+) -> None:
+    note = tmp_path / "data" / "known-store"
+    in_the_way = note.with_suffix(f".{os.getpid()}")
+    in_the_way.mkdir(parents=True, mode=0o700)
+    async with a_world(chatting(), tmp_path, store) as world:
+        await world.chat("hello")
+        assert len(await world.kept()) == 1
+        assert not note.exists()
+        in_the_way.rmdir()
+        await world.running.vault.health.check()  # as is done every minute
+        assert note.exists()
+
+
+async def test_who_watches_the_store_does_not_end_by_what_nobody_has_foreseen(
+    tmp_path: Path, connections: Connections
+) -> None:
+    broken = True
+
+    async def when_safe() -> None:
+        if broken:
+            raise ZeroDivisionError
+
+    health = StoreHealth(
+        RedisStore(connections),
+        clock=wall_clock,
+        demands=Demands(allow_volatile=False, in_cluster=False, replicas=0),
+        when_safe=when_safe,
+    )
+    await connections.ask([["SET", keys.control(RING_NAME), "ring"]])
+    watching = asyncio.create_task(health.watch())
+    async with asyncio.timeout(PATIENCE):
+        while "could not be looked at" not in str(health.problem):
+            await asyncio.sleep(0.01)
+        broken = False
+        while health.problem is not None:
+            await asyncio.sleep(0.01)
+    watching.cancel()

@@ -127,6 +127,9 @@ class StoreHealth:
                 self.problem = str(error)
             except ConfigurationError as error:
                 self.is_safe, self.problem = False, str(error)
+            except Exception as error:  # noqa: BLE001 - the outer edge of this task: it must never end by itself
+                self.problem = "the store could not be looked at; the log says why"
+                _log.error("the store could not be looked at; it is tried again", failure=error)
             self._report(before)
             await asyncio.sleep(_LOOK_SECONDS)
 
