@@ -128,7 +128,6 @@ async def test_what_cannot_be_written_down_is_not_read(tmp_path: Path, store: st
         assert (await client.put(f"{person}/choice", json=YES, headers=bearer("privacy"))).status_code == 200
         shutil.rmtree(tmp_path / "data" / "audit")
         (tmp_path / "data" / "audit").write_text("in the way")
-        world.damage = "the audit log"
         for path in ("choice", "history", "holds"):
             answer = await client.get(f"{person}/{path}", headers=bearer("privacy"))
             assert_problem(answer, 503, "audit_unavailable")

@@ -145,6 +145,7 @@ async def test_before_the_first_ring_nothing_makes_the_store_look_used(tmp_path:
         async with a_world(
             chatting(), tmp_path, url, clock=wall_clock, choice_notices=str(choice), **settings
         ) as world:
+            world.damage = "an audit log of another signer"
             await world.chat("hello")
             assert (await ask(world, "PUT", "/choice", json=YES)).status_code == 503
             assert (await readiness(world))[0] == 503
