@@ -37,6 +37,16 @@ from simulators.backend import backend
 WEEK_SECONDS = 7 * 86_400
 
 
+class AskedClock(AheadClock):
+    """One that counts how often it is asked."""
+
+    asked = 0
+
+    def __call__(self) -> int:
+        self.asked += 1
+        return super().__call__()
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "store"
@@ -138,12 +148,17 @@ async def test_the_time_is_noted_when_the_server_starts_and_when_it_stops(direct
 
 
 async def test_who_can_wait_goes_on_once_the_clock_is_set(directory: Path) -> None:
-    clock = AheadClock()
+    clock = AskedClock()
     async with a_server(directory, clock) as server:
         await put(server)
     clock.ahead = 31 * DAY
     async with a_server(directory, clock, may_wait=True) as server:
         assert (server.pid, "clock" in str(server.held)) == (None, True)
+        enough = clock.asked + 5
+        async with asyncio.timeout(PATIENCE):
+            while clock.asked < enough:
+                assert server.pid is None
+                await asyncio.sleep(0.01)
         clock.ahead = 0
         await until_started(server)
         assert await count(server) == 1

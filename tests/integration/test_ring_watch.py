@@ -11,6 +11,7 @@ from chatproxy.clock import wall_clock
 from chatproxy.crypto.keyring import RING_NAME, Keyring
 from chatproxy.crypto.keyset import Keyset, make_keyset
 from chatproxy.errors import KeysetError, RingBehindError, UndecryptableError
+from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import SubjectTag
 from chatproxy.ports import SubjectState
 from chatproxy.store.connections import Connections
@@ -138,6 +139,53 @@ async def test_a_node_that_has_left_is_not_heard_of_again(tmp_path: Path, store:
         assert await list_nodes(vault.store) == []
 
 
+class SealedJournal(MemoryJournal):
+    """One that says what it needs of the root."""
+
+    needs: int | None = 1
+    is_left_empty = False
+
+    def follow_root(self, primary: int) -> int | None:
+        return self.needs
+
+    @property
+    def leaves_nothing(self) -> bool:
+        return self.is_left_empty
+
+
+@pytest.mark.parametrize(
+    "needs, is_behind",
+    [(1, True), (0, True), (2, False), (None, False)],
+    ids=["old", "unknown", "new", "none"],
+)
+async def test_a_node_says_whether_its_journal_needs_an_old_root(
+    tmp_path: Path, store: str, needs: int | None, is_behind: bool
+) -> None:
+    async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
+        await advance(a_rotation(vault), Step.PROMOTED)
+        journal = SealedJournal(1 << 20)
+        journal.needs = needs
+        await vault.ring_watch(Metrics(), journal=journal).look()
+
+        [node] = await list_nodes(vault.store)
+        assert node.state is not None
+        assert node.state.is_journal_behind is is_behind
+
+
+@pytest.mark.parametrize("is_left_empty", [True, False])
+async def test_a_node_that_leaves_turns_in_its_journal_is_missed(
+    tmp_path: Path, store: str, is_left_empty: bool
+) -> None:
+    async with open_vault(a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=store)) as vault:
+        journal = SealedJournal(1 << 20)
+        journal.is_left_empty = is_left_empty
+        watch = vault.ring_watch(Metrics(), journal=journal)
+        await watch.look()
+        await watch.leave()
+
+        assert len(await list_nodes(vault.store)) == (0 if is_left_empty else 1)
+
+
 async def test_whoever_meets_a_store_in_which_another_makes_the_first_ring_uses_that_one(
     tmp_path: Path, server: EmbeddedServer, connections: Connections
 ) -> None:
@@ -186,5 +234,6 @@ async def test_who_makes_the_first_ring_and_does_not_live_to_finish_is_followed_
     other = make_keyset(created_at=wall_clock())
     with pytest.raises(KeysetError):
         await load_keyring(RedisStore(connections), source.root, other, source="other", now=wall_clock())
+    assert await RedisStore(connections).read_control(RING_NAME) is None
     async with open_vault(settings) as vault:
         assert vault.record_keys.ring is not None

@@ -56,8 +56,9 @@ class MemoryJournal:
         """Nothing here outlives the process."""
         return True
 
-    def follow_root(self, _primary: int) -> None:
+    def follow_root(self, _primary: int) -> int | None:
         """Nothing is sealed here."""
+        return None
 
     def open(self, exchange: Exchange) -> bool:
         """Begin to hold an exchange; False if there is no room."""
