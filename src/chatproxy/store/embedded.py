@@ -141,7 +141,7 @@ class EmbeddedServer:
             if self._process is not None:
                 await self._process.stop()
                 remove_socket(self._socket, self._directory)
-                self._note_clock()
+                await self._note_clock()
         finally:
             self._process = None
             self._lock.close()
@@ -187,6 +187,8 @@ class EmbeddedServer:
             self._alive.close()
         try:
             serves = await process.answers(self._socket)
+            if serves:
+                await self._note_clock()
         except BaseException:
             await process.stop()
             raise
@@ -201,7 +203,6 @@ class EmbeddedServer:
         confirm(self._directory, engine)
         self._ballast.lay()
         self._process = process
-        self._note_clock()
 
     async def _be_alone(self) -> None:
         """Take ``alive``, after asking a server that outlived its owner to end."""
@@ -251,7 +252,7 @@ class EmbeddedServer:
                 async with asyncio.timeout(_CLOCK_SECONDS):
                     return await process.wait()
             except TimeoutError:
-                self._note_clock()
+                await self._note_clock()
 
     async def _until_clock_is_sure(self) -> None:
         """Return when the server may be started."""
@@ -260,11 +261,11 @@ class EmbeddedServer:
         while self.held is not None:  # noqa: ASYNC110 - nobody tells when a clock was set
             await asyncio.sleep(_HELD_SECONDS)
 
-    def _note_clock(self) -> None:
-        """Note that the time is right. Where that fails the next start compares with an earlier one."""
+    async def _note_clock(self) -> None:
+        """Note that the time is right, off the loop. Where that fails the next start compares with an earlier one."""
         if self._longest_pause is None:
             return
         try:
-            self._clock_seen.note(self._clock())
+            await asyncio.to_thread(self._clock_seen.note, self._clock())
         except OSError as error:
             _log.warning("the time cannot be noted beside the store: %s", error.strerror)
