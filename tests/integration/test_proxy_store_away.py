@@ -19,6 +19,7 @@ from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.health import StoreHealth
 from chatproxy.store.preflight import Demands
 from chatproxy.store.redis import RedisStore
+from integration.invariants import assert_invariants
 from integration.proxy_fixtures import (
     ANA_LINES,
     ANTHROPIC,
@@ -142,8 +143,7 @@ async def test_a_store_that_was_not_there_at_the_start_keeps_what_waited(tmp_pat
             assert world.counted("chatproxy_queue_bytes") > 0
             await door.open()
             await until_ready(world, 200)
-            rows = await world.kept()
-            assert len(rows) == 3
+            await assert_invariants(world, tmp_path, answered=3)
             assert world.outcomes() == {"stored": 3}
             assert world.counted("chatproxy_queue_bytes") == 0
             world.assert_outcomes_add_up()
@@ -184,8 +184,7 @@ async def test_a_store_that_hangs_does_not_delay_a_chat(tmp_path: Path, store: s
         assert world.outcomes() == {}
         assert world.counted("chatproxy_turns_pending") == 20
         door.swallows = False
-        assert len(await world.kept()) == 20
-        world.assert_outcomes_add_up()
+        await assert_invariants(world, tmp_path, answered=20)
 
 
 async def test_what_clients_left_while_the_store_hung_is_kept_once_it_answers(
@@ -248,8 +247,7 @@ async def test_a_killed_embedded_store_loses_nothing(tmp_path: Path) -> None:
                     group.create_task(world.chat(f"hello {round_} {number}"))
                     if number == 10:
                         os.kill(pid, signal.SIGKILL)
-            rows = await world.kept()
-            assert len(rows) == 1 + 20 * (round_ + 1)
+            await assert_invariants(world, tmp_path, answered=1 + 20 * (round_ + 1))
         await until_ready(world, 200)
         assert "lost" not in world.outcomes()
         world.assert_outcomes_add_up()

@@ -12,6 +12,7 @@ from chatproxy.errors import ConfigurationError, StoreUnavailableError
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from integration.invariants import assert_invariants
 from integration.proxy_fixtures import DAY, PATIENCE, AheadClock, World, a_proxy, a_world, chatting
 from simulators.store_front import StoreFront, store_front
 
@@ -81,9 +82,8 @@ async def test_a_put_that_is_answered_with_an_error_is_tried_again_and_drops_not
         assert world.outcomes() == {"stored": 1}
         assert world.counted("chatproxy_turns_pending") == 3
         front.answers.clear()
-        assert len(await world.kept()) == 4
+        await assert_invariants(world, tmp_path, answered=4)
         assert world.outcomes() == {"stored": 4}
-        world.assert_outcomes_add_up()
 
 
 async def test_a_server_that_has_forgotten_all_scripts_is_given_them(
@@ -114,8 +114,7 @@ async def test_nonsense_costs_the_connection_and_nothing_else(
         for number in range(3):
             assert (await world.chat(f"meanwhile {number}")).status_code == 200
         front.says = None
-        rows = await world.kept()
-        assert len(rows) == 4
+        rows = await assert_invariants(world, tmp_path, answered=4)
         texts = {text for row in rows for text in await world.said(row["conversation"])}
         assert {f"user: meanwhile {number}" for number in range(3)} <= texts
         assert "lost" not in world.outcomes()
@@ -147,8 +146,7 @@ async def test_a_slow_store_keeps_up_and_no_chat_waits_for_it(tmp_path: Path, st
         assert loop.time() - before < 4
         assert await world.running.all_kept(within=PATIENCE)
         front.delay = 0.0
-        assert len(await world.kept()) == 11
-        world.assert_outcomes_add_up()
+        await assert_invariants(world, tmp_path, answered=11)
 
 
 async def test_an_answer_that_is_lost_again_and_again_stores_nothing_twice(
@@ -159,8 +157,7 @@ async def test_an_answer_that_is_lost_again_and_again_stores_nothing_twice(
         for number in range(5):
             await world.chat(f"meanwhile {number}")
         front.loses_replies = False
-        assert len(await world.kept()) == 6
-        world.assert_outcomes_add_up()
+        await assert_invariants(world, tmp_path, answered=6)
 
 
 async def test_a_server_that_hangs_is_left_alone_and_nothing_piles_up(store: str) -> None:
@@ -213,7 +210,7 @@ async def test_a_store_that_begins_to_evict_gets_nothing_more_until_it_does_not(
         finally:
             await connections.ask([["CONFIG", "SET", "maxmemory-policy", "noeviction"]])
         await world.running.vault.health.check()
-        assert len(await world.kept()) == 2
+        await assert_invariants(world, tmp_path, answered=2)
 
 
 @pytest.mark.parametrize("days", [31, -365], ids=["forward", "back"])
@@ -235,8 +232,9 @@ async def test_nothing_is_put_by_a_clock_that_has_jumped(
             # It was noted as received a year ago, and what that allows is over.
             assert await world.running.all_kept(within=PATIENCE)
             assert world.outcomes() == {"stored": 1, "expired": 1}
+            await assert_invariants(world, tmp_path, answered=2)
             return
-        first, second = await world.kept()
+        first, second = await assert_invariants(world, tmp_path, answered=2)
         assert first["expires_at"][:10] == second["expires_at"][:10]
 
 
@@ -252,7 +250,7 @@ async def test_what_waited_when_the_clock_jumped_is_not_taken_for_expired(tmp_pa
         await until_reason(world, "apart, and expiry")
         assert world.outcomes() == {"stored": 1}
         clock.ahead = 0
-        assert len(await world.kept()) == 2
+        await assert_invariants(world, tmp_path, answered=2)
 
 
 async def test_a_store_that_was_emptied_gets_no_new_keys_and_goes_on_when_it_is_restored(
@@ -279,7 +277,7 @@ async def test_a_store_that_was_emptied_gets_no_new_keys_and_goes_on_when_it_is_
                 for name, dump, at in zip(names, dumps, times, strict=True)
             ]
         )
-        assert len(await world.kept()) == 2
+        await assert_invariants(world, tmp_path, answered=2)
         await until_ready(world)
 
 
