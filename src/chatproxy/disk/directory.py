@@ -53,10 +53,10 @@ def write_all(descriptor: int, data: bytes) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Put *data* in the place of a file that is for this user alone: whole or not at all, also after a power cut.
 
-    Raises OSError.
+    One process at a time: the draft beside it, which is hidden, has one name. Raises OSError.
     """
-    draft = path.with_name(f"{path.name}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    draft = path.with_name(f".{path.name}.draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)

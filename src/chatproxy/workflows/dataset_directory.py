@@ -1,10 +1,9 @@
 """The files of a dataset: each is there whole or not at all, whatever happens while it is written."""
 
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from chatproxy.disk.directory import sync_directory, write_all
+from chatproxy.disk.directory import replace_file
 from chatproxy.errors import ConfigurationError
 
 
@@ -28,19 +27,10 @@ class DatasetDirectory:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file durably, in one step. Raises ConfigurationError."""
-        path = self.path / name
-        draft = path.with_name(f".{path.name}.draft")
         try:
-            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                write_all(file, data)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            draft.replace(path)
-            sync_directory(path.parent)
+            replace_file(self.path / name, data)
         except OSError as error:
-            raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+            raise ConfigurationError(f"{self.path / name} cannot be written: {error.strerror}") from None
 
     def read(self, name: str) -> bytes | None:
         """Return a file; None: there is none of that name. Raises ConfigurationError."""

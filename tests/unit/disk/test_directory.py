@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from chatproxy.disk.ballast import Ballast
-from chatproxy.disk.directory import FileLock, private_directory
+from chatproxy.disk.directory import FileLock, private_directory, replace_file
 from chatproxy.errors import ConfigurationError
 
 
@@ -101,3 +101,29 @@ def test_no_ballast_where_none_is_wanted_or_there_is_no_room(size: int, tmp_path
 
     assert not (tmp_path / "ballast").exists()
     assert not ballast.drop_if_full()
+
+
+def test_a_file_is_replaced_whole_and_for_its_user_alone(tmp_path: Path) -> None:
+    for content in (b"a longer one", b"short"):
+        replace_file(tmp_path / "file", content)
+
+        assert (tmp_path / "file").read_bytes() == content
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+        assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_what_a_killed_process_has_left_of_a_file_is_hidden_and_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.draft").write_bytes(b"half of something longer")
+    replace_file(tmp_path / "file", b"all")
+
+    assert (tmp_path / "file").read_bytes() == b"all"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_draft_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"somebody's")
+    (tmp_path / ".file.draft").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic link"):
+        replace_file(tmp_path / "file", b"mine")
+
+    assert (tmp_path / "elsewhere").read_bytes() == b"somebody's"
