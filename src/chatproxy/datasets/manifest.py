@@ -173,6 +173,11 @@ def about(name: str, data: bytes, *, items: int) -> File:
     return File(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), items=items)
 
 
+def is_as_listed(file: File, data: bytes) -> bool:
+    """Whether *data* is what was in a file when it was listed."""
+    return about(file.name, data, items=file.items) == file
+
+
 def lines(each: Iterable[msgspec.Struct]) -> bytes:
     """Return JSON lines."""
     return b"".join(msgspec.json.encode(line) + b"\n" for line in each)

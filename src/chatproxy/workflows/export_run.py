@@ -13,7 +13,7 @@ from chatproxy.crypto.dataset_names import DatasetNames, read_item, show_item
 from chatproxy.crypto.keys import DataKey, SigningSeed
 from chatproxy.crypto.pseudonyms import Pseudonymizer
 from chatproxy.crypto.record import RecordFlags, open_record, parse_header
-from chatproxy.datasets.manifest import CARD, File, Item, Manifest, Shard, about, card, lines
+from chatproxy.datasets.manifest import CARD, File, Item, Manifest, Shard, about, card, is_as_listed, lines
 from chatproxy.datasets.redaction import Redactor
 from chatproxy.datasets.rows import Row, answers
 from chatproxy.datasets.tables import content_hash, read_rows, write_rows
@@ -487,7 +487,7 @@ class ExportRun:
     def _unchanged(self, file: File) -> bytes:
         """Return a file that this export has written. Raises ConflictError where it is not that any more."""
         data = self._files.read(file.name) or b""
-        if about(file.name, data, items=file.items) != file:
+        if not is_as_listed(file, data):
             raise ConflictError(
                 f"{self._files.shown(file.name)} is not as it was written; begin in another place"
             )

@@ -6,7 +6,6 @@
    seen. Of who was erased nothing can be led back: their items are recalled, and counted as such.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
 from chatproxy.crypto.dataset_names import DatasetNames, read_item
 from chatproxy.crypto.pseudonyms import Pseudonymizer
-from chatproxy.datasets.manifest import File, Item, Manifest, is_manifest, read_manifest
+from chatproxy.datasets.manifest import File, Item, Manifest, is_as_listed, is_manifest, read_manifest
 from chatproxy.datasets.tables import Form, content_hash, read_rows
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
@@ -150,9 +149,7 @@ class FilesVerifier:
     def _same(self, file: File) -> bytes | None:
         """Return a file if it is the one that is listed."""
         data = self._files.read(file.name)
-        if data is None or len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            return None
-        return data
+        return data if data is not None and is_as_listed(file, data) else None
 
 
 class LineageVerifier:
