@@ -184,7 +184,7 @@ async def running_proxy(
         upstream = await closing.enter_async_context(contextlib.aclosing(_upstream(settings, address)))
         capture = _capture(vault, journal, metrics)
         identify = await _identification(settings, clock=clock, background=background)
-        own, admin_api = _own_surfaces(vault, identify, metrics)
+        own, admin_api, door = _own_surfaces(vault, identify, metrics)
         proxy = Proxy(
             upstream,
             address=address,
@@ -228,7 +228,7 @@ async def running_proxy(
         admin = Listener(
             build_admin(
                 node,
-                door=admin_api.door,
+                door=door,
                 is_open=settings.admin_listen.is_loopback
                 if settings.admin_open is None
                 else settings.admin_open,
@@ -561,8 +561,10 @@ def _archive(
     )
 
 
-def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> tuple[Own, AdminAPI]:
-    """Return what is chatproxy's own on the public listener, and the API on the other one."""
+def _own_surfaces(
+    vault: Vault, identify: IdentifyCaller, metrics: Metrics
+) -> tuple[Own, AdminAPI, OperatorDoor]:
+    """Return what is chatproxy's own on the public listener, the API on the other one, and who may come in there."""
     settings, desk = vault.settings, vault.person_desk
 
     def subject_tag(tenant: str, subject: str) -> SubjectTag:
@@ -583,6 +585,12 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
             Buckets(settings.person_rate), Buckets(settings.address_rate), settings.trusted_proxies
         ),
     )
+    door = OperatorDoor(
+        Operators(settings.admin_token or (), settings.admin_clients or ()),
+        clock=vault.clock,
+        metrics=metrics,
+        trusted=settings.trusted_proxies,
+    )
     person_api = PersonAPI(desk, sessions, vault.terms, clock=vault.clock, new_request_id=_new_request_id)
     admin_api = AdminAPI(
         desk,
@@ -592,12 +600,7 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         new_import=lambda is_dry_run: ChoiceImport(
             vault.ledger, vault.pseudonyms, clock=vault.clock, is_dry_run=is_dry_run
         ),
-        door=OperatorDoor(
-            Operators(settings.admin_token or (), settings.admin_clients or ()),
-            clock=vault.clock,
-            metrics=metrics,
-            trusted=settings.trusted_proxies,
-        ),
+        door=door,
         audit=LateAudit(lambda: vault.audit),
         new_request_id=_new_request_id,
         more=HappenedOperations(vault.happenings, desk, vault.pseudonyms, clock=vault.clock).operations(),
@@ -633,7 +636,7 @@ def _own_surfaces(vault: Vault, identify: IdentifyCaller, metrics: Metrics) -> t
         untold_link=pages.untold_link,
         busy=pages.busy,
     )
-    return own, admin_api
+    return own, admin_api, door
 
 
 def _new_request_id() -> str:

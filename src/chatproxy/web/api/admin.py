@@ -173,7 +173,7 @@ class AdminAPI:
         self._subject_tag = subject_tag
         self._new_import = new_import
         self._of_subject = of_subject(desk)
-        self.door = door
+        self._door = door
         self._audit = audit
         self.api = API(
             [self._audited(operation) for operation in (*self._operations(), *more)],
@@ -254,9 +254,9 @@ class AdminAPI:
         ]
 
     async def _authenticate(self, request: Request, operation: Operation[Operator]) -> Operator:
-        if not self.door.is_anybody_known:
+        if not self._door.is_anybody_known:
             raise RefusedError(problems.DISABLED, "set CHATPROXY_ADMIN_TOKEN to enable it")
-        operator = self.door.operator_of(request)
+        operator = self._door.operator_of(request)
         if operator is None:
             raise RefusedError(
                 problems.UNAUTHENTICATED,
