@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from chatproxy.errors import ChatproxyError
 from chatproxy.policy.periods import Period, format_duration, parse_duration
 
 NameT = TypeVar("NameT")
@@ -35,6 +36,14 @@ class Rate:
 
     def __str__(self) -> str:
         return f"{self.count}/{format_duration(Period(ms=self.per_ms))}"
+
+
+class TooOftenError(ChatproxyError):
+    """Somebody asks too often. ``retry_after``: in how many seconds they may again."""
+
+    def __init__(self, wait_ms: int) -> None:
+        self.retry_after = math.ceil(wait_ms / 1000)
+        super().__init__(f"this was asked too often; ask again in {self.retry_after} s")
 
 
 class Buckets(Generic[NameT]):

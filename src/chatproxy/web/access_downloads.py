@@ -18,14 +18,13 @@ from chatproxy.clock import Clock
 from chatproxy.crypto.sealed_file import Sealing
 from chatproxy.errors import AuditUnavailableError
 from chatproxy.model import SubjectTag
-from chatproxy.rates import Buckets
+from chatproxy.rates import Buckets, TooOftenError
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.web.access_archive import AccessArchive, sealed
 from chatproxy.web.connection import GONE
 from chatproxy.web.pages.access_page import AccessPage
 from chatproxy.web.pages.headers import PAGE_HEADERS
 from chatproxy.web.pages.words import Words
-from chatproxy.web.person_session import TooOftenError
 from chatproxy.workflows.access import Access, AccessDesk
 from chatproxy.workflows.access_reads import AccessReads
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from chatproxy.rates import TooOftenError
 from chatproxy.web.console import Console
 from chatproxy.web.operator_door import OperatorDoor
-from chatproxy.web.person_session import TooOftenError
 from chatproxy.web.rights import may, roles_for
 from chatproxy.web.siblings import Node
 

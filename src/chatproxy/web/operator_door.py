@@ -13,11 +13,10 @@ from starlette.requests import Request
 
 from chatproxy.clock import Clock
 from chatproxy.identities.operators import Operator, Operators
-from chatproxy.rates import Buckets, Rate
+from chatproxy.rates import Buckets, Rate, TooOftenError
 from chatproxy.telemetry import Metrics
 from chatproxy.web.client_address import Network, client_network
 from chatproxy.web.connection import CLIENT_CERTIFICATE
-from chatproxy.web.person_session import TooOftenError
 
 GUESSES = Rate(10, 60_000)
 """How many wrong tokens may come from one address."""

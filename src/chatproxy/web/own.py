@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chatproxy.errors import StoreUnavailableError
-from chatproxy.web.person_session import LINK_PARAMETER, PREFIX, PersonSessions, TooOftenError
+from chatproxy.rates import TooOftenError
+from chatproxy.web.person_session import LINK_PARAMETER, PREFIX, PersonSessions
 from chatproxy.wire import DIALECTS
 from chatproxy.wire.base import Failure
 

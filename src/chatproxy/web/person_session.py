@@ -11,7 +11,6 @@
    a front that many people come through is no one's limit.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -27,7 +26,7 @@ from chatproxy.crypto.tickets import Tickets
 from chatproxy.errors import AmbiguousIdentityError, ChatproxyError, UndecryptableError
 from chatproxy.identity import IdentifyCaller
 from chatproxy.model import Age, SubjectTag
-from chatproxy.rates import Buckets
+from chatproxy.rates import Buckets, TooOftenError
 from chatproxy.telemetry import Metrics
 from chatproxy.web.client_address import Network, client_network
 
@@ -39,14 +38,6 @@ TOKEN_HEADER = "x-chat-csrf"  # noqa: S105 - a name, not a token
 
 class NotIdentifiedError(ChatproxyError):
     """Nobody has said who asks, or nobody who is believed."""
-
-
-class TooOftenError(ChatproxyError):
-    """Somebody asks too often. ``retry_after``: in how many seconds they may again."""
-
-    def __init__(self, wait_ms: int) -> None:
-        self.retry_after = math.ceil(wait_ms / 1000)
-        super().__init__(f"this was asked too often; ask again in {self.retry_after} s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from chatproxy.errors import (
     StoreUnavailableError,
     UndecryptableError,
 )
-from chatproxy.web.person_session import ForeignRequestError, NotIdentifiedError, TooOftenError
+from chatproxy.rates import TooOftenError
+from chatproxy.web.person_session import ForeignRequestError, NotIdentifiedError
 
 MEDIA_TYPE = "application/problem+json"
 

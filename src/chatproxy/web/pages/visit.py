@@ -25,6 +25,7 @@ from chatproxy.errors import (
     StoreUnavailableError,
     UndecryptableError,
 )
+from chatproxy.rates import TooOftenError
 from chatproxy.web.pages.headers import PAGE_HEADERS
 from chatproxy.web.pages.render import Templates
 from chatproxy.web.pages.words import Language, Words, preferred_language
@@ -34,7 +35,6 @@ from chatproxy.web.person_session import (
     NotIdentifiedError,
     PersonSession,
     PersonSessions,
-    TooOftenError,
 )
 
 _LANGUAGE_COOKIE = "chatproxy-language"
