@@ -1,8 +1,6 @@
 """F-42: the embedded store is not started by a clock that may be wrong; chats go on, and turns wait until it is sure."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -11,11 +9,8 @@ import pytest
 from chatproxy.clock import wall_clock
 from chatproxy.errors import StoreRefusedError, StoreUnavailableError
 from chatproxy.ports import PutStatus
-from chatproxy.store.address import StoreAddress
 from chatproxy.store.clock_seen import ClockSeen
-from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from chatproxy.store.redis import RedisStore
 from integration.invariants import assert_invariants
 from integration.left_whole import CANARY
 from integration.proxy_fixtures import (
@@ -32,6 +27,7 @@ from integration.proxy_fixtures import (
 )
 from integration.serve_process import environment, run, serving
 from integration.store_builders import a_turn
+from integration.test_store_embedded import client_of
 from simulators.backend import backend
 
 WEEK_SECONDS = 7 * 86_400
@@ -56,15 +52,6 @@ def a_server(directory: Path, clock: AheadClock, *, may_wait: bool = False) -> E
     return EmbeddedServer(
         directory, ballast_bytes=0, clock=clock, longest_pause=WEEK_SECONDS, may_wait=may_wait, patience=1.0
     )
-
-
-@asynccontextmanager
-async def client_of(server: EmbeddedServer) -> AsyncIterator[RedisStore]:
-    store = RedisStore(Connections(StoreAddress.parse(server.url), deadline=10.0))
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 async def put(server: EmbeddedServer) -> None:

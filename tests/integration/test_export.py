@@ -465,12 +465,17 @@ async def test_an_export_that_was_broken_off_goes_on_to_the_same_bytes(
         assert modes == {0o600}
 
 
+async def with_one_turn(archive: Archive) -> tuple[Exporter, Wish]:
+    """Keep a turn that may be used; return what is to make a dataset of it."""
+    await agreeing(archive, "ana")
+    await archive.keep("ana", said("hello"), days_ago=10)
+    wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+    return archive.vault.exporter("capability", []), wish
+
+
 async def test_where_nothing_can_be_written_nothing_is_noted(tmp_path: Path, store: str) -> None:
     async with an_archive(tmp_path, store) as archive:
-        await agreeing(archive, "ana")
-        await archive.keep("ana", said("hello"), days_ago=10)
-        exporter = archive.vault.exporter("capability", [])
-        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        exporter, wish = await with_one_turn(archive)
         with pytest.raises(StoppedError):
             await exporter.export(wish, Dying(tmp_path / "out", 1))
         assert await archive.vault.lineage.datasets() == {}
@@ -480,10 +485,7 @@ async def test_where_nothing_can_be_written_nothing_is_noted(tmp_path: Path, sto
 
 async def test_who_is_killed_before_the_first_part_keeps_the_instant(tmp_path: Path, store: str) -> None:
     async with an_archive(tmp_path, store) as archive:
-        await agreeing(archive, "ana")
-        await archive.keep("ana", said("hello"), days_ago=10)
-        exporter = archive.vault.exporter("capability", [])
-        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        exporter, wish = await with_one_turn(archive)
         with pytest.raises(StoppedError):
             await exporter.export(wish, Dying(tmp_path / "out", 2))
         [begun] = (await archive.vault.recalls().datasets()).values()
@@ -496,10 +498,7 @@ async def test_who_is_killed_behind_the_manifest_ends_that_export_and_no_other(
     tmp_path: Path, store: str
 ) -> None:
     async with an_archive(tmp_path, store) as archive:
-        await agreeing(archive, "ana")
-        await archive.keep("ana", said("hello"), days_ago=10)
-        exporter = archive.vault.exporter("capability", [])
-        wish = Wish(purpose="capability", consumer="ml", form=Form.JSONL, shard=Shard(), at=None)
+        exporter, wish = await with_one_turn(archive)
         directory = Dying(tmp_path / "out", 8)
         with pytest.raises(StoppedError):
             await exporter.export(wish, directory)

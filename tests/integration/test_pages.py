@@ -84,6 +84,18 @@ async def visiting(
         yield world, Visitor(client)
 
 
+from_another_page = pytest.mark.parametrize(
+    "headers, fields",
+    [
+        pytest.param({}, {"token": "wrong"}, id="a wrong token"),
+        pytest.param({}, {}, id="no token"),
+        pytest.param({"sec-fetch-site": "cross-site"}, None, id="another site"),
+        pytest.param({"origin": "https://evil.example"}, None, id="another origin"),
+    ],
+)
+"""How the form of another page comes; fields that are None are the right ones."""
+
+
 async def the_handle(world: World, subject: str = "ana") -> str:
     await world.kept()
     [view] = await world.running.vault.person_desk.conversations(world.tag(subject))
@@ -445,15 +457,7 @@ async def test_nobody_acts_on_what_is_somebody_elses(tmp_path: Path, store: str,
         assert await world.running.vault.person_desk.history(world.tag()) == []
 
 
-@pytest.mark.parametrize(
-    "headers, fields",
-    [
-        pytest.param({}, {"token": "wrong"}, id="a wrong token"),
-        pytest.param({}, {}, id="no token"),
-        pytest.param({"sec-fetch-site": "cross-site"}, None, id="another site"),
-        pytest.param({"origin": "https://evil.example"}, None, id="another origin"),
-    ],
-)
+@from_another_page
 async def test_a_form_of_another_page_changes_nothing(
     tmp_path: Path, store: str, headers: dict[str, str], fields: dict[str, str] | None
 ) -> None:

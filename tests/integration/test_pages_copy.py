@@ -15,7 +15,7 @@ from chatproxy.web.person_session import PREFIX
 from integration.proxy_fixtures import ANA, PATIENCE, World
 from integration.serve_process import environment
 from integration.test_access import ODD, Archive, Page, entries, packed, timeless
-from integration.test_pages import BEN, FRENCH, Visitor, visiting
+from integration.test_pages import BEN, FRENCH, Visitor, from_another_page, visiting
 from integration.test_person_api import TOKEN, a_link
 
 PASSPHRASE = "un mot de passe tr\u00e8s long"
@@ -26,10 +26,16 @@ def store(server: EmbeddedServer, connections: Connections) -> str:
     return server.url
 
 
-async def asked(visitor: Visitor, **fields: str) -> httpx.Response:
-    """Send the form as a browser does."""
+async def token_of(visitor: Visitor) -> str:
+    """Open the page, and return the token of its form."""
     await visitor.open("copy")
     [token] = re.findall(r'name="token" value="([^"]+)"', visitor.text)
+    return str(token)
+
+
+async def asked(visitor: Visitor, **fields: str) -> httpx.Response:
+    """Send the form as a browser does."""
+    token = await token_of(visitor)
     return await visitor.client.post(PREFIX + "copy", data={"token": token, "passphrase": ""} | fields)
 
 
@@ -38,6 +44,14 @@ async def with_something(world: World) -> None:
     await world.chat(ODD)
     await world.chat("another conversation", who=ANA | {"x-chat-conversation": "second"})
     await world.chat("ben's own", who=BEN)
+    await world.kept()
+
+
+async def with_much(world: World) -> None:
+    """Have so much kept that an archive of it takes many pieces."""
+    await with_something(world)
+    for number in range(30):
+        await world.chat("\U0001f600".join(map(str, range(number * 9_000, number * 9_000 + 9_000))))
     await world.kept()
 
 
@@ -103,22 +117,13 @@ async def test_a_passphrase_that_is_too_short_makes_nothing(tmp_path: Path, stor
         assert (await asked(ana)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "headers, fields",
-    [
-        pytest.param({}, {"token": "wrong"}, id="a wrong token"),
-        pytest.param({}, {}, id="no token"),
-        pytest.param({"sec-fetch-site": "cross-site"}, None, id="another site"),
-        pytest.param({"origin": "https://evil.example"}, None, id="another origin"),
-    ],
-)
+@from_another_page
 async def test_another_page_cannot_have_it_made(
     tmp_path: Path, store: str, headers: dict[str, str], fields: dict[str, str] | None
 ) -> None:
     async with visiting(tmp_path, store) as (world, ana):
         await with_something(world)
-        await ana.open("copy")
-        [token] = re.findall(r'name="token" value="([^"]+)"', ana.text)
+        token = await token_of(ana)
         answer = await ana.client.post(
             PREFIX + "copy", data={"token": token} if fields is None else fields, headers=headers
         )
@@ -163,12 +168,8 @@ async def test_nobody_asks_for_it_often(tmp_path: Path, store: str) -> None:
 
 async def test_nobody_has_two_on_the_way_and_who_leaves_makes_room(tmp_path: Path, store: str) -> None:
     async with visiting(tmp_path, store) as (world, ana):
-        await with_something(world)
-        for number in range(30):
-            await world.chat("\U0001f600".join(map(str, range(number * 9_000, number * 9_000 + 9_000))))
-        await world.kept()
-        await ana.open("copy")
-        [token] = re.findall(r'name="token" value="([^"]+)"', ana.text)
+        await with_much(world)
+        token = await token_of(ana)
         async with ana.client.stream("POST", PREFIX + "copy", data={"token": token}) as answer:
             assert answer.status_code == 200
             second = await asked(ana)
@@ -196,12 +197,8 @@ async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: 
 
 async def test_an_archive_that_cannot_be_finished_has_no_end(tmp_path: Path, store: str) -> None:
     async with visiting(tmp_path, store) as (world, ana):
-        await with_something(world)
-        for number in range(30):
-            await world.chat("\U0001f600".join(map(str, range(number * 9_000, number * 9_000 + 9_000))))
-        await world.kept()
-        await ana.open("copy")
-        [token] = re.findall(r'name="token" value="([^"]+)"', ana.text)
+        await with_much(world)
+        token = await token_of(ana)
         audit = tmp_path / "data" / "audit"
         async with ana.client.stream("POST", PREFIX + "copy", data={"token": token}) as answer:
             assert answer.status_code == 200

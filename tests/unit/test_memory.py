@@ -20,6 +20,22 @@ def in_a_process(code: str) -> str:
     return done.stdout.strip()
 
 
+def require_locked(code: str, *, skipped: str) -> None:
+    """See that memory is locked, and what is used later too, after *code*, unless that ends the process by saying it may not."""
+    said = in_a_process(
+        f"{code}\n"
+        "print(memory.lock_memory())\n"
+        "held = bytearray(64 << 20)\n"
+        "held[::4096] = bytes([1]) * len(held[::4096])\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmLck')).split()[1])"
+    )
+    if said == "may not":
+        pytest.skip(skipped)
+    is_locked, size = said.split()
+    assert is_locked == "True"
+    assert int(size) >= 64 << 10
+
+
 def test_core_files_are_refused_by_limit_and_by_flag() -> None:
     code = (
         "soft, hard = resource.getrlimit(resource.RLIMIT_CORE); resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n"
@@ -45,34 +61,16 @@ def test_where_memory_has_no_limit_what_is_used_is_locked_from_then_on() -> None
         "    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
         "except (ValueError, OSError):\n"
         "    print('may not'); raise SystemExit\n"
-        "print(memory.lock_memory())\n"
-        "held = bytearray(64 << 20)\n"
-        "held[::4096] = bytes([1]) * len(held[::4096])\n"
-        "print(next(line for line in open('/proc/self/status') if line.startswith('VmLck')).split()[1])"
     )
-    said = in_a_process(code)
-    if said == "may not":
-        pytest.skip("this account may not lift the limit")
-    is_locked, size = said.split()
-    assert is_locked == "True"
-    assert int(size) >= 64 << 10
+    require_locked(code, skipped="this account may not lift the limit")
 
 
 def test_by_its_capability_a_process_locks_more_than_its_limit() -> None:
     code = (
         "resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))\n"
         "if not memory.is_memory_lockable(): print('may not'); raise SystemExit\n"
-        "print(memory.lock_memory())\n"
-        "held = bytearray(64 << 20)\n"
-        "held[::4096] = bytes([1]) * len(held[::4096])\n"
-        "print(next(line for line in open('/proc/self/status') if line.startswith('VmLck')).split()[1])"
     )
-    said = in_a_process(code)
-    if said == "may not":
-        pytest.skip("this account has not the capability IPC_LOCK")
-    is_locked, size = said.split()
-    assert is_locked == "True"
-    assert int(size) >= 64 << 10
+    require_locked(code, skipped="this account has not the capability IPC_LOCK")
 
 
 @pytest.mark.parametrize(
