@@ -303,6 +303,14 @@ def test_a_name_that_the_architecture_points_to_is_where_it_says() -> None:
             assert re.search(rf"(def|class) {name}\b|^{name}\b.* = ", source, re.MULTILINE), (module, name)
 
 
+def test_the_table_of_layers_is_the_one_that_is_checked() -> None:
+    _, _, section = page("docs/architecture.md").partition("## Layers")
+    told = [set(re.findall(r"`(\w+)`", cells[0])) for cells in rows(section.partition("\n## ")[0])]
+    contract, _ = tomllib.loads(page("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+
+    assert [names for names in told if names] == [set(layer.split(" | ")) for layer in contract["layers"]]
+
+
 def test_the_page_about_access_has_every_member_of_every_line() -> None:
     schema = json.loads((SOURCE / "web" / "access.schema.json").read_text(encoding="utf-8"))
     members = {line["properties"]["kind"]["const"]: line["properties"].keys() for line in schema["oneOf"]}
