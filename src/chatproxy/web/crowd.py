@@ -8,6 +8,8 @@ import ipaddress
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from chatproxy.web.client_address import Network
+
 _MOST_REMEMBERED = 10_000
 _MOST_TOLD = 256
 """Connections for which there is no room, that may wait at a time until their clients have read that."""
@@ -47,7 +49,7 @@ class Crowd:
         most: int,
         most_of_one: int,
         *,
-        exempt: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
+        exempt: Sequence[Network] = (),
     ) -> None:
         """``exempt``: networks that ``most_of_one`` does not bind, such as a front for everybody."""
         self.count = 0

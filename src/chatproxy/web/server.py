@@ -5,7 +5,6 @@ which things stop matters more than which of them noticed the signal.
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import sys
@@ -17,6 +16,7 @@ import uvicorn
 
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import Header
+from chatproxy.web.client_address import Network
 from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words
 from chatproxy.web.crowd import Crowd
 
@@ -29,8 +29,6 @@ _MOST_UNSENT_BYTES = 131_072
 _SPARE_DESCRIPTORS = 256
 """For the store, logs, files and connections that are turned away."""
 
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _DEFAULT_LIMITS = ClientLimits()
 
 
