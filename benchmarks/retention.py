@@ -29,7 +29,7 @@ EVERY = 20
 
 
 def report(env):
-    """Run the report; return its exit code, seconds, CPU seconds and peak memory in MiB."""
+    """Run the report; return the last line that it says, seconds, CPU seconds and peak memory in MiB."""
     begun = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "chatproxy", "retention", "report"],
