@@ -160,13 +160,15 @@ class World:
 
     def assert_left_whole(self, audit_keys: Mapping[str, Sequence[bytes]] | None) -> None:
         """I1: every turn has met its outcome or waits. I7: nothing is there past its end. And what files must be."""
+        log = logging.getLogger("invariants")
         self.assert_none_is_unaccounted_for()
+        log.info("I1")
         if self.damage is None:
             assert self.counted("chatproxy_expired_but_readable") == 0
+            log.info("I7")
             assert_files_left_whole(
                 Path(self.running.vault.settings.data_dir), spoken=self.spoken, audit_keys=audit_keys
             )
-        logging.getLogger("invariants").info("I1 I7")
 
 
 @asynccontextmanager
