@@ -471,6 +471,25 @@ async def test_what_was_set_aside_moves_to_the_new_root_version_and_ends_as_befo
         assert said((await take_all(journal, 1))[0]) == whole("poison")
 
 
+async def test_what_was_set_aside_and_is_being_tried_again_does_not_move_and_lets_the_old_volume_go(
+    world: World,
+) -> None:
+    async with world.journal() as journal:
+        await chat(journal, "poison")
+        [taken] = await take_all(journal, 1)
+        assert await journal.set_aside(taken)
+    version = await with_a_new_root(world)
+    async with world.journal() as journal:
+        [found] = await take_all(journal, 1)
+        journal.follow_root(version)
+        await journal._renew()
+        assert len(world.files(pattern="*/*.poison")) == 1
+        assert journal.follow_root(version) == 1
+        journal.release(found, is_kept=True)
+        await until(lambda: journal.follow_root(version) == version)
+        assert journal.leaves_nothing
+
+
 async def test_what_waits_on_disk_alone_needs_the_old_root_version_until_it_is_kept(world: World) -> None:
     async with world.journal() as journal:
         await chat(journal, "waits")

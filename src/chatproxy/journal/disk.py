@@ -329,10 +329,9 @@ class DiskJournal:
         if volume is not None:
             piece = Written().missing(exchange)
             try:
-                segment = await self._volumes.in_thread(
+                await self._volumes.in_thread(
                     lambda: volume.set_aside(_frame(ticket.number, piece), now=exchange.received_at)
                 )
-                segment.holds += 1
                 is_written = True
             except OSError as error:
                 self._note_failure(error)

@@ -60,6 +60,8 @@ class SegmentFile:
     holds: int = 0
     """How many exchanges that are not kept yet have frames in it."""
     waiting: Waiting = field(default_factory=Waiting)
+    is_left: bool = False
+    """Whether nobody here has what is in it any more, nor waits for it: it is for the next start."""
 
     @property
     def number(self) -> int:
@@ -147,21 +149,20 @@ class Volume:
         current.size += len(data)
         return current
 
-    def set_aside(self, frame: Frame, *, now: int) -> SegmentFile:
+    def set_aside(self, frame: Frame, *, now: int) -> None:
         """Write what could not be kept to a segment of its own. Raises OSError."""
         self.roll()
         self._begin(now, _SET_ASIDE)
         segment = self.append([frame], now=now)
+        # Before it is closed: what is closed and holds nothing is removed.
+        segment.holds, segment.is_left = 1, True
         self.roll()
-        return segment
 
     def move_set_aside(self, target: "Volume") -> None:
         """Set aside in *target* what was set aside here and waits for the next start. Raises OSError."""
-        for segment in [each for each in self.segments if each.is_set_aside and each.holds]:
-            if segment.waiting.numbers:
-                continue  # it is about to be tried again
+        for segment in [each for each in self.segments if each.is_left and each.holds]:
             for frame in self._open(segment):
-                target.set_aside(frame, now=segment.created_at).holds += 1
+                target.set_aside(frame, now=segment.created_at)
             segment.holds = 0
 
     def roll(self) -> None:
