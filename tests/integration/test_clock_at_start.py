@@ -1,6 +1,7 @@
 """F-42: the embedded store is not started by a clock that may be wrong; chats go on, and turns wait until it is sure."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import httpx
@@ -122,6 +123,13 @@ async def test_a_new_store_and_one_that_has_noted_no_time_start(directory: Path)
     assert abs(seen - wall_clock()) < DAY
 
 
+async def test_a_note_of_the_time_that_cannot_be_read_keeps_no_store_from_starting(directory: Path) -> None:
+    (directory / "CLOCK").mkdir(mode=0o700, parents=True)
+    directory.chmod(0o700)
+    async with a_server(directory, AheadClock(), may_wait=True) as server:
+        assert (server.held, server.pid is None) == (None, False)
+
+
 async def test_the_time_is_noted_when_the_server_starts_and_when_it_stops(directory: Path) -> None:
     clock, seen = AheadClock(), ClockSeen(directory)
     async with a_server(directory, clock):
@@ -236,3 +244,16 @@ async def test_an_operator_says_that_the_clock_is_right_and_all_goes_on(tmp_path
                     await asyncio.sleep(0.05)
                 while len((await run(env, "transcripts", "list", "--json")).rows()) < 1:
                     await asyncio.sleep(0.05)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+async def test_only_who_serves_may_say_that_the_clock_is_right(tmp_path: Path) -> None:
+    directory = tmp_path / "data" / "store"
+    directory.mkdir(mode=0o700, parents=True)
+    seen, then = ClockSeen(directory), wall_clock() - 60 * DAY
+    seen.note(then)
+    os.chown(directory, 12345, -1)
+    said = await run(environment(tmp_path, upstream="http://127.0.0.1:9"), "store", "accept-clock", "--yes")
+    assert said.status == 1
+    assert "belongs to another user" in said.err
+    assert seen.last() == then

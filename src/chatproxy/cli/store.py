@@ -6,6 +6,7 @@ import click
 
 from chatproxy.cli.people import confirm, yes_option
 from chatproxy.clock import wall_clock
+from chatproxy.disk.directory import private_directory
 from chatproxy.errors import ConfigurationError
 from chatproxy.policy.instants import format_instant
 from chatproxy.settings import load_settings
@@ -28,7 +29,8 @@ def accept_clock(*, is_said: bool) -> None:
     settings = load_settings().settings
     if settings.store != EMBEDDED:
         raise click.UsageError("this is for the embedded store; a server of your own has its own clock")
-    clock_seen, now = ClockSeen(Path(settings.data_dir) / "store"), wall_clock()
+    directory = Path(settings.data_dir) / "store"
+    clock_seen, now = ClockSeen(directory), wall_clock()
     seen = clock_seen.last()
     if (
         seen is None
@@ -40,6 +42,7 @@ def accept_clock(*, is_said: bool) -> None:
         f"This machine's clock says {format_instant(now)}.\nThe store was last used {format_instant(seen)}."
     )
     confirm("Is the clock right? What has expired by it goes.", is_said=is_said)
+    private_directory(directory)  # a file of another user would tell whoever serves nothing
     try:
         clock_seen.note(now)
     except OSError as error:

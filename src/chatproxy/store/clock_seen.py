@@ -25,7 +25,7 @@ class ClockSeen:
         """Return the time that was seen last, ms; None: there is none, or it cannot be read."""
         try:
             seen = int(self._path.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
         return seen if 0 <= seen <= _LATEST_MS else None
 
