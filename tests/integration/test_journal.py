@@ -6,19 +6,21 @@ A crash is a copy of the directory, taken while the process runs: the same bytes
 import asyncio
 import gc
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import make_keyset
-from chatproxy.errors import ConfigurationError
+from chatproxy.errors import ConfigurationError, RootUnavailableError
 from chatproxy.journal.disk import DiskJournal
 from chatproxy.journal.volumes import Volumes
 from chatproxy.kms.file import FileRoot, KeysetFile
 from chatproxy.model import Caller, Exchange, StreamEnd, TurnId
+from chatproxy.ports import RootKey
 from chatproxy.telemetry import Metrics
 from integration.left_whole import assert_files_left_whole
 
@@ -37,7 +39,7 @@ class World:
         self.is_clock_sure = True
         file = KeysetFile(directory / "keys" / "keyset", data_dir=directory / "data")
         file.create(make_keyset(created_at=NOW))
-        self.root = FileRoot(file)
+        self.root: Any = FileRoot(file)
         self.metrics = Metrics()
 
     @asynccontextmanager
@@ -347,6 +349,40 @@ async def test_a_stream_that_runs_for_long_does_not_keep_what_is_kept_on_disk(wo
         assert ("question stream", "first,", "interrupted") in found
 
 
+class FalteringRoot:
+    """One that does not answer now and then."""
+
+    def __init__(self, behind: RootKey, *, asked: list[bool]) -> None:
+        """``asked``: whether it answers, each time that it is to unwrap something; beyond that it does."""
+        self._behind = behind
+        self._answers = iter(asked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._behind, name)
+
+    async def unwrap(self, purpose: str, wraps: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        if not next(self._answers, True):
+            raise RootUnavailableError("the root does not answer")
+        return await self._behind.unwrap(purpose, wraps)
+
+
+@pytest.mark.parametrize("asked", [[False], [True, False]], ids=["at the first", "at the second"])
+async def test_what_dead_processes_have_left_is_adopted_once_the_root_answers_for_all_of_them(
+    world: World, asked: list[bool]
+) -> None:
+    for name in ("journal", "other"):
+        async with world.journal(name) as journal:
+            await chat(journal, name)
+    for left in (world.directory / "other").iterdir():
+        left.rename(world.directory / "journal" / left.name)
+    world.root = FalteringRoot(world.root, asked=asked)
+    async with world.journal() as journal:
+        assert journal.follow_root(1) == 0
+        await journal._adopt()
+        found = {said(exchange) for exchange in await take_all(journal, 2)}
+    assert found == {whole("journal"), whole("other")}
+
+
 async def test_damage_costs_what_it_hit_and_is_told(world: World) -> None:
     async with world.journal() as journal:
         for number in range(3):
@@ -422,7 +458,7 @@ async def test_nothing_goes_by_a_clock_that_is_in_doubt(world: World) -> None:
 
 
 async def with_a_new_root(world: World) -> int:
-    version = await world.root.add_version(now=NOW)
+    version: int = await world.root.add_version(now=NOW)
     await world.root.set_status(version, KeyStatus.PRIMARY)
     return version
 

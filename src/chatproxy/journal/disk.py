@@ -18,14 +18,14 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from chatproxy.clock import Clock
 from chatproxy.errors import ChatproxyError
 from chatproxy.journal.copies import Piece, Written, encode_piece
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.journal.segment import Frame
-from chatproxy.journal.volume import Recovered, SegmentFile, Waiting
+from chatproxy.journal.volume import Recovered, SegmentFile, Volume, Waiting
 from chatproxy.journal.volumes import Volumes
 from chatproxy.model import Exchange
 from chatproxy.ports import Journal
@@ -484,9 +484,16 @@ class DiskJournal:
         self._woken.set()
 
     async def _adopt(self) -> None:
-        """Take over what dead processes have left. Raises OSError, ChatproxyError."""
-        adopted = await self._volumes.adopt()
-        self._has_adopted = True
+        """Take over what dead processes have left, as far as it opens now. Raises OSError, ChatproxyError."""
+        adopted: list[tuple[Volume, int]] = []
+        try:
+            async for each in self._volumes.adopt():
+                adopted.append(each)  # noqa: PERF401 - what came before a failure counts
+            self._has_adopted = True
+        finally:
+            self._take_over(adopted)
+
+    def _take_over(self, adopted: Sequence[tuple[Volume, int]]) -> None:
         found = [segment for volume, _ in adopted for segment in volume.segments if segment.waiting.numbers]
         # Oldest first, whoever has written it: of a conversation, what comes first is to be kept first.
         found.sort(key=lambda segment: (segment.created_at, segment.number))

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -118,36 +119,37 @@ class Volumes:
     def _version_of(self, volume: Volume) -> int:
         return self._root.version_of(volume.wrapped_key)
 
-    async def adopt(self) -> Sequence[tuple[Volume, int]]:
-        """Take over what processes that are dead have left: volumes, and how many exchanges each has.
+    async def adopt(self) -> AsyncIterator[tuple[Volume, int]]:
+        """Take over what processes that are dead have left; yield volumes, and how many exchanges each has.
 
-        Raises OSError, RootUnavailableError.
+        What cannot be opened now is let go, so that it is found again. Raises OSError, RootUnavailableError.
         """
         known = {volume.path.name for volume in self._volumes} | self._left_alone
-        adopted = []
-        for path, wrapped, lock in await self.in_thread(
-            lambda: abandoned_volumes(self._directory, except_for=known)
-        ):
-            try:
-                [key] = await self._root.unwrap(_PURPOSE, [(path.name.encode(), wrapped)])
-                volume = Volume(path, DataKey(key), wrapped, lock)
-                count = await self.in_thread(volume.find_all)
-            except (UndecryptableError, KeysetError) as error:
-                self._left_alone.add(path.name)
+        found = deque(await self.in_thread(lambda: abandoned_volumes(self._directory, except_for=known)))
+        try:
+            while found:
+                path, wrapped, lock = found[0]
+                try:
+                    [key] = await self._root.unwrap(_PURPOSE, [(path.name.encode(), wrapped)])
+                    volume = Volume(path, DataKey(key), wrapped, lock)
+                    count = await self.in_thread(volume.find_all)
+                except (UndecryptableError, KeysetError) as error:
+                    found.popleft()
+                    self._left_alone.add(path.name)
+                    lock.close()
+                    _log.error(
+                        "what a process before this one has left in the journal cannot be opened; it stays where it is: "
+                        "give chatproxy the keyset that it was written with, or remove it",
+                        volume=path.name,
+                        failure=error,
+                    )
+                    continue
+                found.popleft()
+                self._volumes.append(volume)
+                yield volume, count
+        finally:
+            for *_, lock in found:
                 lock.close()
-                _log.error(
-                    "what a process before this one has left in the journal cannot be opened; it stays where it is: "
-                    "give chatproxy the keyset that it was written with, or remove it",
-                    volume=path.name,
-                    failure=error,
-                )
-                continue
-            except BaseException:
-                lock.close()
-                raise
-            self._volumes.append(volume)
-            adopted.append((volume, count))
-        return adopted
 
     def segments(self) -> list[SegmentFile]:
         """Return every segment."""
