@@ -15,7 +15,7 @@ import pytest
 
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.keyset import make_keyset
-from chatproxy.errors import ConfigurationError, RootUnavailableError
+from chatproxy.errors import ChatproxyError, ConfigurationError, RootRefusedError, RootUnavailableError
 from chatproxy.journal.disk import DiskJournal
 from chatproxy.journal.volumes import Volumes
 from chatproxy.kms.file import FileRoot, KeysetFile
@@ -352,30 +352,38 @@ async def test_a_stream_that_runs_for_long_does_not_keep_what_is_kept_on_disk(wo
 class FalteringRoot:
     """One that does not answer now and then."""
 
-    def __init__(self, behind: RootKey, *, asked: list[bool]) -> None:
-        """``asked``: whether it answers, each time that it is to unwrap something; beyond that it does."""
+    def __init__(self, behind: RootKey, *, said: list[ChatproxyError | None]) -> None:
+        """``said``: how it fails, each time that it is to unwrap something; None, and beyond that: it does not."""
         self._behind = behind
-        self._answers = iter(asked)
+        self._said = iter(said)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._behind, name)
 
     async def unwrap(self, purpose: str, wraps: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-        if not next(self._answers, True):
-            raise RootUnavailableError("the root does not answer")
+        if (error := next(self._said, None)) is not None:
+            raise error
         return await self._behind.unwrap(purpose, wraps)
 
 
-@pytest.mark.parametrize("asked", [[False], [True, False]], ids=["at the first", "at the second"])
+@pytest.mark.parametrize(
+    "said_first",
+    [
+        [RootUnavailableError("it does not answer")],
+        [None, RootUnavailableError("it does not answer")],
+        [None, RootRefusedError("the token is not valid any more")],
+    ],
+    ids=["away at the first", "away at the second", "refused at the second"],
+)
 async def test_what_dead_processes_have_left_is_adopted_once_the_root_answers_for_all_of_them(
-    world: World, asked: list[bool]
+    world: World, said_first: list[ChatproxyError | None]
 ) -> None:
     for name in ("journal", "other"):
         async with world.journal(name) as journal:
             await chat(journal, name)
     for left in (world.directory / "other").iterdir():
         left.rename(world.directory / "journal" / left.name)
-    world.root = FalteringRoot(world.root, asked=asked)
+    world.root = FalteringRoot(world.root, said=said_first)
     async with world.journal() as journal:
         assert journal.follow_root(1) == 0
         await journal._adopt()

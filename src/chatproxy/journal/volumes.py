@@ -13,7 +13,7 @@ from chatproxy.clock import Clock
 from chatproxy.crypto.keys import DataKey
 from chatproxy.disk.ballast import Ballast
 from chatproxy.disk.directory import private_directory
-from chatproxy.errors import KeysetError, UndecryptableError
+from chatproxy.errors import KeysetError, RootRefusedError, UndecryptableError
 from chatproxy.journal.volume import (
     SegmentFile,
     Volume,
@@ -122,7 +122,8 @@ class Volumes:
     async def adopt(self) -> AsyncIterator[tuple[Volume, int]]:
         """Take over what processes that are dead have left; yield volumes, and how many exchanges each has.
 
-        What cannot be opened now is let go, so that it is found again. Raises OSError, RootUnavailableError.
+        What cannot be opened now is let go, so that it is found again. Raises OSError, RootRefusedError,
+        RootUnavailableError.
         """
         known = {volume.path.name for volume in self._volumes} | self._left_alone
         found = deque(await self.in_thread(lambda: abandoned_volumes(self._directory, except_for=known)))
@@ -133,6 +134,8 @@ class Volumes:
                     [key] = await self._root.unwrap(_PURPOSE, [(path.name.encode(), wrapped)])
                     volume = Volume(path, DataKey(key), wrapped, lock)
                     count = await self.in_thread(volume.find_all)
+                except RootRefusedError:
+                    raise  # once the operator has put that right it opens
                 except (UndecryptableError, KeysetError) as error:
                     found.popleft()
                     self._left_alone.add(path.name)
