@@ -195,6 +195,16 @@ async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: 
         assert "cannot be read just now" in answer.text
 
 
+async def test_what_was_not_begun_does_not_count_as_a_download(tmp_path: Path, store: str) -> None:
+    async with visiting(tmp_path, store, access_rate="1/1d") as (world, ana):
+        await with_something(world)
+        audit = tmp_path / "data" / "audit"
+        audit.write_text("in the way")
+        assert [(await asked(ana)).status_code for _ in range(2)] == [503, 503]
+        audit.unlink()
+        assert [(await asked(ana)).status_code for _ in range(2)] == [200, 429]
+
+
 async def test_an_archive_that_cannot_be_finished_has_no_end(tmp_path: Path, store: str) -> None:
     async with visiting(tmp_path, store) as (world, ana):
         await with_much(world)

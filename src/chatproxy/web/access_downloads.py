@@ -74,7 +74,7 @@ class AccessDownloads:
         """
         if subject in self._running or len(self._running) >= _AT_ONCE:
             raise self._too_often(_NO_ROOM_MS)
-        if wait := self._rate.take(subject, now=self._clock()):
+        if wait := self._rate.wait(subject, now=self._clock()):
             raise self._too_often(wait)
         self._running.add(subject)
         try:
@@ -82,6 +82,8 @@ class AccessDownloads:
         except BaseException:
             self._running.discard(subject)
             raise
+        # Only now: who met a fault of ours is not made to wait a day for that.
+        self._rate.take(subject, now=self._clock())
         if answer is None:
             self._running.discard(subject)
         return answer
