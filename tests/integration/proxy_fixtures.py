@@ -17,6 +17,7 @@ from chatproxy.crypto.keyset import make_keyset
 from chatproxy.kms.file import KeysetFile
 from chatproxy.model import SubjectTag
 from chatproxy.settings import Settings, load_settings
+from chatproxy.store import keys
 from chatproxy.store.connections import Connections
 from chatproxy.wiring import RunningProxy, running_proxy
 from chatproxy.workflows.transcripts import KeptTurn, Spurious, summary
@@ -407,7 +408,8 @@ ANA_LINES = tuple(f"{name}: {value}".encode() for name, value in ANA.items())
 
 
 async def all_keys(connections: Connections) -> dict[bytes, int]:
-    """Return every key of the store with its PEXPIRETIME."""
+    """Return every key of the store with its PEXPIRETIME, but for what is noted by the clock: how full it is."""
     [names] = await connections.ask([["KEYS", "*"]])
+    names = [name for name in names if name != keys.control("growth")]
     times = await connections.ask([["PEXPIRETIME", name] for name in names])
     return dict(zip(names, times, strict=True))

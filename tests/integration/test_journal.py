@@ -4,6 +4,7 @@ A crash is a copy of the directory, taken while the process runs: the same bytes
 """
 
 import asyncio
+import contextlib
 import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,6 +29,12 @@ NOW = 1_750_000_000_000
 DAY = 86_400_000
 PATIENCE = 60
 KIB, MIB = 1 << 10, 1 << 20
+
+
+def _copy_what_is_there(source: str, target: str) -> None:
+    """Copy a file, if it was not removed since the directory was read."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 class World:
@@ -78,7 +85,9 @@ class World:
     def crash(self, name: str = "journal") -> str:
         """Return the name of a directory that is as *name* would be after a crash now."""
         copies = sum(path.name.startswith("crash") for path in self.directory.iterdir())
-        shutil.copytree(self.directory / name, self.directory / f"crash{copies}")
+        shutil.copytree(
+            self.directory / name, self.directory / f"crash{copies}", copy_function=_copy_what_is_there
+        )
         return f"crash{copies}"
 
     def files(self, name: str = "journal", pattern: str = "*/*.seg") -> list[Path]:
