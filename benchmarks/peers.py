@@ -1,6 +1,6 @@
 """What does chatproxy cost with everything on, beside gateways that merely forward?
 
-``python benchmarks/peers.py [--seconds 4] [--rounds 3] [--picture FILE.svg] [PEER ...]``
+``python benchmarks/peers.py [--seconds 4] [--rounds 3] [--rate 200] [--picture FILE.svg] [PEER ...]``
 
 Each proxy runs alone on the first processor, as one worker; backend and load generator share the second. CPU is user and
 system time per request of all of its processes; of chatproxy that is measured until the last turn is kept, and its store
@@ -37,12 +37,11 @@ from byte_path import (
 from picture import bars
 from whole import WHO, metric, own_cpu, serve
 
-RATE = 200
 _WARM_UPS = 30
 """How often, a second each, a gateway is tried until it has answered for the first time."""
 _COLUMNS = (
     "| | requests/s | CPU µs an answer | beside Envoy | CPU µs a stream | beside Envoy "
-    f"| p50 / p99 ms at {RATE}/s | first byte ms | reads a stream | RSS MiB |"
+    "| paced: CPU µs | p50 / p99 ms | first byte ms | reads a stream | RSS MiB |"
 )
 ANSWERS, STREAMS = 32, 24
 _NGINX = """
@@ -201,6 +200,7 @@ class Run:
     answer_p50: float
     answer_p99: float
     rss_mib: float
+    paced_cpu: float
     stream_cpu: float | None = None
     stream_store_cpu: float | None = None
     first_byte_p50: float | None = None
@@ -217,14 +217,14 @@ def cost(running: Running, load: Load, seconds: float, headers: Sequence[str]) -
     return own / total["requests"] * 1e6, store / total["requests"] * 1e6, total
 
 
-def paced(running: Running, path: str, seconds: float, headers: Sequence[str]) -> dict:
-    load = [f"--rate={RATE}", str(running.port), path, str(ANSWERS), str(seconds), *headers]
+def paced(running: Running, path: str, seconds: float, headers: Sequence[str], *, rate: int = 200) -> dict:
+    load = [f"--rate={rate}", str(running.port), path, str(ANSWERS), str(seconds), *headers]
     with start_load([str(Path(__file__).parent / "load.py"), *load]) as process:
         output, _ = process.communicate()
     return json.loads(output)
 
 
-def measure(peer: Peer, backend: int, seconds: float) -> Run:
+def measure(peer: Peer, backend: int, seconds: float, *, rate: int) -> Run:
     headers = [header.format(backend=backend) for header in peer.headers]
     with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
         process, running = peer.begin(directory, backend)
@@ -236,10 +236,20 @@ def measure(peer: Peer, backend: int, seconds: float) -> Run:
                 if generate(running.port, answers, 1, headers)["requests"]:
                     break
             own, store, total = cost(running, answers, seconds, headers)
-            calm = paced(running, peer.path, seconds, headers)
+            before = sum(running.cpu())
+            calm = paced(running, peer.path, seconds, headers, rate=rate)
+            paced_cpu = (sum(running.cpu()) - before) / calm["requests"] * 1e6
             status = Path(f"/proc/{process.pid}/status").read_text()
             rss = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-            run = (total["requests"] / total["seconds"], own, store, calm["p50_ms"], calm["p99_ms"], rss)
+            run = (
+                total["requests"] / total["seconds"],
+                own,
+                store,
+                calm["p50_ms"],
+                calm["p99_ms"],
+                rss,
+                paced_cpu,
+            )
             if peer.stream_path is None:
                 return Run(*run)
             own, store, total = cost(running, Load("stream", peer.stream_path, STREAMS), seconds, headers)
@@ -269,6 +279,7 @@ def table(runs: dict[str, list[Run]]) -> str:
             with_store = f" + {kept:,.0f} of the store" if name == "chatproxy" and kept else ""
             cells += [shown(own) + with_store, shown(own / other if own and other else None, "{:.2f}")]
         cells += [
+            shown(median(done, "paced_cpu")),
             f"{shown(median(done, 'answer_p50'), '{:.2f}')} / {shown(median(done, 'answer_p99'), '{:.2f}')}",
             shown(median(done, "first_byte_p50"), "{:.2f}"),
             shown(median(done, "reads")),
@@ -283,6 +294,7 @@ def main() -> None:
     parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(PEERS))
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=200, help="requests a second of the paced load")
     parser.add_argument("--picture", type=Path, help="where to draw the answers' CPU as SVG")
     options = parser.parse_args()
     runs: dict[str, list[Run]] = {}
@@ -297,7 +309,7 @@ def main() -> None:
         wait_for(backend_port, backend)
         for _ in range(options.rounds):
             for name, done in runs.items():
-                done.append(measure(PEERS[name], backend_port, options.seconds))
+                done.append(measure(PEERS[name], backend_port, options.seconds, rate=options.rate))
                 print(f"{name}: {done[-1]}", file=sys.stderr)
     finally:
         backend.terminate()

@@ -35,9 +35,9 @@ _log = Log("journal")
 
 _TICK_SECONDS = 0.1
 """How long a piece of a running exchange waits before it is written."""
-_LOOK_SECONDS = 0.004
+_LOOK_SECONDS = 0.003
 """How often it is looked whether something has waited for long enough."""
-_GATHER_SECONDS = 0.009
+_GATHER_SECONDS = 0.006
 """How long what has ended waits for more to be written with it, or for the store, which is often as quick."""
 _CHORES_SECONDS = 1.0
 _ADOPT_SECONDS = 5.0

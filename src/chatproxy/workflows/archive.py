@@ -30,7 +30,7 @@ from chatproxy.workflows.subjects import Person, Subjects
 _log = Log("archive")
 
 _BATCH = 256
-_PACE_SECONDS = 0.006
+_PACE_SECONDS = 0.003
 """At least so long after the beginning of one batch the next one begins: turns that are kept together cost less each."""
 _STRIDE = 4
 """Turns that are sealed before running chats get their turn: about a millisecond."""
