@@ -8,6 +8,7 @@ the table has medians, and ratios to the cheapest. Linux only: it reads ``/proc`
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -61,6 +62,19 @@ def start(*arguments, cpus):
     process = subprocess.Popen([sys.executable, *arguments], cwd=HERE, env=environment)
     os.sched_setaffinity(process.pid, cpus)
     return process
+
+
+@contextlib.contextmanager
+def a_backend():
+    """Run the backend until the block ends; yield its port."""
+    port = free_port()
+    process = start("backend.py", str(port), cpus=REST_CPU)
+    try:
+        wait_for(port, process)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def wait_for(port, process, seconds=20):
@@ -135,18 +149,12 @@ def main():
         else:
             print(f"{stack} is left out: {NEEDS[stack]} is not installed", file=sys.stderr)
 
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
     runs = {(stack, load): [] for stack in stacks for load in LOADS}
-    try:
-        wait_for(backend_port, backend)
+    with a_backend() as backend_port:
         for _ in range(options.rounds):
             for (stack, load), done in runs.items():
                 done.append(measure(stack, load, backend_port, options.seconds))
                 print(f"{stack} {load.name}: {done[-1]}", file=sys.stderr)
-    finally:
-        backend.terminate()
-        backend.wait()
 
     def median(stack, load, figure):
         return statistics.median(getattr(run, figure) for run in runs[stack, load])

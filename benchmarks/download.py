@@ -10,16 +10,15 @@ Linux only.
 import argparse
 import os
 import re
-import tempfile
 import threading
 import time
 import urllib.parse
 import urllib.request
 
-from byte_path import REST_CPU, free_port, start, wait_for
+from byte_path import a_backend
 from flat import PATH, fill, rss_mib
 from peers import Running, paced
-from whole import WHO, own_cpu, serve
+from whole import WHO, own_cpu, served
 
 OTHER = ("X-Chat-Subject: bob", "X-Chat-Plan: pro")
 HEADERS = dict(header.split(": ") for header in WHO)
@@ -44,51 +43,41 @@ def main():
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     os.environ["CHATPROXY_ACCESS_RATE"] = "9999/1s"
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
-    wait_for(backend_port, backend)
-    with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
-        process, port, admin = serve(directory, backend_port)
-        try:
-            fill(port, admin, options.turns)
-            running = Running(process.pid, port)
-            paced(running, PATH, 2, OTHER)
-            before = rss_mib(process.pid)
-            alone = paced(running, PATH, options.seconds, OTHER)
-            cpu = own_cpu(process.pid)
-            size, seconds = download(port)
-            cpu, peak, is_over = own_cpu(process.pid) - cpu, before, False
+    with a_backend() as backend_port, served(backend_port) as (process, port, admin):
+        fill(port, admin, options.turns)
+        running = Running(process.pid, port)
+        paced(running, PATH, 2, OTHER)
+        before = rss_mib(process.pid)
+        alone = paced(running, PATH, options.seconds, OTHER)
+        cpu = own_cpu(process.pid)
+        size, seconds = download(port)
+        cpu, peak, is_over = own_cpu(process.pid) - cpu, before, False
 
-            def keep_downloading():
-                while not is_over:
-                    download(port)
+        def keep_downloading():
+            while not is_over:
+                download(port)
 
-            def watch():
-                nonlocal peak
-                while not is_over:
-                    peak = max(peak, rss_mib(process.pid))
-                    time.sleep(0.05)
+        def watch():
+            nonlocal peak
+            while not is_over:
+                peak = max(peak, rss_mib(process.pid))
+                time.sleep(0.05)
 
-            threads = [threading.Thread(target=work) for work in (keep_downloading, watch)]
-            for thread in threads:
-                thread.start()
-            beside = paced(running, PATH, options.seconds, OTHER)
-            is_over = True
-            for thread in threads:
-                thread.join()
+        threads = [threading.Thread(target=work) for work in (keep_downloading, watch)]
+        for thread in threads:
+            thread.start()
+        beside = paced(running, PATH, options.seconds, OTHER)
+        is_over = True
+        for thread in threads:
+            thread.join()
+        print(
+            f"{options.turns:,} turns: {size / 1e6:.1f} MB in {seconds:.1f} s, {cpu:.1f} s of CPU; "
+            f"RSS {before:.0f} MiB before, {peak:.0f} at most"
+        )
+        for name, what in (("alone", alone), ("beside downloads", beside)):
             print(
-                f"{options.turns:,} turns: {size / 1e6:.1f} MB in {seconds:.1f} s, {cpu:.1f} s of CPU; "
-                f"RSS {before:.0f} MiB before, {peak:.0f} at most"
+                f"chats {name}: p50 {what['p50_ms']:.2f} ms, p99 {what['p99_ms']:.2f} ms; {what['errors']} errors"
             )
-            for name, what in (("alone", alone), ("beside downloads", beside)):
-                print(
-                    f"chats {name}: p50 {what['p50_ms']:.2f} ms, p99 {what['p99_ms']:.2f} ms; {what['errors']} errors"
-                )
-        finally:
-            process.terminate()
-            process.wait()
-            backend.terminate()
-            backend.wait()
 
 
 if __name__ == "__main__":

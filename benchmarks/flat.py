@@ -14,14 +14,13 @@ import asyncio
 import os
 import re
 import resource
-import tempfile
 import time
 from pathlib import Path
 
-from byte_path import REST_CPU, Load, cpu_seconds, free_port, generate, start, wait_for
+from byte_path import Load, a_backend, cpu_seconds, generate
 from load import _BODY, _REQUEST
 from peers import Running, paced
-from whole import WHO, metric, own_cpu, serve
+from whole import WHO, metric, own_cpu, served
 
 PATH = "/v1/chat/completions"
 SECONDS = 4.0
@@ -86,44 +85,34 @@ def main():
         os.environ[setting] = str(options.streams + 100)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
-    wait_for(backend_port, backend)
-    with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
-        process, port, admin = serve(directory, backend_port)
-        try:
-            print(f"idle: {rss_mib(process.pid):.0f} MiB\n")
-            print(
-                "| turns stored | proxy CPU µs | store CPU µs | p50 / p99 ms at 200/s | proxy RSS MiB | waiting |"
-            )
-            print("|--:|--:|--:|--:|--:|--:|", flush=True)
-            held = []
-            window(process, port, admin)
-            for turns in (1_000, 10_000, 50_000, 100_000, 200_000, 500_000, 2_000_000):
-                if turns <= options.turns:
-                    fill(port, admin, turns)
-                    own, store, p50, p99 = window(process, port, admin)
-                    rss = rss_mib(process.pid)
-                    print(
-                        f"| {turns:,} | {own:,.0f} | {store:,.0f} | {p50:.2f} / {p99:.2f} | {rss:.1f} | {Waiting.most:,.0f} |",
-                        flush=True,
-                    )
-                    held += [rss] if turns >= 10_000 else []
+    with a_backend() as backend_port, served(backend_port) as (process, port, admin):
+        print(f"idle: {rss_mib(process.pid):.0f} MiB\n")
+        print(
+            "| turns stored | proxy CPU µs | store CPU µs | p50 / p99 ms at 200/s | proxy RSS MiB | waiting |"
+        )
+        print("|--:|--:|--:|--:|--:|--:|", flush=True)
+        held = []
+        window(process, port, admin)
+        for turns in (1_000, 10_000, 50_000, 100_000, 200_000, 500_000, 2_000_000):
+            if turns <= options.turns:
+                fill(port, admin, turns)
+                own, store, p50, p99 = window(process, port, admin)
+                rss = rss_mib(process.pid)
+                print(
+                    f"| {turns:,} | {own:,.0f} | {store:,.0f} | {p50:.2f} / {p99:.2f} | {rss:.1f} | {Waiting.most:,.0f} |",
+                    flush=True,
+                )
+                held += [rss] if turns >= 10_000 else []
 
-            async def sample(what):
-                print(f"{what}: {rss_mib(process.pid):.0f} MiB", flush=True)
+        async def sample(what):
+            print(f"{what}: {rss_mib(process.pid):.0f} MiB", flush=True)
 
-            print()
-            asyncio.run(open_streams(port, options.streams, sample))
-            settled(admin)
-            print(f"after they have left: {rss_mib(process.pid):.0f} MiB")
-            if held and held[-1] > held[0] * 1.05:
-                raise SystemExit("memory grows")
-        finally:
-            process.terminate()
-            process.wait()
-            backend.terminate()
-            backend.wait()
+        print()
+        asyncio.run(open_streams(port, options.streams, sample))
+        settled(admin)
+        print(f"after they have left: {rss_mib(process.pid):.0f} MiB")
+        if held and held[-1] > held[0] * 1.05:
+            raise SystemExit("memory grows")
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ from pathlib import Path
 
 from byte_path import (
     PROXY_CPU,
-    REST_CPU,
     Load,
+    a_backend,
     cpu_seconds,
     family,
     free_port,
     generate,
-    start,
     start_load,
     wait_for,
 )
@@ -303,17 +302,11 @@ def main() -> None:
             print(f"{name} is left out: {PEERS[name].program} is not on the PATH", file=sys.stderr)
         else:
             runs[name] = []
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
-    try:
-        wait_for(backend_port, backend)
+    with a_backend() as backend_port:
         for _ in range(options.rounds):
             for name, done in runs.items():
                 done.append(measure(PEERS[name], backend_port, options.seconds, rate=options.rate))
                 print(f"{name}: {done[-1]}", file=sys.stderr)
-    finally:
-        backend.terminate()
-        backend.wait()
     print(table(runs))
     if options.picture:
         rows = [(PEERS[name].title, median(done, "answer_cpu") or 0.0) for name, done in runs.items()]

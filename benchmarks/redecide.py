@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from byte_path import REST_CPU, Load, free_port, generate, start, wait_for
+from byte_path import REST_CPU, Load, a_backend, generate
 from whole import metric, own_cpu, serve
 
 from chatproxy.clock import wall_clock
@@ -118,17 +118,11 @@ async def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.sched_setaffinity(0, REST_CPU)
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
-    try:
-        wait_for(backend_port, backend)
+    with a_backend() as backend_port:
         runs = []
         for _ in range(options.rounds):
             runs.append(await run(backend_port, options.turns))
             print(*(f"{figure:.2f}" for figure in runs[-1]), file=sys.stderr)
-    finally:
-        backend.terminate()
-        backend.wait()
     print("| turns | s | turns/s | CPU µs a turn | p50 ms before | p99 | p50 ms meanwhile | p99 | RSS MiB |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     print("|", " | ".join(f"{statistics.median(column):,.1f}" for column in zip(*runs, strict=True)), "|")

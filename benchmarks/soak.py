@@ -20,7 +20,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from byte_path import REST_CPU, family, free_port, start, wait_for
+from byte_path import a_backend, family
 from whole import serve
 
 PEOPLE = 500
@@ -125,15 +125,8 @@ def main():
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--connections", type=int, default=32)
     options = parser.parse_args()
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
-    try:
-        wait_for(backend_port, backend)
-        with tempfile.TemporaryDirectory(prefix="chatproxy-soak-") as directory:
-            samples, found = run(options, backend_port, directory)
-    finally:
-        backend.terminate()
-        backend.wait()
+    with a_backend() as backend_port, tempfile.TemporaryDirectory(prefix="chatproxy-soak-") as directory:
+        samples, found = run(options, backend_port, directory)
     print("| streams | seconds | proxy RSS MiB | store RSS MiB | descriptors |")
     print("|--:|--:|--:|--:|--:|")
     for one in samples:

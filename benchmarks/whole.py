@@ -8,6 +8,7 @@ Beside it: the same path for a request that is not captured, and a bare pass-thr
 """
 
 import argparse
+import contextlib
 import os
 import re
 import statistics
@@ -21,14 +22,13 @@ from pathlib import Path
 
 from byte_path import (
     PROXY_CPU,
-    REST_CPU,
     Load as Path_,
+    a_backend,
     cpu_seconds,
     family,
     free_port,
     generate,
     measure,
-    start,
     wait_for,
 )
 
@@ -78,6 +78,18 @@ def serve(directory, backend_port):
     return process, port, admin
 
 
+@contextlib.contextmanager
+def served(backend_port):
+    """Serve from a new directory until the block ends; yield the process and its ports."""
+    with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
+        process, port, admin = serve(directory, backend_port)
+        try:
+            yield process, port, admin
+        finally:
+            process.terminate()
+            process.wait()
+
+
 def metric(admin, name):
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as answer:
         return float(re.search(rf"^{re.escape(name)} (\S+)", answer.read().decode(), re.MULTILINE)[1])
@@ -85,27 +97,22 @@ def metric(admin, name):
 
 def run(name, backend_port, seconds):
     load, headers = LOADS[name]
-    with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
-        process, port, admin = serve(directory, backend_port)
-        try:
-            generate(port, load, 1, headers)
-            alone = Path_(load.name, load.path, 1)
-            added = (
-                generate(port, alone, 1, headers)["first_byte_ms"]
-                - generate(backend_port, alone, 1)["first_byte_ms"]
-            )
-            proxy, all_of_it = own_cpu(process.pid), cpu_seconds(process.pid)
-            total = generate(port, load, seconds, headers)
-            while metric(admin, "chatproxy_turns_pending"):
-                time.sleep(0.05)
-            used_by_proxy = own_cpu(process.pid) - proxy
-            used_by_store = cpu_seconds(process.pid) - all_of_it - used_by_proxy
-            if metric(admin, 'chatproxy_turns_total{outcome="lost"}') or total["errors"]:
-                raise SystemExit(f"{name}: turns or requests were lost: {total}")
-            rss = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) / 1024
-        finally:
-            process.terminate()
-            process.wait()
+    with served(backend_port) as (process, port, admin):
+        generate(port, load, 1, headers)
+        alone = Path_(load.name, load.path, 1)
+        added = (
+            generate(port, alone, 1, headers)["first_byte_ms"]
+            - generate(backend_port, alone, 1)["first_byte_ms"]
+        )
+        proxy, all_of_it = own_cpu(process.pid), cpu_seconds(process.pid)
+        total = generate(port, load, seconds, headers)
+        while metric(admin, "chatproxy_turns_pending"):
+            time.sleep(0.05)
+        used_by_proxy = own_cpu(process.pid) - proxy
+        used_by_store = cpu_seconds(process.pid) - all_of_it - used_by_proxy
+        if metric(admin, 'chatproxy_turns_total{outcome="lost"}') or total["errors"]:
+            raise SystemExit(f"{name}: turns or requests were lost: {total}")
+        rss = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) / 1024
     count = total["requests"]
     return Run(count / total["seconds"], used_by_proxy / count * 1e6, used_by_store / count * 1e6, rss, added)
 
@@ -115,12 +122,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    backend_port = free_port()
-    backend = start("backend.py", str(backend_port), cpus=REST_CPU)
     runs = {name: [] for name in LOADS}
     bare = {"answer": [], "stream": []}
-    try:
-        wait_for(backend_port, backend)
+    with a_backend() as backend_port:
         for _ in range(options.rounds):
             for name, done in runs.items():
                 done.append(run(name, backend_port, options.seconds))
@@ -128,9 +132,6 @@ def main():
             for kind, done in bare.items():
                 load = LOADS[f"passed {kind}"][0]
                 done.append(measure("asgi_connector", load, backend_port, options.seconds).cpu_microseconds)
-    finally:
-        backend.terminate()
-        backend.wait()
     print(
         "| | requests/s | proxy CPU µs | store CPU µs | proxy beside a bare pass-through | first byte added ms | RSS MiB |"
     )
