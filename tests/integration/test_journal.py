@@ -463,6 +463,19 @@ async def test_what_nobody_could_keep_in_time_goes(world: World) -> None:
         await until(lambda: not world.files())
 
 
+async def test_what_has_just_ended_is_not_written_before_the_store_may_have_confirmed_it(
+    world: World,
+) -> None:
+    async with world.journal() as journal:
+        exchange = end(journal, begin(journal, "quick"), "quick")
+        ended = exchange.ticket.since
+        # Without a pause in between, in which the journal could write by itself.
+        assert await journal._write_some(ended - 0.001)
+        assert not exchange.ticket.segments
+        assert await journal._write_some(ended)
+        assert exchange.ticket.segments
+
+
 async def test_nothing_goes_by_a_clock_that_is_in_doubt(world: World) -> None:
     async with world.journal() as journal:
         await chat(journal, "waits")
