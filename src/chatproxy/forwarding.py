@@ -158,6 +158,8 @@ class ResponseHead(NamedTuple):
     reason: bytes
     headers: list[Header]
     framing: Framing
+    length: int | None
+    """Bytes of a body that has its length said."""
 
 
 def upstream_target(target: bytes, *, base_path: bytes) -> bytes:
@@ -243,10 +245,13 @@ def response_head(
     nominated -= _HOP_BY_HOP | _NOT_NOMINABLE
     if nominated:
         kept = [header for header in kept if header[0].lower() not in nominated]
-    framing = _response_framing(seen.get(b"content-length"), seen.get(b"transfer-encoding"), http_version)
+    length = seen.get(b"content-length")
+    framing = _response_framing(length, seen.get(b"transfer-encoding"), http_version)
     if to_head_request or switches or status in {204, 304}:
         framing = Framing.NO_BODY
-    return ResponseHead(status, reason, kept, framing)
+    return ResponseHead(
+        status, reason, kept, framing, int(length) if length and framing is Framing.LENGTH else None
+    )
 
 
 def _check_switch(seen: dict[bytes, bytes], nominated: set[bytes]) -> None:

@@ -164,7 +164,12 @@ class _Tightening:
     gpc: bool = False
 
     def caller(self) -> Caller:
+        if not (self.incognito or self.train_ai_no or self.gpc):
+            return _ANYBODY
         return Caller(incognito=self.incognito, train_ai_no=self.train_ai_no, gpc=self.gpc)
+
+
+_ANYBODY = Caller()
 
 
 def _believe(claims: dict[bytes, bytes], tightening: _Tightening) -> Caller:

@@ -71,6 +71,11 @@ class Counter(_Counter):
             held = self._held[value] = super().labels(value)
         return held
 
+    def inc(self, amount: float = 1) -> None:  # type: ignore[override]
+        """Count *amount* more, which is not negative."""
+        # Without asking each time whether labels are missing: several are counted for each request.
+        self._value.inc(amount)
+
 
 class Metrics:
     """The metrics of one process. Sizes in bytes, durations in seconds."""
@@ -333,10 +338,8 @@ def configure_logging(level: str) -> None:
     handler = _Unblocked(sys.stderr)
     handler.setFormatter(JSONFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in ("httpx", "httpcore", "redis", "uvicorn", "asyncio"):
+    for name in ("httpx", "httpcore", "redis", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # Uvicorn logs whole tracebacks of the application and access lines with query strings.
-    logging.getLogger("uvicorn.access").disabled = True
 
 
 class Log:

@@ -40,6 +40,7 @@ from chatproxy.web.admin import build_admin
 from chatproxy.web.api.admin import AdminAPI
 from chatproxy.web.api.happened import HappenedOperations
 from chatproxy.web.api.person import PersonAPI
+from chatproxy.web.client_call import asgi
 from chatproxy.web.connection import ClientLimits
 from chatproxy.web.console import Console
 from chatproxy.web.framing import HeadLimits
@@ -226,14 +227,16 @@ async def running_proxy(
             node = siblings = Siblings(worker.directory, alone)
             await closing.enter_async_context(siblings.present())
         admin = Listener(
-            build_admin(
-                node,
-                door=door,
-                is_open=settings.admin_listen.is_loopback
-                if settings.admin_open is None
-                else settings.admin_open,
-                console=_console(vault),
-                api=admin_api.routes(),
+            asgi(
+                build_admin(
+                    node,
+                    door=door,
+                    is_open=settings.admin_listen.is_loopback
+                    if settings.admin_open is None
+                    else settings.admin_open,
+                    console=_console(vault),
+                    api=admin_api.routes(),
+                )
             ),
             host=settings.admin_listen.host,
             port=settings.admin_listen.port,

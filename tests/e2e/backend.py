@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from chatproxy.demo.backend import Receive, Scope, Send, demo_backend
+from chatproxy.web.client_call import asgi
 from chatproxy.web.server import Listener
 
 STALL = "Please stall."
@@ -144,7 +145,7 @@ async def _body(receive: Receive) -> bytes:
 @asynccontextmanager
 async def running_backend() -> AsyncIterator[str]:
     """Run it on a port of its own and yield its base URL."""
-    listener = Listener(backend, host="127.0.0.1", port=0, setting="the backend", drain_seconds=0)
+    listener = Listener(asgi(backend), host="127.0.0.1", port=0, setting="the backend", drain_seconds=0)
     await listener.start()
     try:
         yield listener.url

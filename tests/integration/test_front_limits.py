@@ -254,9 +254,7 @@ async def test_of_answers_that_nobody_takes_one_reading_each_is_held(head: bytes
         """Of how many answers nothing is read, as their clients take nothing."""
         found = gc.get_objects()
         paused = sum(isinstance(each, UpstreamCall) and each._is_read_paused for each in found)
-        return min(
-            paused, sum(isinstance(each, ClientConnection) and each.flow.write_paused for each in found)
-        )
+        return min(paused, sum(isinstance(each, ClientConnection) and each.is_write_paused for each in found))
 
     async with (
         asyncio.timeout(PATIENCE),

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.web.client_call import ClientCall
+from chatproxy.web.connection import ClientConnection
+from chatproxy.web.upstream import UpstreamCall
+from chatproxy.web.upstream.response import ResponseReader
 from chatproxy.wiring import running_proxy
 from integration.proxy_fixtures import (
     ANA_LINES,
@@ -446,6 +449,27 @@ async def test_nothing_is_left_of_a_connection_that_was_reset(tmp_path: Path, st
                 client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 client.writer.transport.abort()
         async with asyncio.timeout(PATIENCE):
-            while any(isinstance(each, HttpToolsProtocol) for each in gc.get_objects()):
+            while any(isinstance(each, ClientConnection) for each in gc.get_objects()):
                 await asyncio.sleep(0.01)
                 gc.collect()
+
+
+async def test_nothing_of_a_chat_that_was_answered_waits_for_the_collector(
+    tmp_path: Path, store: str
+) -> None:
+    def left() -> list[object]:
+        kinds = (ClientConnection, ClientCall, UpstreamCall, ResponseReader)
+        return [each for each in gc.get_objects() if isinstance(each, kinds)]
+
+    gc.collect()
+    of_others = left()
+    gc.disable()  # it would come sooner or later
+    try:
+        async with a_world(chatting(), tmp_path, store) as world:
+            for _ in range(3):
+                await exchange(world.running.url, post(OPENAI, chat_bytes(), *ANA_LINES))
+            async with asyncio.timeout(PATIENCE):
+                while [each for each in left() if not any(each is other for other in of_others)]:
+                    await asyncio.sleep(0.01)
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ from chatproxy.wire.json_path import JSONPath
 from integration.proxy_fixtures import RawClient, raw_client
 from integration.websocket_fixtures import KEY, PATIENCE, SWITCHED, ToyChat, a_gate, said, upgrade
 from simulators.backend import Peer, Script, backend
+from simulators.reader import start
 from unit.wire.test_frames import MASK, frame
 
 
@@ -648,11 +649,11 @@ async def test_what_follows_a_101_waits_until_somebody_takes_the_connection() ->
     async with backend(script) as behind:
         upstream = Upstream(behind.address, connect_timeout=5, head_timeout=5, idle_timeout=5)
         headers = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
-        call = await upstream.start(b"GET", b"/ws", headers, length=0, may_switch=True)
+        call = await start(upstream, b"GET", b"/ws", headers, length=0, may_switch=True)
         assert (await call.head()).status == 101
         sent.set_result(None)
         for _ in range(10):
-            other = await upstream.start(b"GET", b"/", [(b"host", b"h")], length=0)
+            other = await start(upstream, b"GET", b"/", [(b"host", b"h")], length=0)
             await other.head()
             await other.read()
         user = Listening()

@@ -11,13 +11,13 @@ from chatproxy.forwarding import Framing, Header, RefusedRequestError, UpstreamA
 from chatproxy.web.upstream import (
     Upstream,
     UpstreamAbortedError,
-    UpstreamCall,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
 from simulators.backend import Peer, answering, backend, ok
+from simulators.reader import Reader, start
 
 HOST: Header = (b"host", b"chat.internal")
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -52,18 +52,24 @@ async def upstream(
         await client.aclose()
 
 
-async def get(client: Upstream, method: bytes = b"GET") -> UpstreamCall:
-    return await client.start(method, b"/", [HOST], length=0)
+async def get(client: Upstream, method: bytes = b"GET") -> Reader:
+    return await start(client, method, b"/", [HOST], length=0)
 
 
-async def post(client: Upstream, body: bytes, *, length: int | None, more_body: bool = False) -> UpstreamCall:
+async def post(client: Upstream, body: bytes, *, length: int | None, more_body: bool = False) -> Reader:
     framing = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
-    return await client.start(
-        b"POST", b"/v1/chat/completions", [HOST, framing], length=length, body=body, more_body=more_body
+    return await start(
+        client,
+        b"POST",
+        b"/v1/chat/completions",
+        [HOST, framing],
+        length=length,
+        body=body,
+        more_body=more_body,
     )
 
 
-async def body_of(call: UpstreamCall) -> bytes:
+async def body_of(call: Reader) -> bytes:
     await call.head()
     pieces = []
     more = True
@@ -91,7 +97,7 @@ class TestWhatGoesOut:
     async def test_head_and_body_go_out_as_given(self) -> None:
         headers = [HOST, (b"x-a", b" \xff "), (b"x-a", b""), (b"content-length", b"4")]
         async with backend(answering(ok(b"yes"))) as server, upstream(server.address) as client:
-            call = await client.start(b"PATCH", b"/a//b?c=%20&d", headers, length=4, body=b"\0\r\n\xff")
+            call = await start(client, b"PATCH", b"/a//b?c=%20&d", headers, length=4, body=b"\0\r\n\xff")
 
             assert await body_of(call) == b"yes"
         assert bytes(server.connections[0].received) == (
@@ -172,7 +178,7 @@ class TestWhatGoesOut:
     async def test_a_line_break_in_a_header_sends_nothing(self, value: bytes) -> None:
         async with backend(answering()) as server, upstream(server.address) as client:
             with pytest.raises(RefusedRequestError):
-                await client.start(b"GET", b"/", [HOST, (b"x-a", value)], length=0)
+                await start(client, b"GET", b"/", [HOST, (b"x-a", value)], length=0)
 
             assert server.connections == []
 
@@ -182,7 +188,7 @@ class TestWhatGoesOut:
     async def test_a_line_break_in_the_request_line_sends_nothing(self, method: bytes, target: bytes) -> None:
         async with backend(answering()) as server, upstream(server.address) as client:
             with pytest.raises(RefusedRequestError):
-                await client.start(method, target, [HOST], length=0)
+                await start(client, method, target, [HOST], length=0)
 
             assert server.connections == []
 
@@ -712,7 +718,7 @@ class TestGivingUp:
             assert len(server.connections) == 40
             await asyncio.gather(*(peer.is_gone.wait() for peer in server.connections))
             whole = [(b"x-whole", b"1"), HOST]
-            calls = [await client.start(b"GET", b"/", whole, length=0) for _ in range(10)]
+            calls = [await start(client, b"GET", b"/", whole, length=0) for _ in range(10)]
 
             assert [await body_of(call) for call in calls] == [b"whole"] * 10
 

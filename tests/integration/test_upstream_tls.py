@@ -12,6 +12,7 @@ import trustme
 from chatproxy.forwarding import UpstreamAddress
 from chatproxy.web.upstream import Upstream, UpstreamUnreachableError
 from simulators.backend import Backend, Peer, answering, backend, ok
+from simulators.reader import start
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ async def tls_backend(authority: trustme.CA, name: str, *answers: bytes) -> Asyn
 
 async def fetch(client: Upstream) -> bytes:
     try:
-        call = await client.start(b"GET", b"/", [(b"host", b"h")], length=0)
+        call = await start(client, b"GET", b"/", [(b"host", b"h")], length=0)
         await call.head()
         return (await call.read())[0]
     finally:
@@ -60,7 +61,7 @@ async def test_a_tls_connection_is_used_again(authority: trustme.CA) -> None:
     async with tls_backend(authority, "127.0.0.1", ok(b"1"), ok(b"2")) as server:
         client = client_of(server, trusting(authority))
         for expected in (b"1", b"2"):
-            call = await client.start(b"GET", b"/", [(b"host", b"h")], length=0)
+            call = await start(client, b"GET", b"/", [(b"host", b"h")], length=0)
             await call.head()
             assert await call.read() == (expected, False)
         await client.aclose()
@@ -80,7 +81,7 @@ async def test_a_large_body_passes_through_tls_both_ways(authority: trustme.CA) 
     async with backend(script, tls=context) as server:
         client = client_of(server, trusting(authority))
         headers = [(b"host", b"h"), (b"content-length", b"%d" % len(body))]
-        call = await client.start(b"POST", b"/", headers, length=len(body), body=body)
+        call = await start(client, b"POST", b"/", headers, length=len(body), body=body)
         await call.head()
         pieces = []
         more = True

@@ -356,7 +356,7 @@ def test_response_headers_pass_unaltered_in_order_with_duplicates() -> None:
         (b"Date", b"d"),
     )
 
-    assert answer(*headers) == ResponseHead(200, b"OK", list(headers), Framing.LENGTH)
+    assert answer(*headers) == ResponseHead(200, b"OK", list(headers), Framing.LENGTH, 5)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_any_other_status_passes(status: int) -> None:
 
 def test_an_answer_to_head_keeps_its_length_and_has_no_body() -> None:
     assert answer((b"Content-Length", b"7"), to_head=True) == ResponseHead(
-        200, b"OK", [(b"Content-Length", b"7")], Framing.NO_BODY
+        200, b"OK", [(b"Content-Length", b"7")], Framing.NO_BODY, None
     )
 
 
@@ -451,7 +451,7 @@ def test_an_answer_to_head_keeps_its_length_and_has_no_body() -> None:
 def test_a_status_without_body_promises_none(status: int) -> None:
     head = answer((b"Content-Length", b"7"), (b"ETag", b"e"), status=status)
 
-    assert head == ResponseHead(status, b"OK", [(b"ETag", b"e")], Framing.NO_BODY)
+    assert head == ResponseHead(status, b"OK", [(b"ETag", b"e")], Framing.NO_BODY, None)
 
 
 @given(

@@ -88,7 +88,7 @@ def test_who_asks_for_a_websocket_among_others_asks_for_one(values: list[bytes],
 
 def answer(*accepts: bytes) -> ResponseHead:
     headers = [(b"Sec-WebSocket-Accept", accept) for accept in accepts]
-    return ResponseHead(101, b"Sure", headers, Framing.NO_BODY)
+    return ResponseHead(101, b"Sure", headers, Framing.NO_BODY, None)
 
 
 def test_an_answer_to_this_handshake_is_taken() -> None:

@@ -18,6 +18,7 @@ from chatproxy.demo.backend import demo_backend
 from chatproxy.demo.people import CANARY, PEOPLE, Person
 from chatproxy.kms.file import KeysetFile
 from chatproxy.settings import Address, load_settings
+from chatproxy.web.client_call import asgi
 from chatproxy.web.server import Listener
 from chatproxy.wiring import RunningProxy, running_proxy
 from chatproxy.workflows.transcripts import KeptTurn, summary
@@ -57,7 +58,9 @@ async def demonstration(
     data_dir, keyset = directory / "data", directory / "keys" / "keyset"
     if not keyset.exists():
         KeysetFile(keyset, data_dir=data_dir).create(make_keyset(created_at=wall_clock()))
-    backend = Listener(demo_backend, host="127.0.0.1", port=0, setting="the demo backend", drain_seconds=0)
+    backend = Listener(
+        asgi(demo_backend), host="127.0.0.1", port=0, setting="the demo backend", drain_seconds=0
+    )
     await backend.start()
     try:
         settings = load_settings(

@@ -27,6 +27,7 @@ from chatproxy.leaks.canaries import Canaries
 from chatproxy.leaks.planting import IN_REQUESTS, PATHS, backend_with, headers, request_body
 from chatproxy.leaks.scan import Scanner
 from chatproxy.settings import other_variables
+from chatproxy.web.client_call import asgi
 from chatproxy.web.server import Listener
 
 _PATIENCE_SECONDS = 60.0
@@ -82,7 +83,11 @@ async def drive(directory: Path, canaries: Canaries) -> Place:
     _let_children_dump()
     reached = bytearray()
     backend = Listener(
-        backend_with(canaries, reached), host="127.0.0.1", port=0, setting="the backend", drain_seconds=0
+        asgi(backend_with(canaries, reached)),
+        host="127.0.0.1",
+        port=0,
+        setting="the backend",
+        drain_seconds=0,
     )
     await backend.start()
     try:

@@ -21,7 +21,7 @@ from chatproxy.model import SubjectTag
 from chatproxy.rates import Buckets, TooOftenError
 from chatproxy.telemetry import Log, Metrics
 from chatproxy.web.access_archive import AccessArchive, sealed
-from chatproxy.web.connection import GONE
+from chatproxy.web.client_call import CALL
 from chatproxy.web.pages.access_page import AccessPage
 from chatproxy.web.pages.headers import PAGE_HEADERS
 from chatproxy.web.pages.words import Words
@@ -155,7 +155,7 @@ class _Answer(Response):
 
     async def _send(self, scope: Scope, send: Send) -> None:
         gone = asyncio.Event()
-        scope[GONE](gone.set)
+        scope[CALL].tell_when_gone(gone.set)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         waiting = bytearray()
         async for stride in self._pieces:

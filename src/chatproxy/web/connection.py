@@ -1,4 +1,4 @@
-"""One connection of a client: uvicorn's protocol, told only what is one request, and never waiting without end.
+"""One connection of a client: what may be heard of it, when, and never waiting without end.
 
 Rules of this file:
 
@@ -18,39 +18,26 @@ import struct
 import sys
 from collections.abc import Callable, Collection
 from enum import Enum, auto
-from functools import partial
 from typing import Any, NamedTuple
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chatproxy.forwarding import Header, RefusedRequestError
+from chatproxy.telemetry import Log
+from chatproxy.web.client_call import ClientCall, Serve, Switched
 from chatproxy.web.crowd import Crowd
 from chatproxy.web.framing import (
     ChunkedBody,
-    Framing,
+    Head,
     HeadLimits,
     body_too_large,
     check_beginning,
     not_http,
-    read_framing,
+    read_head,
 )
 from chatproxy.web.handshake import asks_for_websocket
 
-TARGET = "chatproxy.target"
-"""Scope key of the request target, byte for byte as received (ASGI loses an empty query)."""
-
-CLIENT_CERTIFICATE = "chatproxy.client_certificate"
-"""Scope key of the client's certificate as ``ssl`` gives it, verified; absent if none came, and without TLS."""
-
-SWITCH = "chatproxy.switch"
-"""Scope key, present if the request asks for a WebSocket: a function that gives the connection to the protocol that it
-gets, and returns it, whose reading may be paused, as ``Switched``, or None if it has gone. The answer must then be written there, not sent."""
-
-GONE = "chatproxy.gone"
-"""Scope key: a function that takes what is to be called if the client leaves before he has his whole answer. Without a task
-that waits for it, which each request would need."""
-
+_log = Log("server")
 _MOST_EARLY_BYTES = 65_536
 """What may wait of a client that speaks before it is answered, until it is made to wait itself."""
 _LAST_WORDS_SECONDS = 2.0
@@ -94,23 +81,18 @@ Words = Callable[[Refusal], tuple[bytes, list[Header]]]
 class House(NamedTuple):
     """What the connections of one listener share."""
 
+    serve: Serve
+    is_tls: bool
     limits: ClientLimits
     crowd: Crowd
     words: Words
     cut: Callable[[str], None]
     """Is told why a connection was ended before its client had what he wanted."""
     not_in_trailers: Collection[bytes]
-
-
-class Switched(NamedTuple):
-    """A client's connection that is no longer HTTP."""
-
-    transport: asyncio.Transport
-    early: bytes
-    """What came behind the request."""
-    is_write_paused: bool
-    forget: Callable[[Exception | None], None]
-    """To be called when the connection is lost, as the server counts it until then."""
+    connections: "set[ClientConnection]"
+    """Those that are open."""
+    tasks: dict[ClientCall, asyncio.Task[None]]
+    """Those that answer, by what."""
 
 
 class _Stage(Enum):
@@ -141,33 +123,51 @@ _MORE_HEADERS: dict[int, list[Header]] = {
 }
 
 
-class ClientConnection(HttpToolsProtocol):
+class ClientConnection(asyncio.Protocol):
     """See the module."""
 
-    def __init__(self, *args: Any, house: House, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, house: House) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport
+        self.client: tuple[str, int] | None = None
+        self.server: tuple[str, int] | None = None
+        self.certificate: dict[str, Any] | None = None
+        self.is_write_paused = False
         self._house = house
         self._limits = house.limits
+        self._call: ClientCall | None = None
+        """The request that is under way."""
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._stage: _Stage
-        self._framing = Framing(0, expects_continue=False, asks_to_upgrade=False)
+        self._head: Head
         self._pending = bytearray()
         """What has come and is not told the parser."""
         self._chunks: ChunkedBody | None = None
-        self._is_in_trailers = False
         self._has_surplus = False
         self._keeps_alive = False
+        self._is_read_paused = False
+        self._is_over = False
+        """Whether the last words have been written."""
         self._ignored = 0
         self._swept_at = 0.0
-        self._when_gone: Callable[[], None] | None = None
-        self._outlet: _Outlet
+        self._written = 0
+        self._taken = 0
+        self._moved_at = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    @property
+    def scheme(self) -> str:
+        """See Line."""
+        return "https" if self._house.is_tls else "http"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        super().connection_made(transport)
-        self._outlet = _Outlet(self, transport)
+        self.transport = transport  # type: ignore[assignment]
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.certificate = transport.get_extra_info("peercert")
+        self._house.connections.add(self)
         self._begin_head(self.loop.time() + self._limits.head_timeout)
-        address = self.client[0] if self.client else ""
-        no_room = self._house.crowd.enter(self, address)
+        no_room = self._house.crowd.enter(self, self.client[0] if self.client else "")
         if no_room is None:
             return
         self._house.cut("no_room")
@@ -188,26 +188,40 @@ class ClientConnection(HttpToolsProtocol):
                 )
             )
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio.Protocol's
         """See asyncio.Protocol."""
+        self._house.connections.discard(self)
         self._house.crowd.leave(self)
-        super().connection_lost(exc)
-        when_gone, self._when_gone = self._when_gone, None
-        if when_gone is not None:
-            when_gone()
+        call, self._call = self._call, None
+        # Both hold this object or its methods: without this, each connection would wait for the collector.
+        self._parser = None
+        if call is not None and not call.is_complete:
+            call.leave()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._stage is _Stage.ENDED:
             self._ignored += len(data)
             if self._ignored > _MOST_IGNORED_BYTES:
-                self.flow.pause_reading()
+                self.pause_reading()
             return
         self._pending += data
-        if self._stage in {_Stage.ANSWER, _Stage.SWITCHING}:
-            self._hold()
-        else:
+        if self._stage is _Stage.HEAD or self._stage is _Stage.BODY:
             self._advance()
+        else:
+            self._hold()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.is_write_paused = True
+        if self._call is not None:
+            self._call.write_paused()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.is_write_paused = False
+        if self._call is not None:
+            self._call.write_resumed()
 
     def give_way(self) -> None:
         """See Guest."""
@@ -218,72 +232,106 @@ class ClientConnection(HttpToolsProtocol):
         """End what has waited for the client for too long. To be called once a second or so."""
         if self._stage is _Stage.SWITCHING:
             return
-        if self._outlet.is_stuck(now, self._limits.take_timeout):
+        if self._is_stuck(now):
             self._house.cut("slow_reader")
             self._stage = _Stage.ENDED
             self.transport.abort()
-        elif self._stage is _Stage.BODY and self.flow.read_paused:
+        elif self._stage is _Stage.BODY and self._is_read_paused:
             # The backend takes its time.
             self._deadline += now - self._swept_at
         elif now >= self._deadline:
             self._time_out()
         self._swept_at = now
 
-    # Called by the parser.
+    def shutdown(self) -> None:
+        """Take no further request."""
+        if self._call is None or self._call.is_complete:
+            self.transport.close()
+        else:
+            self._call.keeps_alive = self._keeps_alive = False
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; a trailer ends here."""
-        if not self._is_in_trailers:
-            super().on_header(name, value)
+    # Called by the parser.
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        self._is_in_trailers = True
-        self.scope[TARGET] = self.url  # type: ignore[literal-required]
-        self.scope[GONE] = self._tell_when_gone  # type: ignore[literal-required]
-        if self.config.ssl is not None and (certificate := self.transport.get_extra_info("peercert")):
-            self.scope[CLIENT_CERTIFICATE] = certificate  # type: ignore[literal-required]
-        # HTTP/1.0 has no upgrades (RFC 9110 7.8).
+        if self._call is not None or self._parser is None:
+            raise not_http()
+        call = self._call = ClientCall(self, self._head)
+        # HTTP/1.0 has no upgrades (RFC 9110 7.8), and here no second request.
+        self._keeps_alive = not self._head.is_old and self._parser.should_keep_alive()
+        # An answer to what is not whole yet is the last one: who knows what the client makes of that.
+        call.keeps_alive = self._keeps_alive and self._head.length == 0
         if (
-            self.parser.should_upgrade()
-            and self.parser.get_http_version() == "1.1"
-            and asks_for_websocket(self.headers)
+            self._head.asks_to_upgrade
+            and not self._head.is_old
+            and self._parser.should_upgrade()
+            and asks_for_websocket(self._head.headers)
         ):
-            self.scope[SWITCH] = self._switch  # type: ignore[literal-required]
-        super().on_headers_complete()
-        self._has_cycle = True
-        self.cycle.transport = self._outlet  # type: ignore[assignment]
-        self._outlet.cycle = self.cycle
-        self._keeps_alive = self.cycle.keep_alive
-        if self._framing.length != 0:
-            # An answer to what is not whole yet is the last one: who knows what the client makes of that.
-            self.cycle.keep_alive = False
+            call.keeps_alive = False
+            call.switch = self._switch
+        self._house.tasks[call] = self.loop.create_task(self._serve(call))
 
-    def on_message_begin(self) -> None:
-        """A head begins."""
-        self._is_in_trailers = False
-        super().on_message_begin()
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        if self._call is not None:
+            self._call.hear(piece)
 
-    # Called by uvicorn.
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._is_heard = True
+        if self._call is not None:
+            self._call.hear_end()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if not self._framing.expects_continue or self._framing.length == 0:
-            cycle.waiting_for_100_continue = False
-        if cycle.scope["http_version"] == "1.0":
-            app = partial(_until_closed, app, cycle, self._outlet)
-        super()._start_asgi_task(cycle, app)
+    # Called by the call.
 
-    def on_response_complete(self) -> None:
-        """The answer is on its way."""
-        self._when_gone = None
-        super().on_response_complete()
-        self._unset_keepalive_if_required()
+    def write(self, data: bytes) -> None:
+        """See Line; nothing, once the last words have been written."""
+        if not self._is_over:
+            self._written += len(data)
+            self.transport.write(data)
+
+    def pause_reading(self) -> None:
+        """See Line."""
+        if not self._is_read_paused:
+            self._is_read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See Line."""
+        if self._is_read_paused:
+            self._is_read_paused = False
+            self.transport.resume_reading()
+
+    def answered(self) -> None:
+        """See Line."""
+        if self._call is not None and not self._call.keeps_alive:
+            self._end()
         if self.transport.is_closing() or self._stage is not _Stage.ANSWER:
             return
+        self.resume_reading()
         self._begin_head(self.loop.time() + self._limits.idle_timeout)
         self._house.crowd.waits(self)
         if self._pending:
             self._advance()
+
+    def cut(self) -> None:
+        """See Line."""
+        if self._call is not None and self._call.is_until_closed:
+            reset = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    async def _serve(self, call: ClientCall) -> None:
+        """Have a call answered, whatever happens."""
+        try:
+            await self._house.serve(call)
+        except Exception as error:  # noqa: BLE001 - the outer edge: one request's failure is no other's
+            _log.error("a request failed", failure=error)
+        finally:
+            del self._house.tasks[call]
+            call.fail()
 
     # What comes.
 
@@ -292,16 +340,22 @@ class ClientConnection(HttpToolsProtocol):
         self._deadline = deadline
         self._has_begun = False
         self._scanned = 0
-        self._has_cycle = False
+        self._call = None
+        self._is_heard = False
 
     def _advance(self) -> None:
         """Go as far as what has come allows."""
         try:
-            while self._pending and self._stage in {_Stage.HEAD, _Stage.BODY}:
-                if not (self._take_head() if self._stage is _Stage.HEAD else self._take_body()):
-                    break
-            if self._pending and self._stage in {_Stage.ANSWER, _Stage.SWITCHING}:
-                self._hold()
+            while self._pending:
+                if self._stage is _Stage.HEAD:
+                    if not self._take_head():
+                        return
+                elif self._stage is _Stage.BODY:
+                    self._take_body()
+                else:
+                    if self._stage is not _Stage.ENDED:
+                        self._hold()
+                    return
         except RefusedRequestError as refused:
             self._refuse(refused)
 
@@ -328,22 +382,21 @@ class ClientConnection(HttpToolsProtocol):
             self._scanned = max(0, len(pending) - 3)
             return False
         head = bytes(pending[: end + 4])
-        self._framing = framing = read_framing(head, limits)
+        self._head = found = read_head(head, limits)
         self._house.crowd.works(self)
         self._received = 0
-        self._left = framing.length or 0
-        self._chunks = ChunkedBody(forbidden=self._house.not_in_trailers) if framing.length is None else None
-        self._stage = _Stage.ANSWER if framing.length == 0 else _Stage.BODY
-        self._deadline = _NEVER if framing.length == 0 else self.loop.time() + self._limits.body_timeout
+        self._left = found.length or 0
+        self._chunks = ChunkedBody(forbidden=self._house.not_in_trailers) if found.length is None else None
+        self._stage = _Stage.ANSWER if found.length == 0 else _Stage.BODY
         self._swept_at = self.loop.time()
-        self._feed(head)
+        self._deadline = _NEVER if found.length == 0 else self._swept_at + self._limits.body_timeout
         del pending[: end + 4]
-        if framing.asks_to_upgrade and SWITCH in self.scope:
+        call = self._tell(head)
+        if call.switch is not None:
             self._stage = _Stage.SWITCHING
-            self.cycle.keep_alive = False
         return True
 
-    def _take_body(self) -> bool:
+    def _take_body(self) -> None:
         pending = self._pending
         if self._chunks is None:
             size = min(self._left, len(pending))
@@ -363,32 +416,33 @@ class ClientConnection(HttpToolsProtocol):
         if is_whole:
             self._stage = _Stage.ANSWER
             self._deadline = _NEVER
-            if not self.cycle.response_started:
-                self.cycle.keep_alive = self._keeps_alive
-        self._feed(piece)
-        return True
+        call = self._tell(piece)
+        if is_whole and not call.has_begun:
+            call.keeps_alive = self._keeps_alive
 
-    def _feed(self, data: bytes) -> None:
-        """Tell the parser, which must agree about where the request ends."""
+    def _tell(self, data: bytes) -> ClientCall:
+        """Tell the parser, which must agree about where the request ends; return the call that it has made."""
         try:
-            self.parser.feed_data(data)
+            if self._parser is not None:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError:
             raise not_http() from None
-        if self._stage is _Stage.ANSWER and self.cycle.more_body:
+        if self._call is None or self._is_heard is not (self._stage is _Stage.ANSWER):
             raise not_http()
+        return self._call
 
     def _hold(self) -> None:
         """Keep what comes before its turn."""
-        framing = self._framing
-        if self._stage is _Stage.ANSWER and (framing.length != 0 or framing.asks_to_upgrade):
+        if self._stage is _Stage.ANSWER and (self._head.length != 0 or self._head.asks_to_upgrade):
             # A second request, or the rest of a first one that was told wrongly how long it is.
             self._has_surplus = True
-            self.cycle.keep_alive = False
+            if self._call is not None:
+                self._call.keeps_alive = False
             self._pending.clear()
         elif len(self._pending) > _MOST_EARLY_BYTES:
-            self.flow.pause_reading()
+            self.pause_reading()
 
     # How it ends.
 
@@ -420,14 +474,14 @@ class ClientConnection(HttpToolsProtocol):
     def _refuse(self, refused: RefusedRequestError) -> None:
         """Answer what is not one request and end; where an answer is under way, end it visibly unfinished."""
         method, path = self._asked()
-        if self._has_cycle:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            method, path = self.scope["method"], self.scope["raw_path"].decode()
-            if self.cycle.response_started:
+        call = self._call
+        if call is not None:
+            method, path = call.method, call.raw_path
+            if call.has_begun:
                 self._stage = _Stage.ENDED
                 self.transport.abort()
                 return
+            call.leave()
         body, headers = self._house.words(Refusal(refused.status, refused.code, str(refused), method, path))
         headers = headers + _MORE_HEADERS.get(refused.status, [])
         lines = [
@@ -438,8 +492,8 @@ class ClientConnection(HttpToolsProtocol):
             b"",
             b"" if method == "HEAD" else body,
         ]
-        self._outlet.write(b"\r\n".join(lines))
-        self.end()
+        self.write(b"\r\n".join(lines))
+        self._end()
 
     def _asked(self) -> tuple[str, str]:
         """Return method and path of a head that was refused, as far as it has them, to answer in its dialect."""
@@ -448,10 +502,10 @@ class ClientConnection(HttpToolsProtocol):
             return "", ""
         return words[0].decode(), words[1].partition(b"?")[0].decode()
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Close behind what was written, so that it arrives although the client may still be sending."""
         self._house.crowd.waits(self)
-        self._outlet.is_over = True
+        self._is_over = True
         if self._stage is _Stage.ANSWER and not self._has_surplus and not self._pending:
             self._stage = _Stage.ENDED
             self.transport.close()
@@ -461,88 +515,33 @@ class ClientConnection(HttpToolsProtocol):
         self._deadline = self.loop.time() + _LAST_WORDS_SECONDS
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
-        self.flow.resume_reading()
+        self.resume_reading()
 
-    def shutdown(self) -> None:
-        """See HttpToolsProtocol."""
-        self._keeps_alive = False
-        super().shutdown()
-
-    def _tell_when_gone(self, call: Callable[[], None]) -> None:
-        if self.cycle.disconnected:
-            call()
-            return
-        self._when_gone = call
-        # It may have been paused for a long body, and who does not read does not hear that he leaves.
-        self.flow.resume_reading()
-
-    def _switch(self, protocol: asyncio.Protocol) -> Switched | None:
-        if self.cycle.disconnected:
-            return None
-        # For uvicorn there is nobody left to answer; it keeps counting the connection until it is lost.
-        self.cycle.disconnected = True
-        self._deadline = _NEVER
-        self.transport.set_protocol(protocol)
-        return Switched(self.transport, bytes(self._pending), self.flow.write_paused, self.connection_lost)
-
-
-class _Outlet:
-    """The transport as whoever answers sees it: it counts what the client takes, and ends with care."""
-
-    __slots__ = (
-        "_connection",
-        "_moved_at",
-        "_taken",
-        "_transport",
-        "_written",
-        "cycle",
-        "is_over",
-        "is_until_closed",
-    )
-
-    def __init__(self, connection: ClientConnection, transport: asyncio.Transport) -> None:
-        self._connection = connection
-        self._transport = transport
-        self._written = 0
-        self._taken = 0
-        self._moved_at = 0.0
-        self.cycle: RequestResponseCycle | None = None
-        self.is_over = False
-        self.is_until_closed = False
-        """Whether the end of the connection is the end of the answer."""
-
-    def write(self, data: bytes) -> None:
-        """See asyncio.Transport; nothing, once the last words have been said."""
-        if not self.is_over:
-            self._written += len(data)
-            self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        """See asyncio.Transport."""
-        return self.is_over or self._transport.is_closing()
-
-    def close(self) -> None:
-        """End with the answer; one that is not whole, so that this can be seen."""
-        cycle = self.cycle
-        if self.is_until_closed and cycle is not None and not cycle.response_complete:
-            reset = struct.pack("ii", 1, 0)
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-            self._transport.abort()
-        elif cycle is not None and not cycle.response_complete:
-            self._transport.close()
-        else:
-            self._connection.end()
-
-    def is_stuck(self, now: float, timeout: float) -> bool:
-        """Whether the client has taken nothing of what waits here for *timeout* seconds."""
-        waiting = self._transport.get_write_buffer_size()
+    def _is_stuck(self, now: float) -> bool:
+        """Whether the client has taken nothing of what waits for him for too long."""
+        waiting = self.transport.get_write_buffer_size()
         taken = self._written - waiting
         if waiting:
-            taken -= _unread(self._transport)
+            taken -= _unread(self.transport)
         if not waiting or taken != self._taken:
             self._taken = taken
             self._moved_at = now
-        return now - self._moved_at >= timeout
+        return now - self._moved_at >= self._limits.take_timeout
+
+    def _switch(self, protocol: asyncio.Protocol) -> Switched | None:
+        """See Switch."""
+        if self._call is None or self._call.is_gone:
+            return None
+        # There is nobody left to answer; the connection is counted until it is lost.
+        self._call.is_gone = True
+        self._deadline = _NEVER
+        self.transport.set_protocol(protocol)
+        return Switched(self.transport, bytes(self._pending), self.is_write_paused, self.connection_lost)
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """Return host and port of a socket's name; None for one that has none, such as of a Unix socket."""
+    return (str(name[0]), int(name[1])) if isinstance(name, (tuple, list)) else None
 
 
 def _unread(transport: asyncio.Transport) -> int:
@@ -557,20 +556,3 @@ def _unread(transport: asyncio.Transport) -> int:
     except OSError:
         return 0
     return int.from_bytes(answer, sys.byteorder)
-
-
-async def _until_closed(
-    app: Any, cycle: RequestResponseCycle, outlet: _Outlet, scope: Any, receive: Any, send: Any
-) -> None:
-    """Answer in HTTP/1.0, which has no chunks: without a length, the end of the connection is the end."""
-
-    async def send_in_old_way(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            if not any(name.lower() == b"content-length" for name, _ in message["headers"]):
-                cycle.chunked_encoding = False
-                outlet.is_until_closed = True
-        elif outlet.is_until_closed:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await send(message)
-
-    await app(scope, receive, send_in_old_way)

@@ -12,14 +12,16 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from chatproxy.forwarding import RefusedRequestError
+from chatproxy.forwarding import Header, RefusedRequestError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELD = _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n"
 _HEAD = re.compile(_TOKEN + rb" [!-~]++ HTTP/1\.[01]\r\n(?:" + _FIELD + rb")*+\r\n")
 _FIELD_LINE = re.compile(_FIELD)
+_FIELDS = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
+"""Name and value of each field of what ``_HEAD`` has found good."""
 _FIRST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]++) HTTP/([0-9])\.([0-9])\r\n")
-_TELLING = re.compile(rb"\r\n(content-length|transfer-encoding|host|expect|upgrade):([^\r]*+)", re.IGNORECASE)
+_TELLING = frozenset((b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade"))
 """The fields that say where a request ends and where it goes."""
 _NOT_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r(?![\n])(?!\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,255})(?::[0-9]{1,5})?")
@@ -57,24 +59,30 @@ class HeadLimits(NamedTuple):
     """Lower-case names, without port, under which the listener may be asked; empty: under any."""
 
 
-class Framing(NamedTuple):
-    """What a head says of the body that follows it."""
+class Head(NamedTuple):
+    """The head of a request."""
 
+    method: bytes
+    target: bytes
+    """Byte for byte as received."""
+    is_old: bool
+    """Whether it is of HTTP/1.0."""
+    headers: list[Header]
+    """In the order received, names in lower case, values without the space before them."""
     length: int | None
-    """Bytes; None: chunks tell."""
+    """Bytes of the body that follows; None: chunks tell."""
     expects_continue: bool
     asks_to_upgrade: bool
 
 
-def read_framing(head: bytes, limits: HeadLimits) -> Framing:
-    """Return how the body ends that follows *head*, a request's up to its empty line. Raises RefusedRequestError."""
-    _check_first_line(head, limits)
+def read_head(head: bytes, limits: HeadLimits) -> Head:
+    """Return what *head* says, a request's up to its empty line. Raises RefusedRequestError."""
+    method, target, is_old, end = _first_line(head, limits)
     if not _HEAD.fullmatch(head):
         raise not_http()
     if len(head) > limits.head:
         raise _too_large("all headers together", limits.head)
-    fields = head.count(b"\r\n") - 2
-    if fields > limits.fields:
+    if head.count(b"\r\n") - 2 > limits.fields:
         raise RefusedRequestError(
             "too_many_headers",
             f"the request has more than {limits.fields} headers; send fewer",
@@ -82,7 +90,25 @@ def read_framing(head: bytes, limits: HeadLimits) -> Framing:
         )
     if len(head) > limits.field and max(map(len, head.split(b"\r\n")[1:])) > limits.field:
         raise _too_large("one header", limits.field)
-    return _framing(head, limits)
+    headers = [(name.lower(), value) for name, value in _FIELDS.findall(head, end)]
+    seen = _telling(headers)
+    _check_host(seen.get(b"host"), limits, is_old=is_old)
+    length = _length(seen, limits, is_old=is_old)
+    if length != 0 and method in _BODILESS_METHODS:
+        raise RefusedRequestError(
+            "unexpected_body", "a GET or HEAD request has no body; send it with POST, or without the body"
+        )
+    expects = seen.get(b"expect", b"").lower()
+    if expects not in {b"", b"100-continue"} or (b"expect" in seen and not expects):
+        raise RefusedRequestError(
+            "expectation_failed", "the only Expect that is known is 100-continue; leave it out", status=417
+        )
+    asks_to_upgrade = b"upgrade" in seen
+    if asks_to_upgrade and length != 0:
+        raise RefusedRequestError(
+            "upgrade_with_body", "the request asks for another protocol and has a body; send one of the two"
+        )
+    return Head(method, target, is_old, headers, length, bool(expects) and not is_old, asks_to_upgrade)
 
 
 def check_beginning(beginning: bytes | bytearray, limits: HeadLimits) -> None:
@@ -96,7 +122,8 @@ def check_beginning(beginning: bytes | bytearray, limits: HeadLimits) -> None:
         raise _too_large("all headers together", limits.head)
 
 
-def _check_first_line(head: bytes, limits: HeadLimits) -> None:
+def _first_line(head: bytes, limits: HeadLimits) -> tuple[bytes, bytes, bool, int]:
+    """Return method, target, whether it is HTTP/1.0, and where the fields begin."""
     first = _FIRST_LINE.match(head)
     if first is None:
         raise not_http()
@@ -117,36 +144,19 @@ def _check_first_line(head: bytes, limits: HeadLimits) -> None:
         raise RefusedRequestError(
             "bad_target", "the request target must be a path that begins with one slash, not a URL"
         )
+    return method, target, minor == b"0", first.end()
 
 
-def _framing(head: bytes, limits: HeadLimits) -> Framing:
+def _telling(headers: list[Header]) -> dict[bytes, bytes]:
     seen: dict[bytes, bytes] = {}
-    for name, value in _TELLING.findall(head):
-        name = name.lower()  # noqa: PLW2901 - the same name, in the one spelling
-        if name in seen and name != b"upgrade":
-            raise RefusedRequestError(
-                "duplicate_header", f"the request has two {name.decode()} headers; send one"
-            )
-        seen[name] = value.strip(b" \t")
-    method, _, rest = head.partition(b" ")
-    is_old = rest[: rest.index(b"\r")].endswith(b"0")
-    _check_host(seen.get(b"host"), limits, is_old=is_old)
-    length = _length(seen, limits, is_old=is_old)
-    if length != 0 and method in _BODILESS_METHODS:
-        raise RefusedRequestError(
-            "unexpected_body", "a GET or HEAD request has no body; send it with POST, or without the body"
-        )
-    expects = seen.get(b"expect", b"").lower()
-    if expects not in {b"", b"100-continue"} or (b"expect" in seen and not expects):
-        raise RefusedRequestError(
-            "expectation_failed", "the only Expect that is known is 100-continue; leave it out", status=417
-        )
-    asks_to_upgrade = b"upgrade" in seen
-    if asks_to_upgrade and length != 0:
-        raise RefusedRequestError(
-            "upgrade_with_body", "the request asks for another protocol and has a body; send one of the two"
-        )
-    return Framing(length, bool(expects) and not is_old, asks_to_upgrade)
+    for name, value in headers:
+        if name in _TELLING:
+            if name in seen and name != b"upgrade":
+                raise RefusedRequestError(
+                    "duplicate_header", f"the request has two {name.decode()} headers; send one"
+                )
+            seen[name] = value.strip(b" \t")
+    return seen
 
 
 def _check_host(host: bytes | None, limits: HeadLimits, *, is_old: bool) -> None:

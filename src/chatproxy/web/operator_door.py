@@ -16,7 +16,7 @@ from chatproxy.identities.operators import Operator, Operators
 from chatproxy.rates import Buckets, Rate, TooOftenError
 from chatproxy.telemetry import Metrics
 from chatproxy.web.client_address import Network, client_network
-from chatproxy.web.connection import CLIENT_CERTIFICATE
+from chatproxy.web.client_call import CLIENT_CERTIFICATE
 
 GUESSES = Rate(10, 60_000)
 """How many wrong tokens may come from one address."""

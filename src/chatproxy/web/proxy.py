@@ -8,13 +8,13 @@ Rules of this file:
 2. Every recorder is finished exactly once, synchronously, also when the task is cancelled: no ``await`` may stand
    between the end of an exchange and ``finish``.
 3. An answer that is cut short is passed on cut short: without the final chunk, so that the client sees it.
-4. Plain ASGI, no middleware: what Starlette runs after a response does not run when a stream is cancelled.
+4. What arrives of an answer goes out in the same step, in the callback of the upstream's connection: no task has to wake for
+   it. The task of a request begins it, waits for its end, and does whatever else must wait.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from chatproxy.clock import Clock
 from chatproxy.errors import AmbiguousIdentityError
@@ -32,7 +32,8 @@ from chatproxy.identity import IDENTITY_HEADERS, IdentifyCaller
 from chatproxy.model import Caller, StreamEnd
 from chatproxy.policy.reasons import Reason
 from chatproxy.telemetry import Log, Metrics
-from chatproxy.web.connection import GONE, SWITCH, TARGET, Refusal
+from chatproxy.web.client_call import ClientCall, Switch
+from chatproxy.web.connection import Refusal
 from chatproxy.web.handshake import (
     UPGRADE_REQUIRED,
     VERSION_HEADERS,
@@ -59,20 +60,13 @@ _log = Log("proxy")
 _LONGEST_CONVERSATION = 256
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
-_LARGE_PIECE = 65_536
-_NOTHING_YET = {"type": "http.response.body", "body": b"", "more_body": True}
-"""Sending it takes until the client has taken what was sent before: only then is more of a large answer read."""
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 _Handover = Callable[[UpstreamCall, ResponseHead], Coroutine[None, None, None]]
 """Makes one tunnel of a call that was answered with 101 and its client. Raises UpstreamError; what it returns does not.
 """
 
 
 class Proxy:
-    """ASGI application that is a gateway to one upstream."""
+    """A gateway to one upstream."""
 
     def __init__(
         self,
@@ -119,72 +113,61 @@ class Proxy:
         self._hold_until_safe = hold_until_safe
         self._conversation_headers = tuple(conversation_headers)
         self._has_warned = False
+        self._request_bytes = metrics.relayed_bytes.labels("request")
+        self._reply_bytes = metrics.relayed_bytes.labels("reply")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, client: ClientCall) -> None:
         """Serve one request."""
-        headers: list[Header] = scope["headers"]
-        path: str = scope["raw_path"].decode("ascii", "replace")
+        headers, path = client.head.headers, client.raw_path
         try:
-            client = scope["client"]
-            identified = self._identify(headers, client[0] if client else None)
-            target = upstream_target(scope[TARGET], base_path=self._address.base_path)
+            identified = self._identify(headers, client.address)
+            target = upstream_target(client.head.target, base_path=self._address.base_path)
             head = request_head(headers, authority=self._address.authority, drop=IDENTITY_HEADERS)
-            if scope["method"] == "DELETE" and self._dialects.find("POST", path):
+            if client.method == "DELETE" and self._dialects.find("POST", path):
                 _require_no_body(head)
-            if SWITCH in scope:
-                head = upgrade_request(scope["method"], headers, head)
+            if client.switch is not None:
+                head = upgrade_request(client.method, headers, head)
         except RefusedRequestError as refused:
-            await self._fail(scope, send, path, refused.status, refused.code, str(refused), closing=True)
+            self._fail(client, refused.status, refused.code, str(refused), closing=True)
             return
         except AmbiguousIdentityError as refused:
-            await self._fail(scope, send, path, 400, "ambiguous_identity", str(refused), closing=True)
+            self._fail(client, 400, "ambiguous_identity", str(refused), closing=True)
             return
         if identified.rejected:
             self._metrics.identity_rejected.labels(identified.rejected).inc()
-        if self._gate is not None and await self._is_held_up(
-            self._gate, scope, send, path, identified.caller
-        ):
+        if self._gate is not None and await self._is_held_up(self._gate, client, identified.caller):
             return
-        await self._pass(scope, receive, send, path, target, head, identified.caller)
+        await self._pass(client, target, head, identified.caller)
 
-    async def _is_held_up(self, gate: Gate, scope: Scope, send: Send, path: str, caller: Caller) -> bool:
+    async def _is_held_up(self, gate: Gate, client: ClientCall, caller: Caller) -> bool:
         """Refuse a chat whose person must choose first, and say so. What would not be captured is not concerned."""
         is_chat = (
-            self._frames.claims(path)
-            if SWITCH in scope
-            else self._dialects.find(scope["method"], path) is not None
+            self._frames.claims(client.raw_path)
+            if client.switch is not None
+            else self._dialects.find(client.method, client.raw_path) is not None
         )
         refusal = await gate.refusal(caller) if is_chat else None
         if refusal is not None:
-            await self._fail(scope, send, path, 403, CHOICE_REQUIRED, refusal)
+            self._fail(client, 403, CHOICE_REQUIRED, refusal)
         return refusal is not None
 
-    async def _pass(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        path: str,
-        target: bytes,
-        head: RequestHead,
-        caller: Caller,
-    ) -> None:
+    async def _pass(self, client: ClientCall, target: bytes, head: RequestHead, caller: Caller) -> None:
         """Forward a request that may pass, and relay the answer."""
-        method: str = scope["method"]
+        method, path = client.method, client.raw_path
         handover: _Handover | None = None
-        if SWITCH in scope:
+        if (switch := client.switch) is not None:
 
             def handover(call: UpstreamCall, head: ResponseHead) -> Coroutine[None, None, None]:
-                return self._tunnel(scope, path, caller, call, head)
+                return self._tunnel(client, switch, caller, call, head)
 
         dialect = None if handover else self._dialects.find(method, path)
         received_at = self._clock()
         opened: Recorder | Reason | None = None
         if dialect is not None:
-            opened = self._begin_copy(scope, dialect.name, caller, received_at=received_at)
+            opened = self._begin_copy(client, dialect.name, caller, received_at=received_at)
             if opened is None and self._refuse_uncaptured:
                 message = "the conversation cannot be kept at the moment; try again later"
-                await self._fail(scope, send, path, 503, "capture_unavailable", message)
+                self._fail(client, 503, "capture_unavailable", message)
                 return
         elif self._dialects.looks_like_chat(method, path):
             self._uncaptured()
@@ -192,25 +175,21 @@ class Proxy:
         self._metrics.requests.labels("captured" if recorder else "passed").inc()
 
         relay = _Relay(
-            self._upstream,
-            receive,
-            send,
-            recorder,
-            tell_when_gone=scope[GONE],
-            hold_until_safe=self._hold_until_safe,
+            self._upstream, client, recorder, handover=handover, hold_until_safe=self._hold_until_safe
         )
         try:
-            announcement = None
             if dialect is not None:
-                announcement = self._announcer.begin(caller, opened, received_at=received_at)
-            await relay.run(
-                method.encode(),
-                target,
-                head.headers,
-                length=head.length,
-                announcement=announcement,
-                handover=handover,
-            )
+                relay.announcement = self._announcer.begin(caller, opened, received_at=received_at)
+            await self._carry(relay, client, target, head)
+        finally:
+            relay.close()
+            self._request_bytes.inc(relay.request_bytes)
+            self._reply_bytes.inc(relay.reply_bytes)
+
+    async def _carry(self, relay: "_Relay", client: ClientCall, target: bytes, head: RequestHead) -> None:
+        """Have both directions relayed, and answer where the upstream does not."""
+        try:
+            await relay.run(target, head.headers, length=head.length)
         except UpstreamError as error:
             relay.note_failure()
             if relay.client_is_gone:
@@ -220,28 +199,25 @@ class Proxy:
             else:
                 _log.warning("upstream gave no answer", kind=type(error).__name__, what=str(error))
                 status, code, message = _blame(error)
-                await self._fail(scope, send, path, status, code, message)
+                self._fail(client, status, code, message)
         except _UnsafeError:
             self._metrics.failures.labels("capture_unsafe").inc()
             _log.error("answer cut short: its copy could not be made safe; see /readyz")
         except RefusedRequestError as refused:
             relay.note_failure()
-            await self._fail(scope, send, path, refused.status, refused.code, str(refused), closing=True)
+            self._fail(client, refused.status, refused.code, str(refused), closing=True)
         except asyncio.CancelledError:
             relay.close()
             if not relay.has_answered and not relay.client_is_gone:
                 message = "chatproxy is stopping and did not wait for the answer; try again"
-                await self._fail(scope, send, path, 503, "stopping", message, closing=True)
+                self._fail(client, 503, "stopping", message, closing=True)
             raise
-        finally:
-            relay.close()
-            self._count_bytes(relay)
 
     def _begin_copy(
-        self, scope: Scope, dialect: str, caller: Caller, *, received_at: int
+        self, client: ClientCall, dialect: str, caller: Caller, *, received_at: int
     ) -> Recorder | Reason | None:
         """As ``Capture.begin``, with what the request's headers say."""
-        said = _by_name(scope["headers"])
+        said = _by_name(client.head.headers)
         return self._capture.begin(
             caller,
             dialect=dialect,
@@ -251,25 +227,16 @@ class Proxy:
             conversation=self._named_conversation(said),
         )
 
-    def _count_bytes(self, relay: "_Relay") -> None:
-        self._metrics.relayed_bytes.labels("request").inc(relay.request_bytes)
-        self._metrics.relayed_bytes.labels("reply").inc(relay.reply_bytes)
-
     def _tunnel(
-        self, scope: Scope, path: str, caller: Caller, call: UpstreamCall, head: ResponseHead
+        self, client: ClientCall, switch: Switch, caller: Caller, call: UpstreamCall, head: ResponseHead
     ) -> Coroutine[None, None, None]:
         """See _Handover."""
-        headers = upgrade_response(scope["headers"], head)
-        tunnel = Tunnel(
-            call,
-            self._tunnel_limits,
-            sent=self._metrics.relayed_bytes.labels("request"),
-            returned=self._metrics.relayed_bytes.labels("reply"),
-        )
-        conversation = self._named_conversation(_by_name(scope["headers"]))
-        copy = self._frames.begin(caller, path, agreed_extensions(head), conversation=conversation)
+        headers = upgrade_response(client.head.headers, head)
+        tunnel = Tunnel(call, self._tunnel_limits, sent=self._request_bytes, returned=self._reply_bytes)
+        conversation = self._named_conversation(_by_name(client.head.headers))
+        copy = self._frames.begin(caller, client.raw_path, agreed_extensions(head), conversation=conversation)
         answer = b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n\r\n" % b"\r\n".join(map(b": ".join, headers))
-        return tunnel.run(scope[SWITCH], answer, copy)
+        return tunnel.run(switch, answer, copy)
 
     def _named_conversation(self, said: Mapping[bytes, bytes]) -> str | None:
         """Return what the client names the conversation, as ``Exchange`` has it."""
@@ -299,29 +266,21 @@ class Proxy:
         body = self._dialects.render_failure(method, path, Failure(status, code, message, request_id))
         return body, [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
 
-    async def _fail(
-        self,
-        scope: Scope,
-        send: Send,
-        path: str,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        closing: bool = False,
+    def _fail(
+        self, client: ClientCall, status: int, code: str, message: str, *, closing: bool = False
     ) -> None:
         """Answer with an error of our own, in the dialect of the path, with a request id.
 
         ``closing``: what follows on the connection cannot be trusted to be another request (security D1).
         """
-        given = _REQUEST_ID.fullmatch(_by_name(scope["headers"]).get(b"x-request-id", b""))
+        given = _REQUEST_ID.fullmatch(_by_name(client.head.headers).get(b"x-request-id", b""))
         request_id = given[0].decode() if given else self._new_request_id()
         self._metrics.failures.labels(code).inc()
         _log.warning(
             "request answered with an error of chatproxy", status=status, code=code, request_id=request_id
         )
         failure = Failure(status, code, message, request_id)
-        body = self._dialects.render_failure(scope["method"], path, failure)
+        body = self._dialects.render_failure(client.method, client.raw_path, failure)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -330,9 +289,9 @@ class Proxy:
         if status == UPGRADE_REQUIRED:
             headers += VERSION_HEADERS
         if closing:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            client.keeps_alive = False
+        client.begin(status, headers, length=len(body))
+        client.write((body,), more_body=False)
 
 
 class _UnsafeError(Exception):
@@ -340,24 +299,28 @@ class _UnsafeError(Exception):
 
 
 class _Relay:
-    """One exchange under way: two directions, one end."""
+    """One exchange under way: two directions, one end. It is who is ``Answered``."""
 
     def __init__(
         self,
         upstream: Upstream,
-        receive: Receive,
-        send: Send,
+        client: ClientCall,
         recorder: Recorder | None,
         *,
-        tell_when_gone: Callable[[Callable[[], None]], None],
+        handover: _Handover | None,
         hold_until_safe: bool,
     ) -> None:
+        """``handover`` is for a request that asks for a WebSocket."""
         self._upstream = upstream
-        self._tell_when_gone = tell_when_gone
-        self._receive = receive
-        self._send = send
+        self._client = client
         self._recorder = recorder
-        self._hold_until_safe = hold_until_safe
+        self.announcement: Callable[[], list[Header]] | None = None
+        """Gives what is said of the decision with the head of the answer."""
+        self._handover = handover
+        self._switched: ResponseHead | None = None
+        self._holds_end = hold_until_safe and recorder is not None
+        self._last: Sequence[bytes] = ()
+        """The piece that waits until the copy is safe."""
         self._call: UpstreamCall | None = None
         self._watch: asyncio.Task[None] | None = None
         # Until something else is known: what ends this exchange is chatproxy itself stopping.
@@ -367,95 +330,95 @@ class _Relay:
         self.request_bytes = 0
         self.reply_bytes = 0
 
-    async def run(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: list[Header],
-        *,
-        length: int | None,
-        announcement: Callable[[], list[Header]] | None,
-        handover: _Handover | None,
-    ) -> None:
-        """Forward the request and relay the answer. Raises UpstreamError, _UnsafeError.
-
-        ``handover`` is for a request that asks for a WebSocket.
-        """
+    async def run(self, target: bytes, headers: list[Header], *, length: int | None) -> None:
+        """Forward the request and relay the answer. Raises UpstreamError, _UnsafeError."""
         body, more_body = b"", False
         if length != 0:
-            message = await self._receive()
-            if message["type"] != "http.request":
+            heard = await self._client.read()
+            if heard is None:
                 self._client_left()
                 return
-            body, more_body = message["body"], message["more_body"]
+            body, more_body = heard
             self._remember_request(body, more_body=more_body)
         call = await self._upstream.start(
-            method,
+            self._client.head.method,
             target,
             headers,
+            self,
             length=length,
             body=body,
             more_body=more_body,
-            may_switch=handover is not None,
+            may_switch=self._handover is not None,
         )
         self._call = call
-        if more_body or handover is not None:
+        self._client.draw_from(call)
+        if more_body or self._handover is not None:
             self._watch = asyncio.get_running_loop().create_task(
                 self._watch_client(call, more_body=more_body)
             )
         else:
-            self._tell_when_gone(self._give_up)
-        head = await call.head()
-        if handover is not None and head.status == SWITCHING_PROTOCOLS:
-            tunnel = handover(call, head)
+            self._client.tell_when_gone(self._give_up)
+        await call.whole()
+        if self._switched is not None and self._handover is not None:
+            tunnel = self._handover(call, self._switched)
             self.has_answered = True
             if self._watch is not None:
                 self._watch.cancel()
             await tunnel
             self._end = StreamEnd.COMPLETE
+        elif self._holds_end:
+            await self._make_safe()
+            self._client.write(self._last, more_body=False)
+
+    def begun(self, head: ResponseHead) -> None:
+        """See Answered."""
+        if self._handover is not None and head.status == SWITCHING_PROTOCOLS:
+            self._switched = head
             return
         recorder = self._recorder
         if recorder is not None:
             said = _by_name(head.headers)
             recorder.head(head.status, _text(said, b"content-type"), _text(said, b"content-encoding"))
-        reply_headers = head.headers if announcement is None else [*head.headers, *announcement()]
+        headers = head.headers if self.announcement is None else [*head.headers, *self.announcement()]
         self.has_answered = True
-        await self._send({"type": "http.response.start", "status": head.status, "headers": reply_headers})
-        while True:
-            piece, more = await call.read()
-            if not more:
-                self._end = StreamEnd.COMPLETE
-                if self._hold_until_safe and recorder is not None:
-                    await self._make_safe(recorder, piece)
-                    recorder = None
-            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
-            self.reply_bytes += len(piece)
-            if recorder is not None and piece:
-                recorder.reply(piece)
-            if not more:
-                return
-            if len(piece) > _LARGE_PIECE:
-                piece = b""
-                await self._send(_NOTHING_YET)
+        self._client.begin(head.status, headers, length=head.length)
 
-    async def _make_safe(self, recorder: Recorder, last: bytes) -> None:
+    def body(self, pieces: Sequence[bytes], *, more_body: bool) -> None:
+        """See Answered."""
+        if self._switched is not None:
+            return
+        if not more_body:
+            self._end = StreamEnd.COMPLETE
+            if self._holds_end:
+                pieces, self._last = pieces[:-1], pieces[-1:]
+        self._client.write(pieces, more_body=more_body or self._holds_end)
+        self._remember_reply(pieces)
+
+    async def _make_safe(self) -> None:
         """Finish the copy, and wait until it survives a crash. Raises _UnsafeError."""
-        if last:
-            recorder.reply(last)
+        recorder = self._recorder
+        self._remember_reply(self._last)
         self.close()
-        if not await recorder.is_safe():
+        if recorder is not None and not await recorder.is_safe():
             self._end = StreamEnd.ERROR
             raise _UnsafeError
+
+    def _remember_reply(self, pieces: Sequence[bytes]) -> None:
+        recorder = self._recorder
+        for piece in pieces:
+            self.reply_bytes += len(piece)
+            if recorder is not None:
+                recorder.reply(piece)
 
     async def _watch_client(self, call: UpstreamCall, *, more_body: bool) -> None:
         """Pass on the rest of the request's body, then notice when the client leaves."""
         upstream_wants_more = True
         while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
+            heard = await self._client.read()
+            if heard is None:
                 break
             if more_body:
-                piece, more_body = message["body"], message["more_body"]
+                piece, more_body = heard
                 self._remember_request(piece, more_body=more_body)
                 if upstream_wants_more:
                     call.write(piece, more_body=more_body)
@@ -492,9 +455,11 @@ class _Relay:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.finish(self._end)
+        # It holds this object: without this, each exchange would wait for the collector.
+        call, self._call = self._call, None
         if self._end is not StreamEnd.COMPLETE:
-            if self._call is not None:
-                self._call.abort()
+            if call is not None:
+                call.abort()
             if self._watch is not None:
                 self._watch.cancel()
 

@@ -1,22 +1,16 @@
-"""The HTTP server of both listeners: uvicorn with httptools, driven from our own start and stop (ADR 1).
-
-Uvicorn's own signal handling and clocked main loop are not used: one process has two listeners, and the order in
-which things stop matters more than which of them noticed the signal.
-"""
+"""The HTTP server of both listeners: what they listen on, and the order in which they stop (ADR 1)."""
 
 import asyncio
 import socket
 import ssl
 import sys
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
-from typing import Any, cast
-
-import uvicorn
+from typing import Any
 
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import Header
 from chatproxy.web.client_address import Network
+from chatproxy.web.client_call import Serve
 from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words
 from chatproxy.web.crowd import Crowd
 
@@ -37,11 +31,11 @@ def _plain_words(refusal: Refusal) -> tuple[bytes, list[Header]]:
 
 
 class Listener:
-    """One listening address with its ASGI application."""
+    """One listening address, and who serves what is asked there."""
 
     def __init__(
         self,
-        app: Any,
+        serve: Serve,
         *,
         host: str,
         port: int,
@@ -66,22 +60,18 @@ class Listener:
         self._tls = tls
         self._limits = limits
         self._crowd = Crowd(limits.connections, limits.connections_of_one, exempt=fronts)
-        house = House(limits, self._crowd, words, cut, frozenset(not_in_trailers))
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=partial(ClientConnection, house=house),  # type: ignore[arg-type]
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                backlog=_BACKLOG,
-            )
+        self._house = House(
+            serve,
+            is_tls=tls is not None,
+            limits=limits,
+            crowd=self._crowd,
+            words=words,
+            cut=cut,
+            not_in_trailers=frozenset(not_in_trailers),
+            connections=set(),
+            tasks={},
         )
+        self._server: asyncio.Server | None = None
         self._drain_seconds = drain_seconds
         self._is_cut = False
         self._socket = listening
@@ -105,34 +95,32 @@ class Listener:
         if self._socket is None:
             host, port = self._address
             self._socket = await bind(host, port, setting=self._setting)
-        self._server.config.load()
-        self._server.config.ssl = self._tls
-        self._server.lifespan = self._server.config.lifespan_class(self._server.config)
-        await self._server.startup(sockets=[self._socket])
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self._house), sock=self._socket, ssl=self._tls, backlog=_BACKLOG
+        )
         limits = self._limits
         shortest = min(limits.head_timeout, limits.body_timeout, limits.take_timeout, limits.idle_timeout)
         self._sweep(min(shortest / _SWEEPS_A_TIMEOUT, _LONGEST_BETWEEN_SWEEPS))
 
     async def stop(self) -> None:
         """Stop accepting, let running answers end within the drain time, then cancel those that are left."""
-        if self._socket is None:
+        if self._socket is None or self._server is None:
             return
-        state = self._server.server_state
-        for server in self._server.servers:
-            server.close()
+        connections, tasks = self._house.connections, self._house.tasks
+        self._server.close()
         self._socket.close()
-        for connection in list(state.connections):
+        for connection in tuple(connections):
             connection.shutdown()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._drain_seconds
         # A connection goes when its answer is written out and read; there is no event for "the last one has gone".
-        while (state.connections or state.tasks) and loop.time() < deadline and not self._is_cut:  # noqa: ASYNC110
+        while (connections or tasks) and loop.time() < deadline and not self._is_cut:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        for task in state.tasks:
+        for task in tasks.values():
             task.cancel()
-        if state.tasks:
-            await asyncio.wait(set(state.tasks))
-        for connection in list(state.connections):
+        if tasks:
+            await asyncio.wait(set(tasks.values()))
+        for connection in tuple(connections):
             connection.transport.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -144,8 +132,8 @@ class Listener:
     def _sweep(self, every: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in tuple(self._server.server_state.connections):
-            cast("ClientConnection", connection).sweep(now)
+        for connection in tuple(self._house.connections):
+            connection.sweep(now)
         self._sweeping = loop.call_later(every, self._sweep, every)
 
 

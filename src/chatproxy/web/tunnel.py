@@ -11,13 +11,12 @@ Rules of this file:
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import NamedTuple
 
 from prometheus_client import Counter
 
 from chatproxy.model import StreamEnd
-from chatproxy.web.connection import Switched
+from chatproxy.web.client_call import Switch, Switched
 from chatproxy.web.upstream import UpstreamCall, UpstreamConnection
 from chatproxy.workflows.frame_copy import FrameCopy
 
@@ -58,9 +57,7 @@ class Tunnel:
         self._upstream.connection, self._rest = call.switch(self._upstream)
         self._upstream.transport = self._upstream.connection.transport
 
-    async def run(
-        self, switch: Callable[[asyncio.Protocol], Switched | None], head: bytes, copy: FrameCopy | None
-    ) -> None:
+    async def run(self, switch: Switch, head: bytes, copy: FrameCopy | None) -> None:
         """Take over the client's connection, answer it with *head*, and pass on until both have ended.
 
         *switch* gives the connection, or None if it has gone.

@@ -59,10 +59,12 @@ class Dialects:
 
         To be counted and warned of; never a reason to treat the request differently.
         """
-        if method != "POST" or self.find(method, path) is not None:
-            return False
         segment = path.rstrip("/").rpartition("/")[2]
-        return segment in _CHAT_SEGMENTS or segment.rpartition(":")[2] in _CHAT_METHODS
+        return (
+            method == "POST"
+            and (segment in _CHAT_SEGMENTS or segment.rpartition(":")[2] in _CHAT_METHODS)
+            and self.find(method, path) is None
+        )
 
     def render_failure(self, method: str, path: str, failure: Failure) -> bytes:
         """Return the JSON body of an error of chatproxy's own, in the dialect that speaks at *path*, else as OpenAI's.

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from chatproxy.forwarding import RefusedRequestError
-from chatproxy.web.framing import ChunkedBody, Framing, HeadLimits, check_beginning, read_framing
+from chatproxy.web.framing import ChunkedBody, Head, HeadLimits, check_beginning, read_head
 
 LIMITS = HeadLimits()
 PLAIN = b"POST /x?y HTTP/1.1\r\nHost: chat\r\n"
 
 
-def framing(*fields: bytes) -> Framing:
-    return read_framing(PLAIN + b"".join(field + b"\r\n" for field in fields) + b"\r\n", LIMITS)
+def framing(*fields: bytes) -> Head:
+    return read_head(PLAIN + b"".join(field + b"\r\n" for field in fields) + b"\r\n", LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,23 @@ def framing(*fields: bytes) -> Framing:
     ids=["nothing", "a length", "a length in small letters", "chunks"],
 )  # fmt: skip
 def test_the_length_of_a_body(fields: tuple[bytes, ...], length: int | None) -> None:
-    assert framing(*fields) == Framing(length, expects_continue=False, asks_to_upgrade=False)
+    head = framing(*fields)
+    assert (head.length, head.expects_continue, head.asks_to_upgrade) == (length, False, False)
+
+
+def test_fields_are_as_received_but_for_their_names_in_small_letters_and_the_space_before_values() -> None:
+    head = framing(b"X-A: \t b:c \xff\t ", b"x-a:", b"X-E: ", b"Cookie:a=1")
+    assert head.headers == [
+        (b"host", b"chat"), (b"x-a", b"b:c \xff\t "), (b"x-a", b""), (b"x-e", b""), (b"cookie", b"a=1"),
+    ]  # fmt: skip
+    assert (head.method, head.target, head.is_old) == (b"POST", b"/x?y", False)
 
 
 def test_an_expectation_and_an_upgrade_are_noticed_and_http_1_0_has_no_expectation() -> None:
     assert framing(b"Expect: 100-Continue", b"Content-Length: 1").expects_continue
     assert framing(b"Upgrade: websocket").asks_to_upgrade
     old = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
-    assert not read_framing(old, LIMITS).expects_continue
+    assert not read_head(old, LIMITS).expects_continue
 
 
 def test_a_refusal_repeats_nothing_of_the_request() -> None:
@@ -51,7 +60,7 @@ def test_a_refusal_repeats_nothing_of_the_request() -> None:
 )
 def test_a_head_made_to_be_slow_to_read_is_refused(head: bytes) -> None:
     with pytest.raises(RefusedRequestError):
-        read_framing(head, LIMITS)
+        read_head(head, LIMITS)
     with pytest.raises(RefusedRequestError):
         check_beginning(head + b"x" * 65_536, LIMITS)
 
@@ -60,7 +69,7 @@ def test_a_head_made_to_be_slow_to_read_is_refused(head: bytes) -> None:
 def test_no_head_passes_that_has_a_line_end_of_another_kind(one: bytes, two: bytes) -> None:
     head = PLAIN + b"X: " + one + b"\r\n" + two + b"\r\n\r\n"
     try:
-        read_framing(head, LIMITS)
+        read_head(head, LIMITS)
     except RefusedRequestError:
         return
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\0|\n[ \t]", head)

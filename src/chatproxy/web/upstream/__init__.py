@@ -2,17 +2,16 @@
 
 ::
 
-    call = await upstream.start(b"POST", target, headers, length=length, body=first, more_body=True)
+    call = await upstream.start(b"POST", target, headers, answered, length=length, body=first, more_body=True)
     call.write(piece, more_body=False)
-    head = await call.head()
-    piece, more = await call.read()
+    await call.whole()
 
-or, after the head of a 101 that was asked for::
+where *answered* is told head and pieces as they come; or, after the head of a 101 that was asked for::
 
     connection, rest = call.switch(user)
 """
 
-from chatproxy.web.upstream.connection import Connection as UpstreamConnection, UpstreamCall
+from chatproxy.web.upstream.connection import Answered, Connection as UpstreamConnection, UpstreamCall
 from chatproxy.web.upstream.errors import (
     UpstreamAbortedError,
     UpstreamError,
@@ -23,6 +22,7 @@ from chatproxy.web.upstream.errors import (
 from chatproxy.web.upstream.pool import Upstream
 
 __all__ = [
+    "Answered",
     "Upstream",
     "UpstreamAbortedError",
     "UpstreamCall",

@@ -6,22 +6,21 @@ Rules of this file:
 2. A call gives its connection back as soon as the response has arrived, not when it has been read, and only if the
    whole request was sent and the response left the connection in a known state. In all other cases it is closed.
 3. Whoever waits in a call and is cancelled takes the connection down with him.
-4. Pieces that arrived before a failure are handed on before the failure is raised.
+4. What arrives is handed on in the same step, without a task that has to wake for it: the head, and each piece of the body.
+   Pieces that arrived before a failure are handed on before the failure is raised.
 """
 
 import asyncio
 import math
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from chatproxy.forwarding import RefusedRequestError, ResponseHead
 from chatproxy.web.upstream.errors import UpstreamAbortedError, UpstreamError, UpstreamTimeoutError
 from chatproxy.web.upstream.response import ResponseReader
 
-_HIGH_WATER = 65_536
-"""Bytes of response that may wait for a slow client before the upstream is made to wait."""
 _MOST_UNREAD_BYTES = 262_144
 """What the system takes of an answer that we do not read, since its client does not; it would take megabytes for each."""
 _FIRST_ERROR_STATUS = 400
@@ -140,19 +139,31 @@ class Connection(asyncio.Protocol):
             self.call.wake()
 
 
-class UpstreamCall:
-    """One request and its response.
+class Answered(Protocol):
+    """Who is told what arrives of a response, as it arrives."""
 
-    Whoever starts it reads it to its end or aborts it. One task reads (``head``, ``read``); the same or one other
-    writes (``write``, ``drain``).
+    def begun(self, head: ResponseHead) -> None:
+        """The head of the final response is there; ``body`` follows at once, with or without a piece."""
+
+    def body(self, pieces: Sequence[bytes], *, more_body: bool) -> None:
+        """Pieces have arrived, cut as they came, and with the last of them the end, unless there is *more_body*."""
+
+
+class UpstreamCall:
+    """One request and its response, which is told *answered*.
+
+    Whoever starts it waits until it is whole, or aborts it. One task waits (``whole``); the same or one other writes
+    (``write``, ``drain``).
     """
 
     __slots__ = (
+        "_answered",
         "_connection",
         "_deadline",
         "_drainer",
         "_drop",
         "_error",
+        "_has_begun",
         "_is_head_request",
         "_is_read_paused",
         "_is_sent",
@@ -169,6 +180,7 @@ class UpstreamCall:
         self,
         pool: Pool,
         connection: Connection,
+        answered: Answered,
         *,
         is_head_request: bool,
         length: int | None,
@@ -181,6 +193,8 @@ class UpstreamCall:
         self._is_read_paused: bool
         self._deadline: float
         self._pool = pool
+        self._answered = answered
+        self._has_begun = False
         self._is_head_request = is_head_request
         self._left = length
         self._drop = drop
@@ -216,9 +230,9 @@ class UpstreamCall:
             await self._wait_for(self._drainer)
         return self.wants_body
 
-    async def head(self) -> ResponseHead:
-        """Wait for the head of the final response. Raises UpstreamError."""
-        while (head := self._reader.head) is None:
+    async def whole(self) -> None:
+        """Wait until the whole response has been handed on. Raises UpstreamError where there will not be more of it."""
+        while not self._reader.is_complete:
             if self._error is None:
                 self._waiter = self._pool.loop.create_future()
                 await self._wait_for(self._waiter)
@@ -226,28 +240,20 @@ class UpstreamCall:
                 await self._start_again(self._replay)
             else:
                 raise self._error
-        return head
 
-    async def read(self) -> tuple[bytes, bool]:
-        """Return the next piece of the body as it came, and whether anything may follow it.
+    def pause_reading(self) -> None:
+        """Have the upstream wait. What it has sent by then may still be handed on, but for what one reading takes no more."""
+        if self._connection is not None and not self._is_read_paused:
+            self._is_read_paused = True
+            self._connection.transport.pause_reading()
+            self.rearm()
 
-        ``(b"", False)`` is an end that came by itself. Raises UpstreamError after the last piece that arrived.
-        """
-        reader = self._reader
-        while not reader.pieces:
-            if reader.is_complete:
-                return b"", False
-            if self._error is not None:
-                raise self._error
-            if self._is_read_paused and self._connection is not None:
-                # Not before: beside the piece that its client is taking there would be another one.
-                self._is_read_paused = False
-                self._connection.transport.resume_reading()
-                self.rearm()
-            self._waiter = self._pool.loop.create_future()
-            await self._wait_for(self._waiter)
-        piece = reader.take()
-        return piece, bool(reader.pieces) or not reader.is_complete
+    def resume_reading(self) -> None:
+        """Let the upstream send more."""
+        if self._connection is not None and self._is_read_paused:
+            self._is_read_paused = False
+            self._connection.transport.resume_reading()
+            self.rearm()
 
     def switch(self, user: User) -> tuple[Connection, bytes]:
         """Give the connection, which is no longer HTTP after a 101, to *user*, with what arrived behind the head.
@@ -281,16 +287,14 @@ class UpstreamCall:
         try:
             reader.feed(data)
         except UpstreamError as error:
+            self._hand_on()
             self._fail(error)
             return
         if reader.is_complete:
             self._end()
         elif reader.head is not None:
-            if reader.buffered > _HIGH_WATER and not self._is_read_paused and self._connection is not None:
-                self._is_read_paused = True
-                self._connection.transport.pause_reading()
             self.rearm()
-        self.wake()
+        self._hand_on()
 
     def ended(self) -> bool:
         """See User."""
@@ -305,7 +309,7 @@ class UpstreamCall:
                 self._fail(error)
             else:
                 self._connection = None
-                self.wake()
+                self._hand_on()
         else:
             self._fail(UpstreamAbortedError("the upstream broke the connection before its answer was whole"))
 
@@ -348,6 +352,22 @@ class UpstreamCall:
         self._is_read_paused = False
         self._deadline = math.inf
         connection.call = self
+
+    def _hand_on(self) -> None:
+        """Tell what has arrived."""
+        reader = self._reader
+        if self._has_begun:
+            pieces = reader.take()
+            if pieces or reader.is_complete:
+                self._answered.body(pieces, more_body=not reader.is_complete)
+        elif reader.head is not None:
+            self._has_begun = True
+            self._answered.begun(reader.head)
+            self._answered.body(reader.take(), more_body=not reader.is_complete)
+            # An error is no reason to send the rest of a request.
+            self.wake()
+        if reader.is_complete:
+            self.wake()
 
     async def _start_again(self, request: bytes) -> None:
         """Send a safe request without body once more (RFC 9112 9.3.1); not again, as the connection is new."""

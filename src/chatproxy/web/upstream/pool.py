@@ -12,7 +12,7 @@ import asyncio
 import ssl
 
 from chatproxy.forwarding import Header, RefusedRequestError, UpstreamAddress
-from chatproxy.web.upstream.connection import Connection, UpstreamCall
+from chatproxy.web.upstream.connection import Answered, Connection, UpstreamCall
 from chatproxy.web.upstream.errors import UpstreamTimeoutError, UpstreamUnreachableError
 
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS"))
@@ -57,6 +57,7 @@ class Upstream:
         method: bytes,
         target: bytes,
         headers: list[Header],
+        answered: Answered,
         *,
         length: int | None,
         body: bytes = b"",
@@ -64,6 +65,8 @@ class Upstream:
         may_switch: bool = False,
     ) -> UpstreamCall:
         """Send a request's head together with *body*, which is the whole or the first piece of the body.
+
+        *answered* is told the response, from now on.
 
         *target*, *headers* and *length* are as ``chatproxy.forwarding`` makes them. *may_switch*: they ask for a
         WebSocket, which gets a connection of its own. Raises UpstreamUnreachableError or UpstreamTimeoutError, and RefusedRequestError for what would not be one request.
@@ -77,6 +80,7 @@ class Upstream:
         call = UpstreamCall(
             self,
             connection,
+            answered,
             is_head_request=method == b"HEAD",
             length=length,
             drop=self._drop,

@@ -5,7 +5,6 @@ codings, chunks in HTTP/1.0, statuses outside 200 to 599, RTSP, heads of any siz
 first one. Those are refused here (security D5).
 """
 
-from collections import deque
 from typing import NoReturn
 
 import httptools
@@ -31,8 +30,8 @@ _FIRST_BYTE = ord("H")
 class ResponseReader:
     """Reads one final response, after at most ten informational ones, which end here.
 
-    ``head`` is None until it has arrived. ``pieces`` are what was read of the body, cut as it was cut by the network
-    and by the upstream's chunks; the reader takes what it hands on. ``is_reusable`` says that the connection is in a
+    ``head`` is None until it has arrived. ``pieces`` are what was read of the body and not taken yet, cut as it was cut by
+    the network and by the upstream's chunks. ``is_reusable`` says that the connection is in a
     known state after the response: nothing follows it, and the upstream keeps it open. ``has_switched`` says that the
     connection is no longer HTTP, and ``rest`` is what came behind the head by then.
     """
@@ -48,7 +47,6 @@ class ResponseReader:
         "_reason",
         "_since_body",
         "_to_head_request",
-        "buffered",
         "has_started",
         "has_switched",
         "head",
@@ -61,8 +59,7 @@ class ResponseReader:
     def __init__(self, *, to_head_request: bool, drop: frozenset[bytes], may_switch: bool = False) -> None:
         """``may_switch``: the request asked to switch to WebSocket."""
         self.head: ResponseHead | None = None
-        self.pieces: deque[bytes] = deque()
-        self.buffered = 0
+        self.pieces: list[bytes] = []
         self.has_started = False
         self.is_complete = False
         self.is_reusable = False
@@ -113,11 +110,10 @@ class ResponseReader:
         self.is_complete = True
         del self._parser
 
-    def take(self) -> bytes:
-        """Return the first piece of ``pieces``, which is no longer held."""
-        piece = self.pieces.popleft()
-        self.buffered -= len(piece)
-        return piece
+    def take(self) -> list[bytes]:
+        """Return the pieces that have arrived since the last time."""
+        pieces, self.pieces = self.pieces, []
+        return pieces
 
     # Called by the parser. What is raised here stops it.
 
@@ -173,7 +169,6 @@ class ResponseReader:
         if self.is_complete:
             self._refuse("the upstream sends a body where there is none")
         self._since_body = 0
-        self.buffered += len(piece)
         self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
