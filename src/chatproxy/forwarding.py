@@ -54,6 +54,7 @@ _NOT_NOMINABLE = frozenset(
 )
 """Fields that ``Connection`` may not take away: the meaning of the message hangs on them (security D3, 78)."""
 
+_NEVER_TAKEN_AWAY = _HOP_BY_HOP | _NOT_NOMINABLE
 _SINGLE = frozenset((b"authorization", b"content-length", b"host", b"transfer-encoding"))
 
 _FORBIDDEN_IN_TARGET = re.compile(rb'[^!"$-\[\]-~]')
@@ -242,8 +243,7 @@ def response_head(
                 kept.append(header)
     if switches:
         _check_switch(seen, nominated)
-    nominated -= _HOP_BY_HOP | _NOT_NOMINABLE
-    if nominated:
+    if nominated := nominated - _NEVER_TAKEN_AWAY:
         kept = [header for header in kept if header[0].lower() not in nominated]
     length = seen.get(b"content-length")
     framing = _response_framing(length, seen.get(b"transfer-encoding"), http_version)

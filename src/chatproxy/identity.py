@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chatproxy.errors import AmbiguousIdentityError
 from chatproxy.model import Age, Caller, Surface
@@ -34,6 +34,9 @@ _TRUSTED_ONLY = frozenset(
 )
 IDENTITY_HEADERS = _TRUSTED_ONLY | {_INCOGNITO}
 """Header names that are chatproxy's own and never reach the upstream."""
+_CONTENT_USAGE = b"content-usage"
+_GPC = b"sec-gpc"
+_HEARD = IDENTITY_HEADERS | {_CONTENT_USAGE, _GPC}
 
 _SURFACES = {str(surface): surface for surface in Surface}
 _AGES = {str(age): age for age in Age}
@@ -63,8 +66,7 @@ class Rejected(StrEnum):
     UNKNOWN_API_KEY = "unknown_api_key"
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(NamedTuple):
     """The caller, and why any identity that the request presents was not believed."""
 
     caller: Caller
@@ -101,17 +103,17 @@ class HeaderIdentity:
         misspelt = False
         tightening = _Tightening()
         for name, value in headers:
-            if name in IDENTITY_HEADERS:
+            if name in _HEARD:
                 if name == _INCOGNITO:
                     tightening.incognito |= _is_set(value)
+                elif name == _CONTENT_USAGE:
+                    tightening.train_ai_no |= _denies_training(value)
+                elif name == _GPC:
+                    tightening.gpc |= value.strip() == b"1"
                 elif name in claims:
                     repeated = True
                 else:
                     claims[name] = value
-            elif name == b"content-usage":
-                tightening.train_ai_no |= _denies_training(value)
-            elif name == b"sec-gpc":
-                tightening.gpc |= value.strip() == b"1"
             elif b"_" in name and name.replace(b"_", b"-") in IDENTITY_HEADERS:
                 misspelt = True
         if not claims:

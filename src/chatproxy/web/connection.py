@@ -140,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._stage: _Stage
         self._head: Head
-        self._pending = bytearray()
+        self._pending = b""
         """What has come and is not told the parser."""
         self._chunks: ChunkedBody | None = None
         self._has_surplus = False
@@ -371,7 +371,7 @@ class ClientConnection(asyncio.Protocol):
             if pending[:2] != b"\r\n":
                 raise not_http()
             # One empty line before a request is passed over (RFC 9112 2.2).
-            del pending[:2]
+            self._pending = pending[2:]
             self._may_be_empty = False
             return True
         self._may_be_empty = False
@@ -381,7 +381,7 @@ class ClientConnection(asyncio.Protocol):
             check_beginning(pending[: limits.head + 1], limits)
             self._scanned = max(0, len(pending) - 3)
             return False
-        head = bytes(pending[: end + 4])
+        head = pending[: end + 4]
         self._head = found = read_head(head, limits)
         self._house.crowd.works(self)
         self._received = 0
@@ -390,7 +390,7 @@ class ClientConnection(asyncio.Protocol):
         self._stage = _Stage.ANSWER if found.length == 0 else _Stage.BODY
         self._swept_at = self.loop.time()
         self._deadline = _NEVER if found.length == 0 else self._swept_at + self._limits.body_timeout
-        del pending[: end + 4]
+        self._pending = pending[end + 4 :]
         call = self._tell(head)
         if call.switch is not None:
             self._stage = _Stage.SWITCHING
@@ -403,16 +403,14 @@ class ClientConnection(asyncio.Protocol):
             self._left -= size
             is_whole = not self._left
         else:
-            whole = bytes(pending)
-            end = self._chunks.end_in(whole)
-            size = len(whole) if end is None else end
+            end = self._chunks.end_in(pending)
+            size = len(pending) if end is None else end
             is_whole = end is not None
             limit = self._limits.head.body
             if limit is not None and self._chunks.size > limit:
                 raise body_too_large(limit)
         self._received += size
-        piece = bytes(pending[:size])
-        del pending[:size]
+        piece, self._pending = pending[:size], pending[size:]
         if is_whole:
             self._stage = _Stage.ANSWER
             self._deadline = _NEVER
@@ -440,7 +438,7 @@ class ClientConnection(asyncio.Protocol):
             self._has_surplus = True
             if self._call is not None:
                 self._call.keeps_alive = False
-            self._pending.clear()
+            self._pending = b""
         elif len(self._pending) > _MOST_EARLY_BYTES:
             self.pause_reading()
 
@@ -497,7 +495,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _asked(self) -> tuple[str, str]:
         """Return method and path of a head that was refused, as far as it has them, to answer in its dialect."""
-        words = bytes(self._pending[: self._limits.head.target]).partition(b"\r\n")[0].split(b" ")
+        words = self._pending[: self._limits.head.target].partition(b"\r\n")[0].split(b" ")
         if len(words) != 3 or not words[0].isalpha() or not words[1].isascii():  # noqa: PLR2004 - of a request line
             return "", ""
         return words[0].decode(), words[1].partition(b"?")[0].decode()
@@ -511,7 +509,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
             return
         self._stage = _Stage.ENDED
-        self._pending.clear()
+        self._pending = b""
         self._deadline = self.loop.time() + _LAST_WORDS_SECONDS
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
@@ -536,7 +534,7 @@ class ClientConnection(asyncio.Protocol):
         self._call.is_gone = True
         self._deadline = _NEVER
         self.transport.set_protocol(protocol)
-        return Switched(self.transport, bytes(self._pending), self.is_write_paused, self.connection_lost)
+        return Switched(self.transport, self._pending, self.is_write_paused, self.connection_lost)
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -16,11 +16,12 @@ from chatproxy.forwarding import Header, RefusedRequestError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELD = _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n"
-_HEAD = re.compile(_TOKEN + rb" [!-~]++ HTTP/1\.[01]\r\n(?:" + _FIELD + rb")*+\r\n")
+_FIRST_LINE = rb"(" + _TOKEN + rb") ([!-~]++) HTTP/([0-9])\.([0-9])\r\n"
+_BEGINNING = re.compile(_FIRST_LINE)
+_HEAD = re.compile(_FIRST_LINE + rb"((?:" + _FIELD + rb")*+)\r\n")
 _FIELD_LINE = re.compile(_FIELD)
 _FIELDS = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 """Name and value of each field of what ``_HEAD`` has found good."""
-_FIRST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]++) HTTP/([0-9])\.([0-9])\r\n")
 _TELLING = frozenset((b"content-length", b"transfer-encoding", b"host", b"expect", b"upgrade"))
 """The fields that say where a request ends and where it goes."""
 _NOT_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r(?![\n])(?!\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -77,8 +78,12 @@ class Head(NamedTuple):
 
 def read_head(head: bytes, limits: HeadLimits) -> Head:
     """Return what *head* says, a request's up to its empty line. Raises RefusedRequestError."""
-    method, target, is_old, end = _first_line(head, limits)
-    if not _HEAD.fullmatch(head):
+    whole = _HEAD.fullmatch(head)
+    first = whole or _BEGINNING.match(head)
+    if first is None:
+        raise not_http()
+    method, target, is_old = _first_line(first, limits)
+    if whole is None:
         raise not_http()
     if len(head) > limits.head:
         raise _too_large("all headers together", limits.head)
@@ -90,7 +95,7 @@ def read_head(head: bytes, limits: HeadLimits) -> Head:
         )
     if len(head) > limits.field and max(map(len, head.split(b"\r\n")[1:])) > limits.field:
         raise _too_large("one header", limits.field)
-    headers = [(name.lower(), value) for name, value in _FIELDS.findall(head, end)]
+    headers = [(name.lower(), value) for name, value in _FIELDS.findall(whole[5])]
     seen = _telling(headers)
     _check_host(seen.get(b"host"), limits, is_old=is_old)
     length = _length(seen, limits, is_old=is_old)
@@ -111,7 +116,7 @@ def read_head(head: bytes, limits: HeadLimits) -> Head:
     return Head(method, target, is_old, headers, length, bool(expects) and not is_old, asks_to_upgrade)
 
 
-def check_beginning(beginning: bytes | bytearray, limits: HeadLimits) -> None:
+def check_beginning(beginning: bytes, limits: HeadLimits) -> None:
     """Refuse a head that is not whole yet where it cannot become one that is good. Raises RefusedRequestError."""
     first, end, _ = beginning[: limits.target + _LONGEST_METHOD].partition(b"\n")
     if beginning[0] <= 0x20 or beginning[0] >= 0x7F or _NOT_IN_A_HEAD.search(beginning):  # noqa: PLR2004 - ASCII
@@ -122,12 +127,9 @@ def check_beginning(beginning: bytes | bytearray, limits: HeadLimits) -> None:
         raise _too_large("all headers together", limits.head)
 
 
-def _first_line(head: bytes, limits: HeadLimits) -> tuple[bytes, bytes, bool, int]:
-    """Return method, target, whether it is HTTP/1.0, and where the fields begin."""
-    first = _FIRST_LINE.match(head)
-    if first is None:
-        raise not_http()
-    method, target, major, minor = first.groups()
+def _first_line(first: re.Match[bytes], limits: HeadLimits) -> tuple[bytes, bytes, bool]:
+    """Return method, target, and whether it is HTTP/1.0."""
+    method, target, major, minor = first.group(1, 2, 3, 4)
     if len(target) > limits.target:
         raise _target_too_long(limits)
     if major != b"1" or minor not in b"01":
@@ -144,7 +146,7 @@ def _first_line(head: bytes, limits: HeadLimits) -> tuple[bytes, bytes, bool, in
         raise RefusedRequestError(
             "bad_target", "the request target must be a path that begins with one slash, not a URL"
         )
-    return method, target, minor == b"0", first.end()
+    return method, target, minor == b"0"
 
 
 def _telling(headers: list[Header]) -> dict[bytes, bytes]:

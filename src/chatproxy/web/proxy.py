@@ -15,6 +15,7 @@ Rules of this file:
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 
 from chatproxy.clock import Clock
 from chatproxy.errors import AmbiguousIdentityError
@@ -154,12 +155,7 @@ class Proxy:
     async def _pass(self, client: ClientCall, target: bytes, head: RequestHead, caller: Caller) -> None:
         """Forward a request that may pass, and relay the answer."""
         method, path = client.method, client.raw_path
-        handover: _Handover | None = None
-        if (switch := client.switch) is not None:
-
-            def handover(call: UpstreamCall, head: ResponseHead) -> Coroutine[None, None, None]:
-                return self._tunnel(client, switch, caller, call, head)
-
+        handover = partial(self._tunnel, client, client.switch, caller) if client.switch else None
         dialect = None if handover else self._dialects.find(method, path)
         received_at = self._clock()
         opened: Recorder | Reason | None = None
@@ -241,9 +237,9 @@ class Proxy:
     def _named_conversation(self, said: Mapping[bytes, bytes]) -> str | None:
         """Return what the client names the conversation, as ``Exchange`` has it."""
         for name in self._conversation_headers:
-            value = _text(said, name)
-            if value:
-                return f"{name.decode()}\0{value}" if len(value) <= _LONGEST_CONVERSATION else None
+            if value := said.get(name):
+                named = f"{name.decode()}\0{value.decode('latin-1')}"
+                return named if len(value) <= _LONGEST_CONVERSATION else None
         return None
 
     def _uncaptured(self) -> None:
