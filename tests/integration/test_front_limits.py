@@ -655,3 +655,34 @@ async def test_who_expects_to_go_on_and_goes_on_wrongly_gets_one_answer(
             assert (await client.answer()).status == 400
             assert await client.reader.read() == b""
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+# --- the end of the server ---
+
+
+async def test_who_has_connected_and_is_not_heard_yet_when_the_drain_begins_is_answered() -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(b"yes"))) as behind,
+        a_gate(behind.url, drain_seconds=PATIENCE) as gate,
+        raw_client(gate.url) as client,
+    ):
+        await until(lambda: gate.listener.connections, 1)
+        stopping = asyncio.ensure_future(gate.listener.stop())
+        await asyncio.sleep(0)
+        await client.send(GET)
+
+        answer = await client.answer()
+        assert (answer.status, answer.header(b"connection")) == (200, b"close")
+        await stopping
+
+
+async def test_who_has_connected_and_says_nothing_does_not_hold_up_the_drain() -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(nothing) as behind,
+        a_gate(behind.url, drain_seconds=10 * PATIENCE) as gate,
+        raw_client(gate.url),
+    ):
+        await until(lambda: gate.listener.connections, 1)
+        await gate.listener.stop()

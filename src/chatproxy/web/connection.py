@@ -41,6 +41,8 @@ _log = Log("server")
 _MOST_EARLY_BYTES = 65_536
 """What may wait of a client that speaks before it is answered, until it is made to wait itself."""
 _LAST_WORDS_SECONDS = 2.0
+_FIRST_WORDS_SECONDS = 1.0
+"""How long who has connected just before the server takes no more may be on the way with his request."""
 _MOST_IGNORED_BYTES = 4 << 20
 """What is read of a client whose words do not count any more."""
 _NEVER = float("inf")
@@ -139,6 +141,7 @@ class ClientConnection(asyncio.Protocol):
         """The request that is under way."""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._stage: _Stage
+        self._deadline: float
         self._head: Head
         self._pending = b""
         """What has come and is not told the parser."""
@@ -148,6 +151,8 @@ class ClientConnection(asyncio.Protocol):
         self._is_read_paused = False
         self._is_over = False
         """Whether the last words have been written."""
+        self._is_leaving = False
+        """Whether no further request is taken."""
         self._ignored = 0
         self._swept_at = 0.0
         self._written = 0
@@ -244,11 +249,14 @@ class ClientConnection(asyncio.Protocol):
         self._swept_at = now
 
     def shutdown(self) -> None:
-        """Take no further request."""
-        if self._call is None or self._call.is_complete:
+        """Take no further request, but a first one."""
+        self._is_leaving = True
+        if self._call is not None and not self._call.is_complete:
+            self._call.keeps_alive = self._keeps_alive = False
+        elif self._written:
             self.transport.close()
         else:
-            self._call.keeps_alive = self._keeps_alive = False
+            self._deadline = min(self._deadline, self.loop.time() + _FIRST_WORDS_SECONDS)
 
     # Called by the parser.
 
@@ -258,7 +266,7 @@ class ClientConnection(asyncio.Protocol):
             raise not_http()
         call = self._call = ClientCall(self, self._head)
         # HTTP/1.0 has no upgrades (RFC 9110 7.8), and here no second request.
-        self._keeps_alive = not self._head.is_old and self._parser.should_keep_alive()
+        self._keeps_alive = not (self._head.is_old or self._is_leaving) and self._parser.should_keep_alive()
         # An answer to what is not whole yet is the last one: who knows what the client makes of that.
         call.keeps_alive = self._keeps_alive and self._head.length == 0
         if (
