@@ -8,22 +8,23 @@ authentic state is what ``seq`` and the audit log are for (``chatproxy.workflows
 """
 
 import re
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from chatproxy.crypto.encoding import lp, lps
+from chatproxy.crypto.encoding import lps
 from chatproxy.crypto.keys import MacKey
-from chatproxy.crypto.primitives import are_equal, hmac_sha256
+from chatproxy.crypto.primitives import are_equal
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
+from chatproxy.unshown import Unshown
 
 _LABEL = b"chatproxy/ann/v1"
 _EVENT_LABEL = b"chatproxy/consent-event/v1"
 _FIELDS = frozenset({b"kv", b"seq", b"exp", b"meta", b"body", b"prev", b"mac"})
 _DECIMAL = re.compile(rb"0|[1-9][0-9]{0,18}")
 _DECIMAL_END = 10**19
-_NUMBERS = tuple(bytes([number]) for number in range(1, 9))
-"""Of the authenticated values."""
+_AUTHENTICATED = (b"kv", b"seq", b"exp", b"meta", b"body", b"prev")
+_TAG_AND_LENGTH = struct.Struct(">BI").pack
 
 
 class AnnotationKeys:
@@ -64,17 +65,16 @@ class AnnotationKeys:
         return self.versions[version]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
+class Annotation(Unshown, frozen=True, kw_only=True):
     """What is known about a turn without its keys."""
 
     seq: int
     """From 1, one more with every change."""
     expires_at: int
     """ms; the same as in the record and the TTL."""
-    metadata: bytes = field(repr=False)
+    metadata: bytes
     """Canonical JSON that never changes: the AAD of the turn's records."""
-    body: bytes = field(repr=False)
+    body: bytes
     """Canonical JSON of the present decision."""
     previous_mac: bytes = b""
     """The ``mac`` of ``seq`` - 1."""
@@ -85,15 +85,16 @@ def authenticate(
 ) -> dict[bytes, bytes]:
     """Return the fields to store, authenticated under the primary version."""
     version = keys.primary_version
-    return {
+    fields = {
         b"kv": _decimal(version),
         b"seq": _decimal(annotation.seq),
         b"exp": _decimal(annotation.expires_at),
         b"meta": annotation.metadata,
         b"body": annotation.body,
         b"prev": annotation.previous_mac,
-        b"mac": _mac(annotation, keys[version], version=version, subject=subject, turn=turn),
     }
+    fields[b"mac"] = _mac(fields, keys[version], subject=subject, turn=turn)
+    return fields
 
 
 def verify(
@@ -114,15 +115,14 @@ def verify(
         body=fields[b"body"],
         previous_mac=fields[b"prev"],
     )
-    mac = _mac(annotation, keys[version], version=version, subject=subject, turn=turn)
-    if not are_equal(mac, fields[b"mac"]):
+    if not are_equal(_mac(fields, keys[version], subject=subject, turn=turn), fields[b"mac"]):
         raise UndecryptableError("annotation_mac")
     return annotation
 
 
 def event_mac(event: bytes, *, keys: AnnotationKeys, version: int, subject: SubjectTag) -> bytes:
     """Authenticate an event of *subject*'s consent ledger. The event itself names *version* and its place."""
-    return hmac_sha256(keys[version].reveal(), _EVENT_LABEL + lps(_decimal(version), subject, event))
+    return keys[version].mac(_EVENT_LABEL + lps(_decimal(version), subject, event))
 
 
 def verify_event_mac(
@@ -133,19 +133,10 @@ def verify_event_mac(
         raise UndecryptableError("event_mac")
 
 
-def _mac(annotation: Annotation, key: MacKey, *, version: int, subject: SubjectTag, turn: TurnId) -> bytes:
-    values = (
-        subject,
-        turn,
-        _decimal(version),
-        _decimal(annotation.seq),
-        _decimal(annotation.expires_at),
-        annotation.metadata,
-        annotation.body,
-        annotation.previous_mac,
-    )
-    tlv = [number + lp(value) for number, value in zip(_NUMBERS, values, strict=True)]
-    return hmac_sha256(key.reveal(), _LABEL + b"".join(tlv))
+def _mac(fields: Mapping[bytes, bytes], key: MacKey, *, subject: SubjectTag, turn: TurnId) -> bytes:
+    values = [subject, turn, *map(fields.__getitem__, _AUTHENTICATED)]
+    tlv = [_TAG_AND_LENGTH(number, len(value)) + value for number, value in enumerate(values, 1)]
+    return key.mac(_LABEL + b"".join(tlv))
 
 
 def _decimal(number: int) -> bytes:

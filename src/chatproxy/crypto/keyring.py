@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 
 from chatproxy.crypto.keys import DataKey, KeyEncryptionKey, KeyStatus, MacKey, WrappedKey
-from chatproxy.crypto.primitives import RandomSource, are_equal, hmac_sha256, random_bytes
+from chatproxy.crypto.primitives import RandomSource, are_equal, random_bytes
 from chatproxy.crypto.record import MAX_SERIES
 from chatproxy.crypto.wrap import Purpose, unwrap_key, wrap_key, wrapped_under
 from chatproxy.errors import KeysetError, UndecryptableError
@@ -222,7 +222,7 @@ def _parse(data: bytes) -> tuple[_SignedRing, RingManifest]:
 
 
 def _manifest_mac(body: bytes, *, mac_key: MacKey) -> bytes:
-    return hmac_sha256(mac_key.reveal(), RING_FORMAT.encode() + b"\0" + body)
+    return mac_key.mac(RING_FORMAT.encode() + b"\0" + body)
 
 
 def _subject_ident(subject: SubjectTag, generation: int) -> bytes:

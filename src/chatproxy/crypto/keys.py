@@ -9,7 +9,7 @@
 from enum import StrEnum
 from typing import NewType, NoReturn, Self
 
-from chatproxy.crypto.primitives import KEY_SIZE, RandomSource, random_bytes
+from chatproxy.crypto.primitives import KEY_SIZE, KeyedHash, RandomSource, random_bytes
 
 WrappedKey = NewType("WrappedKey", bytes)
 """A key encrypted under another; tells nothing without that."""
@@ -68,7 +68,15 @@ class RootSecret(Secret):
 class MacKey(Secret):
     """Authenticates: annotations and consent events, or the key ring."""
 
-    __slots__ = ()
+    __slots__ = ("_keyed",)
+
+    def __init__(self, secret: bytes) -> None:
+        super().__init__(secret)
+        self._keyed = KeyedHash(self.reveal())
+
+    def mac(self, message: bytes) -> bytes:
+        """Return the 32 bytes that authenticate *message*, whose encoding must be unambiguous."""
+        return self._keyed.of(message)
 
 
 class PseudonymKey(Secret):

@@ -20,9 +20,9 @@ from chatproxy.crypto.primitives import (
     BLOCK_SIZE,
     KEY_SIZE,
     BlockPermutation,
+    KeyedHash,
     RandomSource,
     hkdf_sha256,
-    hmac_sha256,
     random_bytes,
 )
 from chatproxy.errors import NotFoundError, StoreUnavailableError
@@ -54,13 +54,13 @@ class _Keys:
     )
 
     def __init__(self, key: PseudonymKey) -> None:
-        self.subjects = key
-        self.conversations = _derive(key, b"conversation")
-        self.choices = _derive(key, b"choice")
-        self.datasets = _derive(key, b"dataset")
-        self.history = _derive(key, b"history")
-        self.turns = _derive(key, b"turn")
-        self.records = _derive(key, b"record")
+        self.subjects = KeyedHash(key.reveal())
+        self.conversations = KeyedHash(_derive(key, b"conversation"))
+        self.choices = KeyedHash(_derive(key, b"choice"))
+        self.datasets = KeyedHash(_derive(key, b"dataset"))
+        self.history = KeyedHash(_derive(key, b"history"))
+        self.turns = KeyedHash(_derive(key, b"turn"))
+        self.records = KeyedHash(_derive(key, b"record"))
         self.turn_handles = BlockPermutation(_derive(key, b"turn handle"))
         self.conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
 
@@ -95,16 +95,16 @@ class Pseudonymizer:
     def subject_tag(self, *, tenant: str, subject: str) -> SubjectTag:
         """Return the pseudonym of the company's id *subject* within *tenant*: the same for ever."""
         message = lps(_text(tenant), _text(subject))
-        return SubjectTag(hmac_sha256(self._keys.subjects.reveal(), message)[:_TAG_SIZE])
+        return SubjectTag(self._keys.subjects.of(message)[:_TAG_SIZE])
 
     def conversation_tag(self, *, tenant: str, subject: str, conversation: str) -> ConversationTag:
         """Return the pseudonym of a client's conversation id, within its subject."""
         message = lps(_text(tenant), _text(subject), _text(conversation))
-        return ConversationTag(hmac_sha256(self._keys.conversations, message)[:_TAG_SIZE])
+        return ConversationTag(self._keys.conversations.of(message)[:_TAG_SIZE])
 
     def choice_tag(self, subject: SubjectTag, choice: bytes) -> str:
         """Return the pseudonym of a choice at the company's consent service: 32 hexadecimal digits."""
-        return hmac_sha256(self._keys.choices, lps(subject, choice))[:_TAG_SIZE].hex()
+        return self._keys.choices.of(lps(subject, choice))[:_TAG_SIZE].hex()
 
     def turn_id(self, *, tenant: str, subject: str, request_key: bytes, request: bytes) -> TurnId:
         """Return the name of the turn that a client names by *request_key*; *request* is a digest of its bytes.
@@ -112,25 +112,25 @@ class Pseudonymizer:
         A key that comes again with other bytes names another turn, so that nothing is lost by a client's mistake.
         """
         message = lps(_text(tenant), _text(subject), request_key, request)
-        return TurnId(hmac_sha256(self._keys.turns, message)[:_TAG_SIZE])
+        return TurnId(self._keys.turns.of(message)[:_TAG_SIZE])
 
     def record_id(self, subject: SubjectTag, source_id: str) -> str:
         """Return the name of a consent record of *subject* that has the id *source_id* elsewhere: the same again."""
-        return f"import-{hmac_sha256(self._keys.records, lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
+        return f"import-{self._keys.records.of(lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
 
     def dataset_names(self, about: bytes) -> DatasetNames:
         """Return what makes the names of one dataset; *about* is what tells it from every other."""
-        return DatasetNames(hmac_sha256(self._keys.datasets, about))
+        return DatasetNames(self._keys.datasets.of(about))
 
     def history_hasher(self, subject: SubjectTag | None) -> Callable[[bytes], bytes]:
         """Return the hash by which messages of *subject* are recognised when they are sent again: 16 bytes.
 
         None: a conversation of nobody, whose pseudonym is not known before its history is.
         """
-        key = hmac_sha256(self._keys.history, subject or b"")
+        keyed = KeyedHash(self._keys.history.of(subject or b""))
 
         def hash_message(message: bytes) -> bytes:
-            return hmac_sha256(key, message)[:_TAG_SIZE]
+            return keyed.of(message)[:_TAG_SIZE]
 
         return hash_message
 

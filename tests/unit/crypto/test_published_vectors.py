@@ -8,6 +8,7 @@ import pytest
 
 from chatproxy.crypto.primitives import (
     BlockPermutation,
+    KeyedHash,
     aes_gcm_decrypt,
     aes_gcm_encrypt,
     ed25519_public,
@@ -80,6 +81,9 @@ def hkdf_derives(case: Case) -> None:
 
 def hmac_authenticates(case: Case) -> None:
     assert hmac_sha256(hex_(case["KEY"]), hex_(case["MSG"])) == hex_(case["MD"])
+    keyed = KeyedHash(hex_(case["KEY"]))
+    for _ in range(2):
+        assert keyed.of(hex_(case["MSG"])) == hex_(case["MD"])
 
 
 def sha_digests(case: Case) -> None:
