@@ -9,11 +9,11 @@
 """
 
 from base64 import b64encode
-from dataclasses import dataclass, field
 from typing import Any
 
 from chatproxy.errors import UnreadableError
 from chatproxy.model import Exchange, Message, Origin, Part, PartKind, StreamEnd, Transcript
+from chatproxy.unshown import Unshown
 from chatproxy.wire import Dialects
 from chatproxy.wire.base import ChatReply, ChatRequest, Dialect, OriginRules
 from chatproxy.wire.coding import decode
@@ -23,19 +23,18 @@ from chatproxy.wire.media_content import with_content
 _ERROR_STATUS = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
+class Understood(Unshown, frozen=True):
     """One exchange as read."""
 
     transcript: Transcript
     end: StreamEnd
-    history: tuple[Message, ...] = field(default=(), repr=False)
+    history: tuple[Message, ...] = ()
     """What the request sent before its new input, to be matched and counted, not stored (R13)."""
-    conversation: str | None = field(default=None, repr=False)
+    conversation: str | None = None
     """The dialect's own conversation id, where it has one."""
-    continues: str | None = field(default=None, repr=False)
+    continues: str | None = None
     """The name of the answer that the request continues without sending it again."""
-    reply_ids: tuple[str, ...] = field(default=(), repr=False)
+    reply_ids: tuple[str, ...] = ()
     """The names by which a later request can refer to the answer."""
 
 

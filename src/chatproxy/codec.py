@@ -10,7 +10,6 @@ this program does not know is refused rather than guessed at.
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -29,13 +28,14 @@ MAX_OUTPUT = 64 << 20
 """Bytes that the payloads of one turn may hold together, decompressed (security B2)."""
 
 _LEVEL = 3
+_SMALL = 16 << 10
+"""Bytes up to which a payload is compressed with tables that are kept: making them takes longer than it does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Unshown, frozen=True):
     """What is sealed of one group of parts. ``compressed`` is bit 0 of the record's flags (security B4)."""
 
-    data: bytes = field(repr=False)
+    data: bytes
     compressed: bool
 
 
@@ -67,8 +67,34 @@ class _Version(msgspec.Struct):
     v: int
 
 
-def encode_group(transcript: Transcript, select: Callable[[Part], bool]) -> Payload:
-    """Return the payload of those parts of *transcript* that *select* chooses."""
+class Encoder:
+    """Makes payloads, one at a time: not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._compressor = zstd.ZstdCompressor(level=_LEVEL)
+
+    def encode_group(self, transcript: Transcript, select: Callable[[Part], bool]) -> Payload:
+        """Return the payload of those parts of *transcript* that *select* chooses."""
+        plain = _written(transcript, select)
+        small = self._compressed(plain)
+        return (
+            Payload(small, compressed=True) if len(small) < len(plain) else Payload(plain, compressed=False)
+        )
+
+    def _compressed(self, plain: bytes) -> bytes:
+        if len(plain) > _SMALL:
+            return zstd.compress(plain, level=_LEVEL)
+        compressor = self._compressor
+        try:
+            compressor.set_pledged_input_size(len(plain))
+            return compressor.compress(plain, compressor.FLUSH_FRAME)
+        except BaseException:
+            # Out of memory, perhaps, and in the middle of a frame.
+            self._compressor = zstd.ZstdCompressor(level=_LEVEL)
+            raise
+
+
+def _written(transcript: Transcript, select: Callable[[Part], bool]) -> bytes:
     group = _Group(
         v=VERSION,
         input=_chosen(transcript.input, select),
@@ -78,9 +104,7 @@ def encode_group(transcript: Transcript, select: Callable[[Part], bool]) -> Payl
         finish=list(transcript.finish),
         parsed=transcript.parsed,
     )
-    plain = msgspec.json.encode(group)
-    small = zstd.compress(plain, level=_LEVEL)
-    return Payload(small, compressed=True) if len(small) < len(plain) else Payload(plain, compressed=False)
+    return msgspec.json.encode(group)
 
 
 def decode_groups(payloads: Iterable[Payload], max_output: int = MAX_OUTPUT) -> Transcript:

@@ -35,12 +35,12 @@ brings the same words again, so the head after an answer in its history is the h
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from chatproxy.model import Message, Origin, Part, PartKind
+from chatproxy.unshown import Unshown
 
 Keyed = Callable[[bytes], bytes]
 """A keyed hash under a key of its own, bound to the tenant and the data subject."""
@@ -54,16 +54,14 @@ _QUESTION = b"chatproxy/question/v1"
 _ASKED = b"chatproxy/asked/v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Unshown, frozen=True):
     """A place right after an answer in what a request sent: after its first ``length`` messages."""
 
     length: int
-    head: bytes = field(repr=False)
+    head: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(msgspec.Struct, frozen=True):
     """An answer that was followed by something."""
 
     length: int
@@ -106,8 +104,9 @@ class Path:
 
         ``by_question``: each answer is looked for by what it says, then by what was asked (8).
         """
-        if _says_something(self._open):
-            yield Position(self._open_length, keyed(self._after([])))
+        open_answer = _canonical(self._open)
+        if any(open_answer):
+            yield Position(self._open_length, keyed(self._after(open_answer)))
         for answer in reversed(self._answers):
             if answer.digest is not None:
                 yield Position(answer.length, keyed(answer.digest))
@@ -122,7 +121,8 @@ class Path:
         """Return what all attempts at this request have in common within *context* (11); None if it asks nothing."""
         if not self._is_asked:
             return None
-        said = self._after([]) if _says_something(self._open) else self._running.digest()
+        open_answer = _canonical(self._open)
+        said = self._after(open_answer) if any(open_answer) else self._running.digest()
         return keyed(msgspec.json.encode([_ASKED, said, *context]))
 
     def heads(self, answers: Sequence[Message], keyed: Keyed) -> tuple[bytes, ...]:
@@ -130,8 +130,13 @@ class Path:
 
         An answer that says nothing has none, and answers that say the same have one.
         """
-        digests = (self._after(answer.parts) for answer in answers if _says_something(answer.parts))
-        return tuple(map(keyed, dict.fromkeys(digests)))
+        digests: dict[bytes, None] = {}
+        for answer in answers:
+            said = _canonical(answer.parts)
+            if any(said):
+                whole = _canonical([*self._open, *answer.parts]) if self._open else said
+                digests[self._after(whole)] = None
+        return tuple([keyed(digest) for digest in digests])
 
     def _close_answer(self) -> None:
         if self._open:
@@ -144,9 +149,10 @@ class Path:
             self._answers.append(_Answer(self._open_length, question, digest))
             self._open = []
 
-    def _after(self, answer: Sequence[Part]) -> bytes:
+    def _after(self, answer: tuple[str, list[Any]]) -> bytes:
+        """Return the path after an answer of these canonical words."""
         running = self._running.copy()
-        running.update(_encoded(_ANSWER, *_canonical([*self._open, *answer])))
+        running.update(_encoded(_ANSWER, *answer))
         return running.digest()
 
 
@@ -162,10 +168,6 @@ def message_bytes(message: Message) -> bytes:
 
 def _encoded(role: str, text: str, rest: list[Any]) -> bytes:
     return msgspec.json.encode([role, text, rest], order="sorted")
-
-
-def _says_something(parts: Sequence[Part]) -> bool:
-    return any(_canonical(parts))
 
 
 def _canonical(parts: Sequence[Part]) -> tuple[str, list[Any]]:

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
 
+import msgspec
+
+from chatproxy.unshown import Unshown
+
 SubjectTag = NewType("SubjectTag", bytes)
 """16 bytes, keyed pseudonym of a data subject within a tenant. The only name of a person that is stored."""
 ConversationTag = NewType("ConversationTag", bytes)
@@ -34,17 +38,16 @@ class Age(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Unshown, frozen=True):
     """Who sent a request, from trusted sources only, and the signals by which a client tightens privacy.
 
     ``subject`` and ``conversation`` are the company's own ids: they live in memory only and have no repr.
     """
 
-    tenant: str = field(default="default", repr=False)
-    subject: str | None = field(default=None, repr=False)
+    tenant: str = "default"
+    subject: str | None = None
     plan: str | None = None
-    conversation: str | None = field(default=None, repr=False)
+    conversation: str | None = None
     surface: Surface = Surface.CHAT
     age: Age = Age.UNKNOWN
     zdr: bool = False
@@ -88,8 +91,7 @@ class PartKind(StrEnum):
     RAW_REPLY = "raw_reply"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Unshown, frozen=True):
     """One piece of a message with its own origin. ``body`` is JSON-able; its keys depend on ``kind``.
 
     TEXT, REASONING, REFUSAL: ``text``. TOOL_CALL: ``id``, ``name``, ``arguments`` (text as sent).
@@ -98,11 +100,10 @@ class Part:
 
     kind: PartKind
     origin: Origin
-    body: Mapping[str, Any] = field(repr=False)
+    body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One utterance. ``choice`` numbers alternative answers to the same input, from 0."""
 
     role: str
@@ -122,14 +123,13 @@ class StreamEnd(StrEnum):
     """The upstream answered with an error, or an error event inside a stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(msgspec.Struct, frozen=True):
     """What one turn says: only the input that is new (R13) and every answer to it."""
 
     input: tuple[Message, ...]
     output: tuple[Message, ...]
     model: str | None = None
-    usage: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, int] = {}
     finish: tuple[str, ...] = ()
     parsed: bool = True
 

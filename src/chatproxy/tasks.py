@@ -12,7 +12,12 @@ _LONG_BYTES = 256 << 10
 
 async def aside(work: Callable[[], T], *, size: int) -> T:
     """Do *work* on *size* bytes: at once, or in a thread if there are many."""
-    return await asyncio.to_thread(work) if size > _LONG_BYTES else work()
+    return await asyncio.to_thread(work) if is_long(size) else work()
+
+
+def is_long(size: int) -> bool:
+    """Return whether work on *size* bytes is done in a thread."""
+    return size > _LONG_BYTES
 
 
 class Background:

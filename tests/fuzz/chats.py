@@ -5,7 +5,7 @@ and the third its status.
 """
 
 from chatproxy.capture import understand
-from chatproxy.codec import decode_groups, encode_group
+from chatproxy.codec import Encoder, decode_groups
 from chatproxy.history import Path
 from chatproxy.model import Caller, Exchange, Origin, StreamEnd, TurnId
 from chatproxy.wire import DIALECTS, Dialects
@@ -69,7 +69,7 @@ def read(dialect: str, data: bytes) -> None:
         media_room=LIMIT,
     )
     transcript = understood.transcript
-    assert decode_groups([encode_group(transcript, lambda _part: True)]) == transcript
+    assert decode_groups([Encoder().encode_group(transcript, lambda _part: True)]) == transcript
     path = Path([*understood.history, *transcript.input])
     assert all(len(head) == 32 for head in path.heads(transcript.output, bytes))
     assert all(position.length > 0 for position in path.positions(bytes, by_question=True))

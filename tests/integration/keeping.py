@@ -19,6 +19,7 @@ from chatproxy.model import (
     Transcript,
     TurnId,
 )
+from chatproxy.policy.reasons import Reason
 from chatproxy.ports import PutStatus, SealedTurn
 from chatproxy.telemetry import Metrics
 from chatproxy.vault import Vault
@@ -72,11 +73,12 @@ class Keeper:
         place = Place(
             self._subject, exchange.turn, conversation, None, heads, unmatched=0, repeated=0, is_stray=False
         )
-        sealed = await self._sealer.seal(
-            exchange, Understood(transcript, StreamEnd.COMPLETE), place, person, first=first, now=now
+        understood = Understood(transcript, StreamEnd.COMPLETE)
+        groups = self._sealer.decide(exchange, understood, place, person.facts, now=now)
+        assert not isinstance(groups, Reason)
+        return await self._sealer.seal(
+            exchange, understood, place, person, groups=groups, first=first, now=now
         )
-        assert isinstance(sealed, SealedTurn)
-        return sealed
 
     async def keep(
         self, conversation: ConversationTag, *, turn: TurnId, incognito: bool = False

@@ -1,6 +1,7 @@
 """What keeps turns never ends by itself, whatever goes wrong with one of them."""
 
 import asyncio
+import json
 import logging
 import secrets
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from chatproxy.clock import wall_clock
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, StreamEnd, TurnId
+from chatproxy.policy.periods import DAY_MS
 from chatproxy.ports import PutStatus, SealedTurn
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
@@ -24,6 +26,7 @@ from chatproxy.workflows.record import Capture, Recorder
 from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
+from chatproxy.workflows.transcripts import KeptTurn
 from integration.proxy_fixtures import PATIENCE, a_proxy, chat_bytes, openai_reply
 
 
@@ -71,6 +74,49 @@ def an_archive(
         may_put=lambda: True,
         decide_again=vault.redecider(metrics).mark,
     )  # fmt: skip
+
+
+async def test_what_follows_a_turn_that_is_over_in_the_same_batch_keeps_all_of_its_words(
+    tmp_path: Path, server: EmbeddedServer, connections: Connections
+) -> None:
+    """It is placed after the one that is not kept after all, which would have held what was sent again (R13)."""
+    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
+    background = Background(logging.getLogger("test"))
+    metrics, journal = Metrics(), MemoryJournal(1 << 20)
+    # The client goes on from the answer that it has: a prefill by its looks, and said before by that turn.
+    first = [{"role": "user", "content": "hello"}]
+    second = [*first, {"role": "assistant", "content": "hi"}]
+    async with asyncio.timeout(PATIENCE), open_vault(settings) as vault:
+        archive = an_archive(vault, vault.store, journal, metrics, background)
+        capture = Capture(
+            journal,
+            metrics,
+            limit=1 << 20,
+            never_kept=lambda _: None,
+            new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
+        )
+        for messages, at in ((first, wall_clock() - 31 * DAY_MS), (second, wall_clock())):
+            recorder = capture.begin(
+                Caller(subject="ana", plan="pro"),
+                dialect="openai_chat",
+                request_encoding="",
+                received_at=at,
+            )
+            assert isinstance(recorder, Recorder)
+            recorder.request(json.dumps({"model": "m", "messages": messages}).encode())
+            recorder.head(200, "application/json", "")
+            recorder.reply(openai_reply("hi"))
+            recorder.finish(StreamEnd.COMPLETE)
+        background.spawn(archive.run(), name="archive")
+        while not journal.is_idle:
+            await asyncio.sleep(0.01)
+        await background.aclose()
+
+        [kept] = [turn async for turn in vault.transcripts.walk()]
+        assert isinstance(kept, KeptTurn)
+        assert kept.facts.after is None
+        [shown] = await vault.transcripts.show(kept.subject, kept.facts.conversation_tag, purpose="service")
+        assert [message.role for message in shown.transcript.input] == ["user", "assistant"]
 
 
 async def test_an_unforeseen_error_is_survived_and_the_turn_is_kept(

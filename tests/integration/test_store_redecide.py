@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
@@ -262,7 +263,7 @@ async def test_a_put_of_what_is_kept_already_tells_whether_its_conversation_lies
 
 async def test_a_put_of_what_is_kept_elsewhere_is_not_sure(store: RedisStore) -> None:
     turn = a_turn(received_at=AFTER, grant_since=SINCE)
-    await store.put([replace(turn, conversation=ConversationTag(b"D" * 16))])
+    await store.put([msgspec.structs.replace(turn, conversation=ConversationTag(b"D" * 16))])
     assert await store.put([turn]) == [PutStatus.RESUMED_BEFORE]
 
 

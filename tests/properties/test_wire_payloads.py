@@ -5,7 +5,7 @@ from random import Random
 
 from hypothesis import given, settings, strategies as st
 
-from chatproxy.codec import decode_groups, encode_group
+from chatproxy.codec import Encoder, decode_groups
 from chatproxy.model import Message, Origin, Part, PartKind, Transcript
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -68,7 +68,7 @@ def test_a_transcript_in_groups_comes_back(
     def of_group(number: int) -> Callable[[Part], bool]:
         return lambda part: groups.get(part.origin, 0) == number
 
-    payloads = [encode_group(transcript, of_group(number)) for number in range(3)]
+    payloads = [Encoder().encode_group(transcript, of_group(number)) for number in range(3)]
     order.shuffle(payloads)
 
     assert decode_groups(payloads) == transcript
@@ -77,6 +77,6 @@ def test_a_transcript_in_groups_comes_back(
 @settings(max_examples=150, deadline=None)
 @given(TRANSCRIPTS, st.sets(st.sampled_from(Origin)))
 def test_what_is_left_is_in_order(transcript: Transcript, left: set[Origin]) -> None:
-    assert decode_groups([encode_group(transcript, lambda part: part.origin in left)]) == only(
+    assert decode_groups([Encoder().encode_group(transcript, lambda part: part.origin in left)]) == only(
         transcript, left
     )

@@ -3,11 +3,11 @@
 import json
 import sys
 import tracemalloc
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from chatproxy.codec import Payload, decode_groups, encode_group
+from chatproxy.codec import Encoder, Payload, decode_groups
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import Message, Origin, Part, PartKind, Transcript
 
@@ -51,27 +51,40 @@ def group(**fields: object) -> Payload:
 
 
 def test_a_transcript_comes_back_as_it_was() -> None:
-    assert decode_groups([encode_group(TRANSCRIPT, every)]) == TRANSCRIPT
+    assert decode_groups([Encoder().encode_group(TRANSCRIPT, every)]) == TRANSCRIPT
+
+
+@pytest.mark.parametrize("first, size", [(100, 0), (100, 100), (100, 20_000), (20_000, 100), (3_000, 17_000)])
+def test_one_encoder_writes_one_payload_after_the_other(first: int, size: int) -> None:
+    encoder = Encoder()
+    for words in (first, size, first):
+        said = Transcript(
+            (Message("user", (Part(PartKind.TEXT, Origin.TYPED, {"text": "wörter " * words}),)),), ()
+        )
+        payload = encoder.encode_group(said, every)
+
+        assert payload == Encoder().encode_group(said, every)
+        assert decode_groups([payload]) == said
 
 
 def test_groups_merge_in_any_order() -> None:
     groups = [
-        encode_group(TRANSCRIPT, lambda part: not is_connector(part)),
-        encode_group(TRANSCRIPT, is_connector),
+        Encoder().encode_group(TRANSCRIPT, lambda part: not is_connector(part)),
+        Encoder().encode_group(TRANSCRIPT, is_connector),
     ]
 
     assert decode_groups(groups) == decode_groups(groups[::-1]) == TRANSCRIPT
 
 
 def test_what_is_left_of_a_turn_is_in_order_and_names_what_it_was() -> None:
-    left = decode_groups([encode_group(TRANSCRIPT, lambda part: not is_connector(part))])
+    left = decode_groups([Encoder().encode_group(TRANSCRIPT, lambda part: not is_connector(part))])
 
     assert left.input[2] == Message("user", TRANSCRIPT.input[2].parts[1:])
     assert replace(left, input=TRANSCRIPT.input) == TRANSCRIPT
 
 
 def test_of_a_message_whose_parts_are_all_elsewhere_nothing_is_kept() -> None:
-    assert decode_groups([encode_group(TRANSCRIPT, is_connector)]).output == ()
+    assert decode_groups([Encoder().encode_group(TRANSCRIPT, is_connector)]).output == ()
 
 
 def test_an_unparsed_transcript_stays_unparsed() -> None:
@@ -79,12 +92,12 @@ def test_an_unparsed_transcript_stays_unparsed() -> None:
         (Message("user", (Part(PartKind.RAW_REQUEST, Origin.RAW, {"base64": "AA=="}),)),), (), parsed=False
     )
 
-    assert decode_groups([encode_group(raw, every)]) == raw
+    assert decode_groups([Encoder().encode_group(raw, every)]) == raw
 
 
 def test_a_payload_is_compressed_where_that_makes_it_smaller() -> None:
-    large = encode_group(TRANSCRIPT, every)
-    small = encode_group(Transcript((), ()), every)
+    large = Encoder().encode_group(TRANSCRIPT, every)
+    small = Encoder().encode_group(Transcript((), ()), every)
 
     assert (large.compressed, large.data[:4]) == (True, b"\x28\xb5\x2f\xfd")
     assert (small.compressed, json.loads(small.data)) == (False, {"v": 1})
@@ -99,7 +112,7 @@ def test_the_fields_of_version_1_are_fixed() -> None:
         TRANSCRIPT.finish,
         parsed=False,
     )
-    payload = encode_group(transcript, every)
+    payload = Encoder().encode_group(transcript, every)
     plain = zstd.decompress(payload.data) if payload.compressed else payload.data
 
     assert json.loads(plain) == {
@@ -213,4 +226,4 @@ def test_a_payload_of_exactly_the_bound_is_read() -> None:
 
 
 def test_a_payload_has_no_content_in_its_repr() -> None:
-    assert "Bonjour" not in repr(encode_group(TRANSCRIPT, every))
+    assert "Bonjour" not in repr(Encoder().encode_group(TRANSCRIPT, every))

@@ -82,6 +82,7 @@ class PersonFacts:
     def __init__(self, events: Sequence[LedgerEvent], versions: Sequence[PolicyVersion] = ()) -> None:
         """``events``: oldest first, as ``read_ledger`` gives them. ``versions``: of the policy people choose about."""
         self.events = tuple(events)
+        self._last_at = max((event.at for event in self.events), default=0)
         self._versions = tuple(versions)
         self._choices: dict[Surface, tuple[tuple[int, str], ...]] = {}
         self._grants: dict[Surface, tuple[Grant, ...]] = {}
@@ -184,7 +185,9 @@ class PersonFacts:
 
     def changes_after(self, now: int) -> int | None:
         """Return when (ms) the first event dated after *now* will count: one of a node whose clock is ahead."""
-        return min((event.at for event in self.events if event.at > now), default=None)
+        if self._last_at <= now:
+            return None
+        return min(event.at for event in self.events if event.at > now)
 
     def about(
         self, conversation: ConversationTag | None, turn: TurnId | None, *, received_at: int

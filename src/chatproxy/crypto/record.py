@@ -79,6 +79,7 @@ class Grounds(IntFlag):
 
 
 _ALL_FLAGS = 0b0000_1111
+_PADDED = int(RecordFlags.PADDED)
 _ALL_GROUNDS = 0b0011_1111
 
 
@@ -188,7 +189,7 @@ def seal_record(
     seed = random_bytes(_SEED_SIZE) if seed is None else seed
     if len(seed) != _SEED_SIZE or len(subject) != _TAG_BYTES:
         raise ValueError("a record needs a seed of 24 bytes and a subject tag of 16")
-    plaintext = pad(payload) if RecordFlags.PADDED in header.flags else payload
+    plaintext = pad(payload) if int(header.flags) & _PADDED else payload
     if len(plaintext) > MAX_RECORD_BYTES - OVERHEAD:
         raise ValueError("the payload is too long for one record")
     head = _HEAD.pack(
@@ -230,7 +231,7 @@ def open_record(
         aad=public + names,
         reason="record_tag",
     )
-    return unpad(plaintext) if header.flags & RecordFlags.PADDED else plaintext
+    return unpad(plaintext) if int(header.flags) & _PADDED else plaintext
 
 
 class _Derived(NamedTuple):

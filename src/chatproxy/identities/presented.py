@@ -3,7 +3,7 @@
 Only reads: a credential is the upstream's as well, most of the time, and passes on as it came.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from chatproxy.identity import Headers
 from chatproxy.model import Caller

@@ -63,6 +63,8 @@ class Facts(Struct, frozen=True, kw_only=True):
 
         An exclusion is not an event, since ``override_at`` tells of sharing only; so it holds at any time.
         """
+        if self._is_all_past():
+            return self
         now = self.now
         not_shared_yet = self.override == Override.SHARE and _by(self.override_at, now) != self.override_at
         return replace(
@@ -76,6 +78,17 @@ class Facts(Struct, frozen=True, kw_only=True):
             choices=tuple(choice for choice in self.choices if choice[0] <= now),
             conv_activity=tuple(at for at in self.conv_activity if at <= now),
         )
+
+    def _is_all_past(self) -> bool:
+        """Whether no event is dated after ``now``, as almost always."""
+        at = [self.turn_at, *self.conv_activity, *[at for at, _ in self.choices]]
+        at += filter(
+            None,
+            (self.override_at, self.flagged_at, self.deleted_at, self.account_deleted_at, self.hold_at),
+        )
+        if self.feedback is not None:
+            at.append(self.feedback[0])
+        return max(at) <= self.now
 
     def deletions(self) -> tuple[int, ...]:
         """Return the instants of the deletions that count, which are those not older than the turn (R22, R23)."""

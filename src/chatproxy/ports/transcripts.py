@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
+from chatproxy.unshown import Unshown
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +38,27 @@ MOST_GROUPS = 3
 """Group numbers within a turn are lower."""
 
 
-@dataclass(frozen=True, slots=True)
-class SealedGroup:
+class SealedGroup(Unshown, frozen=True):
     """The parts of one turn that expire together, sealed. Group numbers count from 0 within a turn."""
 
     number: int
-    blob: bytes = field(repr=False)
+    blob: bytes
     expires_at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Unshown, frozen=True, kw_only=True):
     """A turn as one of the attempts at the same request.
 
     A complete answer takes the place of the attempt that waits; of two that are not complete, the richer stays. Two
     complete answers are two turns. An attempt waits until a turn is kept that continues it, and a day at most.
     """
 
-    asked: bytes = field(repr=False)
+    asked: bytes
     """What the attempts at one request have in common (``chatproxy.history``)."""
     completes: bool
     """Whether the answer came to its end."""
     richness: int
-    """How much was answered: of two attempts that were cut, the greater stays (P12)."""
+    """How much was answered, if it was cut: of two such attempts the greater stays (P12)."""
     announced: TurnId
     """The turn id that the client was told. Where the turn is kept under another, this one leads to it."""
     waiting: TurnId | None = None
@@ -67,7 +66,7 @@ class Attempt:
     not to be one of these attempts."""
     is_named: bool = False
     """The client has named the turn, so what is kept under its id is always the same turn."""
-    parent: bytes | None = field(default=None, repr=False)
+    parent: bytes | None = None
     """What was asked in ``SealedTurn.after``, if that is known: an attempt that is continued waits no longer."""
 
 
@@ -80,8 +79,7 @@ class KnownTurn(NamedTuple):
     """What the attempts at its request have in common; None where it can have no others."""
 
 
-@dataclass(frozen=True, slots=True)
-class SealedTurn:
+class SealedTurn(Unshown, frozen=True):
     """One turn as the store keeps it, put atomically in the subject's slot."""
 
     subject: SubjectTag
@@ -91,14 +89,14 @@ class SealedTurn:
     expires_at: int
     """The latest expiry of its groups: that of the annotation and the indexes."""
     generation: int
-    new_wrap: bytes | None = field(repr=False)
+    new_wrap: bytes | None
     """The wrapped subject key of ``generation``: created by this put if the subject has none, else compared.
 
     None: the caller knows only the generation."""
     ledger_length: int
     """How many consent events the decision has seen. The store refuses when there are others by now."""
     groups: tuple[SealedGroup, ...]
-    annotation: Mapping[bytes, bytes] = field(repr=False)
+    annotation: Mapping[bytes, bytes]
     """Fields of the annotation hash."""
     after: TurnId | None = None
     """The turn that this one continues."""

@@ -35,6 +35,7 @@ key                         type    expires                                conte
 """
 
 import re
+from functools import lru_cache
 
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
 
@@ -63,30 +64,36 @@ _SUBJECT = re.compile(rb"cp:\{([0-9a-f]{32})\}:s")
 _ANNOTATION = re.compile(rb"cp:\{([0-9a-f]{32})\}:a:([0-9a-f]{32})")
 
 
+@lru_cache(maxsize=64)
+def _own(tag: SubjectTag) -> bytes:
+    """Return what the names of all keys of a person begin with: a put names some fifteen."""
+    return b"cp:{%s}:" % tag.hex().encode()
+
+
 def subject(tag: SubjectTag) -> bytes:
     """Name the hash with the subject's wrapped keys and its erase fence."""
-    return b"cp:{%s}:s" % tag.hex().encode()
+    return _own(tag) + b"s"
 
 
 def record(tag: SubjectTag, turn: TurnId, group: int) -> bytes:
     """Name the sealed record of an expiry group of a turn; most turns have group 0 alone."""
     suffix = b".%d" % group if group else b""
-    return b"cp:{%s}:r:%s%s" % (tag.hex().encode(), turn.hex().encode(), suffix)
+    return _own(tag) + b"r:" + turn.hex().encode() + suffix
 
 
 def annotation(tag: SubjectTag, turn: TurnId) -> bytes:
     """Name the annotation of a turn. Its existence is what makes a put a replay."""
-    return b"cp:{%s}:a:%s" % (tag.hex().encode(), turn.hex().encode())
+    return _own(tag) + b"a:" + turn.hex().encode()
 
 
 def attempt(tag: SubjectTag, asked: bytes) -> bytes:
     """Name the mark that the last attempt at a request leaves, by what its attempts have in common."""
-    return b"cp:{%s}:p:%s" % (tag.hex().encode(), asked.hex().encode())
+    return _own(tag) + b"p:" + asked.hex().encode()
 
 
 def other_name(tag: SubjectTag, turn: TurnId) -> bytes:
     """Name the pointer from the id that a client was told to the turn that its attempt is kept as."""
-    return b"cp:{%s}:n:%s" % (tag.hex().encode(), turn.hex().encode())
+    return _own(tag) + b"n:" + turn.hex().encode()
 
 
 def parse_annotation(key: bytes) -> tuple[SubjectTag, TurnId] | None:
@@ -119,7 +126,7 @@ def chore(name: str) -> bytes:
 
 def any_of(tag: SubjectTag) -> bytes:
     """Return a pattern for SCAN: every key of one person."""
-    return b"cp:{%s}:*" % tag.hex().encode()
+    return _own(tag) + b"*"
 
 
 def parse_person(key: bytes) -> SubjectTag | None:
@@ -130,28 +137,28 @@ def parse_person(key: bytes) -> SubjectTag | None:
 
 def parse_own(tag: SubjectTag, key: bytes) -> tuple[bytes, bytes]:
     """Take the name of a person's key apart into its kind and the rest."""
-    kind, _, rest = key.removeprefix(b"cp:{%s}:" % tag.hex().encode()).partition(b":")
+    kind, _, rest = key.removeprefix(_own(tag)).partition(b":")
     return kind, rest
 
 
 def index(tag: SubjectTag) -> bytes:
     """Name the index of a subject's turns by expiry."""
-    return b"cp:{%s}:ix" % tag.hex().encode()
+    return _own(tag) + b"ix"
 
 
 def conversation(tag: SubjectTag, conversation_tag: ConversationTag) -> bytes:
     """Name the index of a conversation's turns by time received."""
-    return b"cp:{%s}:v:%s" % (tag.hex().encode(), conversation_tag.hex().encode())
+    return _own(tag) + b"v:" + conversation_tag.hex().encode()
 
 
 def head(tag: SubjectTag, digest: bytes) -> bytes:
     """Name the pointer from a history hash to the turn that ended with it."""
-    return b"cp:{%s}:h:%s" % (tag.hex().encode(), digest.hex().encode())
+    return _own(tag) + b"h:" + digest.hex().encode()
 
 
 def ledger(tag: SubjectTag) -> bytes:
     """Name the list of a subject's consent events."""
-    return b"cp:{%s}:c" % tag.hex().encode()
+    return _own(tag) + b"c"
 
 
 def control(name: str) -> bytes:
@@ -166,7 +173,7 @@ def stray(digest: bytes) -> bytes:
 
 def uses(tag: SubjectTag) -> bytes:
     """Name what says which of a person's turns are in which datasets."""
-    return b"cp:{%s}:u" % tag.hex().encode()
+    return _own(tag) + b"u"
 
 
 def recalls(dataset: bytes) -> bytes:

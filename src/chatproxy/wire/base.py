@@ -9,18 +9,18 @@ probabilities and timestamps of a reply, are not part of the conversation: they 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from chatproxy.model import Message, Origin
+from chatproxy.unshown import Unshown
 
 ANSWER_ROLE = "assistant"
 """The role of every answer, whatever the dialect calls it."""
 INSTRUCTION_ROLES = frozenset({"system", "developer"})
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Unshown, frozen=True):
     """A request body as read: every message in the order sent, instructions first.
 
     ``new_from`` is the index of the first message after the last answer in the history (R13): what lies before
@@ -31,15 +31,14 @@ class ChatRequest:
     messages: tuple[Message, ...]
     new_from: int
     model: str | None = None
-    conversation: str | None = field(default=None, repr=False)
+    conversation: str | None = None
     """The dialect's own conversation id, where it has one."""
-    continues: str | None = field(default=None, repr=False)
+    continues: str | None = None
     """What names the answer that this request continues, where the backend remembers it and the client refers to
     it instead of sending it again: one of the ``reply_ids`` of that answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatReply:
+class ChatReply(Unshown, frozen=True):
     """A reply body as read. ``output`` has one message per choice that said anything, in order of choice.
 
     ``finish``: the finish reasons that were seen, in order of choice, and the code of the error if there was one.
@@ -50,14 +49,14 @@ class ChatReply:
 
     output: tuple[Message, ...]
     model: str | None = None
-    usage: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, int] = {}  # noqa: RUF012 - a Struct copies it
     finish: tuple[str, ...] = ()
     streamed: bool = False
     finished: bool = False
     failed: bool = False
-    conversation: str | None = field(default=None, repr=False)
+    conversation: str | None = None
     """The dialect's own conversation id, where the backend gives it."""
-    reply_ids: tuple[str, ...] = field(default=(), repr=False)
+    reply_ids: tuple[str, ...] = ()
     """The names by which a later request can refer to this answer, where the backend remembers it."""
 
 

@@ -39,9 +39,11 @@ def decode(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises UnreadableError if a coding is unknown, if the body is not in it, or if more than *limit* bytes come out.
     """
-    codings = [
-        name for token in encoding.split(",") if (name := token.strip().lower()) not in ("", "identity")
-    ]
+    codings = []
+    if encoding:
+        codings = [
+            name for token in encoding.split(",") if (name := token.strip().lower()) not in ("", "identity")
+        ]
     if len(codings) > _MOST_CODINGS:
         raise UnreadableError(
             f"the body has {len(codings)} content codings, at most {_MOST_CODINGS} are undone"

@@ -10,8 +10,9 @@ raw data wherever it stands, and nothing makes anything else of it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
+
+from msgspec.structs import replace
 
 from chatproxy.model import Origin, Part, PartKind
 from chatproxy.wire.base import ANSWER_ROLE, INSTRUCTION_ROLES, OriginRules

@@ -17,6 +17,7 @@ from chatproxy.policy.reasons import Reason
 
 VERSION = 1
 _GROUND_BITS = {ground: int(Grounds[str(ground)]) for ground in Ground}
+_GROUNDS = [Grounds(bits) for bits in range(1 << len(Ground))]
 UNPARSED = "UNPARSED"
 """Reason of a turn that would be eligible, had it been understood."""
 
@@ -43,8 +44,13 @@ class TurnFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(self, order="sorted")
 
     def record_metadata(self, group: int) -> bytes:
-        """Return what the record of *group* is bound to: the turn's metadata and the group's own number."""
-        return msgspec.json.encode({"group": group, "turn": msgspec.Raw(self.metadata())})
+        """Return what the record of *group* is bound to; see ``record_metadata``."""
+        return record_metadata(self.metadata(), group)
+
+
+def record_metadata(metadata: bytes, group: int) -> bytes:
+    """Return what the record of *group* is bound to: the turn's metadata and the group's own number, as canonical JSON."""
+    return b'{"group":%d,"turn":%b}' % (group, metadata)
 
 
 class Eligible(msgspec.Struct, frozen=True):
@@ -147,7 +153,7 @@ def shown_reason(part: Origin, reason: Reason) -> str:
 
 def grounds_in_record(decision: Decision) -> Grounds:
     """Return the grounds of a decision as the header of a record has them."""
-    return Grounds(sum(_GROUND_BITS[ground] for ground in decision.grounds))
+    return _GROUNDS[sum([_GROUND_BITS[ground] for ground in decision.grounds])]
 
 
 def read(annotation: Annotation) -> tuple[TurnFacts, TurnNote]:

@@ -5,7 +5,6 @@ Here the outside's words become facts; the decision itself is ``chatproxy.policy
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import msgspec
@@ -30,8 +29,7 @@ def part_class(origin: Origin) -> Origin:
     return origin if origin is Origin.CONNECTOR_RAW or origin is Origin.RAW else Origin.TYPED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnToDecide:
+class TurnToDecide(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a turn itself. ``caller`` as far as it is kept."""
 
     caller: Caller

@@ -10,7 +10,8 @@ Rules of this file:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from chatproxy.clock import Clock
 from chatproxy.model import Caller, StreamEnd

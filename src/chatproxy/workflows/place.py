@@ -12,14 +12,16 @@
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
+
+import msgspec
 
 from chatproxy import history
 from chatproxy.capture import Understood
 from chatproxy.crypto.pseudonyms import Pseudonymizer, stray_tag
 from chatproxy.model import Caller, ConversationSource, ConversationTag, Exchange, SubjectTag, TurnId
 from chatproxy.ports import KnownTurn, TranscriptStore
+from chatproxy.unshown import Unshown
 from chatproxy.workflows.decide import circumstances
 
 _BEGINNING = b"chatproxy/conversation/v1"
@@ -33,8 +35,7 @@ CONVERSATION_SOURCES = tuple(ConversationSource)
 """The usual order: the first source that names a conversation decides; where none does, it is a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True):
     """A turn that is known to be kept, or about to be."""
 
     subject: SubjectTag
@@ -43,8 +44,7 @@ class _Known:
     """When it was, ms, at the latest; 0 where the store has looked at that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Unshown, frozen=True):
     """The place of one turn."""
 
     subject: SubjectTag
@@ -53,7 +53,7 @@ class Place:
     conversation: ConversationTag
     after: TurnId | None
     """The turn whose answer this one follows; None at the beginning, or where that is not known."""
-    heads: tuple[bytes, ...] = field(repr=False)
+    heads: tuple[bytes, ...]
     """Keyed hashes of the conversation up to this turn's question and each answer: how the next turn finds it."""
     unmatched: int
     """Resent messages that match no kept turn."""
@@ -61,9 +61,9 @@ class Place:
     """Messages at the start of the new input that a kept turn holds already: the client goes on from its answer."""
     is_stray: bool
     """Neither person nor conversation is known: only the history that is sent again continues it."""
-    asked: bytes | None = field(default=None, repr=False)
+    asked: bytes | None = None
     """What all attempts at this request have in common; None where there can be no others."""
-    after_asked: bytes | None = field(default=None, repr=False)
+    after_asked: bytes | None = None
     """The same of the turn that this one follows, if it is known."""
     is_apart: bool = False
     """Nothing was sent again, so that what is asked does not tell after what."""

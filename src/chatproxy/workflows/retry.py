@@ -11,7 +11,7 @@
 4. What the store says about an attempt is not believed before its annotation is authentic.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from chatproxy.crypto.annotation import AnnotationKeys, verify
 from chatproxy.errors import UndecryptableError

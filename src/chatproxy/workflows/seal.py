@@ -1,7 +1,6 @@
 """Decide on each class of parts of a turn and seal what may be kept, under the person's key and the expiry day's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -17,7 +16,7 @@ from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Lookup
 from chatproxy.policy.reasons import Reason
 from chatproxy.ports import Attempt, SealedGroup, SealedTurn
-from chatproxy.tasks import aside
+from chatproxy.tasks import aside, is_long
 from chatproxy.telemetry import Metrics
 from chatproxy.workflows.annotate import (
     VERSION,
@@ -26,6 +25,7 @@ from chatproxy.workflows.annotate import (
     TurnNote,
     grounds_in_record,
     group_note,
+    record_metadata,
     shown_reason,
 )
 from chatproxy.workflows.decide import Policy, TurnToDecide, kept_until, part_class
@@ -56,7 +56,10 @@ class FirstKeys:
         """Return the key to seal under, its wrap, which the put keeps or compares, and its generation."""
         generation = person.state.generation
         if generation is not None:
-            key = self._keys.unwrap_subject_key(subject, person.state, generation)
+            key = person.opened.get(generation)
+            if key is None:
+                key = self._keys.unwrap_subject_key(subject, person.state, generation)
+                person.opened[generation] = key
             return key, person.state.wraps[generation], generation
         if subject not in self._drawn:
             new = person.state.generation_floor + 1
@@ -64,14 +67,21 @@ class FirstKeys:
         return self._drawn[subject]
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class Group(msgspec.Struct, frozen=True):
     """What may be kept of one class of parts."""
 
     number: int
     part: Origin
     decision: Decision
     expires_at: int
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """What one group is sealed under."""
+
+    subject: DataKey
+    generation: int
+    epoch: EpochKey
 
 
 class Sealer:
@@ -91,83 +101,9 @@ class Sealer:
         self._keys = keys
         self._annotation_keys = annotation_keys
         self._node = node
+        self._encoder = codec.Encoder()
 
-    async def seal(
-        self,
-        exchange: Exchange,
-        understood: Understood,
-        place: Place,
-        person: Person,
-        *,
-        first: FirstKeys,
-        now: int,
-        lookup: Lookup = Lookup.OK,
-    ) -> SealedTurn | Reason:
-        """Return the sealed turn, or the reason why nothing of it may be kept.
-
-        ``lookup``: how it went to ask the company's consent service about the person. Raises UndecryptableError, StoreUnavailableError.
-        """
-        facts = person.facts
-        groups, reason = self._decide(exchange, understood, place, facts, now=now, lookup=lookup)
-        if not groups:
-            return reason
-        about = TurnFacts(
-            v=VERSION,
-            conversation=place.conversation.hex(),
-            dialect=exchange.dialect.partition(":")[0],  # which of the described chats is not told
-            received_at=_received_at(exchange, place),
-            node=self._node,
-            model=understood.transcript.model,
-            after=place.after.hex() if place.after else None,
-        )
-        key, wrap, generation = first.of(place.subject, person)
-        sealed = []
-        notes = []
-        for group in groups:
-            seal = partial(
-                _seal_group,
-                group,
-                understood,
-                place,
-                keys=_Keys(key, generation, await self._keys.epoch_key(epoch_day(group.expires_at))),
-                metadata=about.record_metadata(group.number),
-            )
-            blob = await aside(seal, size=exchange.size)
-            sealed.append(SealedGroup(group.number, blob, group.expires_at))
-            notes.append(
-                group_note(
-                    group.decision,
-                    number=group.number,
-                    part=group.part,
-                    expires_at=group.expires_at,
-                    size=len(blob),
-                )
-            )
-        note = self._turn_note(exchange, understood, place, notes, facts, now=now)
-        annotation = Annotation(
-            seq=1, expires_at=note.expires_at, metadata=about.metadata(), body=note.body()
-        )
-        return SealedTurn(
-            subject=place.subject,
-            turn=place.turn,
-            conversation=place.conversation,
-            received_at=about.received_at,
-            expires_at=note.expires_at,
-            generation=generation,
-            new_wrap=wrap,
-            ledger_length=len(person.state.ledger),
-            groups=tuple(sealed),
-            annotation=authenticate(
-                annotation, keys=self._annotation_keys, subject=place.subject, turn=place.turn
-            ),
-            after=place.after,
-            heads=place.heads,
-            attempt=_attempt(exchange, understood, place),
-            grant_since=_grant_since(facts, exchange),
-            ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
-        )
-
-    def _decide(
+    def decide(
         self,
         exchange: Exchange,
         understood: Understood,
@@ -175,8 +111,12 @@ class Sealer:
         person: PersonFacts | None,
         *,
         now: int,
-        lookup: Lookup,
-    ) -> tuple[list[_Group], Reason]:
+        lookup: Lookup = Lookup.OK,
+    ) -> list[Group] | Reason:
+        """Return what may be kept of a turn, or the reason why nothing of it may.
+
+        ``lookup``: how it went to ask the company's consent service about the person.
+        """
         turn = TurnToDecide(
             caller=exchange.caller,
             received_at=_received_at(exchange, place),
@@ -197,8 +137,78 @@ class Sealer:
             self._metrics.decisions.labels(shown_reason(part, reason)).inc()
             until = kept_until(decision, review_at=review_at, now=now)
             if until is not None:
-                groups.append(_Group(_GROUP_NUMBERS[part], part, decision, until))
-        return groups, reason
+                groups.append(Group(_GROUP_NUMBERS[part], part, decision, until))
+        return groups or reason
+
+    async def seal(
+        self,
+        exchange: Exchange,
+        understood: Understood,
+        place: Place,
+        person: Person,
+        *,
+        groups: Sequence[Group],
+        first: FirstKeys,
+        now: int,
+    ) -> SealedTurn:
+        """Return the sealed turn. Raises UndecryptableError, StoreUnavailableError."""
+        facts = person.facts
+        about = TurnFacts(
+            v=VERSION,
+            conversation=place.conversation.hex(),
+            dialect=exchange.dialect.partition(":")[0],  # which of the described chats is not told
+            received_at=_received_at(exchange, place),
+            node=self._node,
+            model=understood.transcript.model,
+            after=place.after.hex() if place.after else None,
+        )
+        metadata = about.metadata()
+        key, wrap, generation = first.of(place.subject, person)
+        encoder = codec.Encoder() if is_long(exchange.size) else self._encoder
+        sealed = []
+        notes = []
+        for group in groups:
+            seal = partial(
+                _seal_group,
+                group,
+                understood,
+                place,
+                encoder=encoder,
+                keys=_Keys(key, generation, await self._keys.epoch_key(epoch_day(group.expires_at))),
+                metadata=record_metadata(metadata, group.number),
+            )
+            blob = await aside(seal, size=exchange.size)
+            sealed.append(SealedGroup(group.number, blob, group.expires_at))
+            notes.append(
+                group_note(
+                    group.decision,
+                    number=group.number,
+                    part=group.part,
+                    expires_at=group.expires_at,
+                    size=len(blob),
+                )
+            )
+        note = self._turn_note(exchange, understood, place, notes, facts, now=now)
+        annotation = Annotation(seq=1, expires_at=note.expires_at, metadata=metadata, body=note.body())
+        return SealedTurn(
+            subject=place.subject,
+            turn=place.turn,
+            conversation=place.conversation,
+            received_at=about.received_at,
+            expires_at=note.expires_at,
+            generation=generation,
+            new_wrap=wrap,
+            ledger_length=len(person.state.ledger),
+            groups=tuple(sealed),
+            annotation=authenticate(
+                annotation, keys=self._annotation_keys, subject=place.subject, turn=place.turn
+            ),
+            after=place.after,
+            heads=place.heads,
+            attempt=_attempt(exchange, understood, place),
+            grant_since=_grant_since(facts, exchange),
+            ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
+        )
 
     def _turn_note(
         self,
@@ -239,25 +249,17 @@ def _grant_since(person: PersonFacts | None, exchange: Exchange) -> int:
     return next((grant.starts_at for grant in reversed(grants) if grant.revoked_at is None), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """What one group is sealed under."""
-
-    subject: DataKey
-    generation: int
-    epoch: EpochKey
-
-
 def _seal_group(
-    group: _Group,
+    group: Group,
     understood: Understood,
     place: Place,
     *,
+    encoder: codec.Encoder,
     keys: _Keys,
     metadata: bytes,
 ) -> bytes:
     """Serialise, compress and seal the parts of a group."""
-    payload = codec.encode_group(understood.transcript, _of_class(group.part))
+    payload = encoder.encode_group(understood.transcript, _of_class(group.part))
     header = RecordHeader(
         flags=_flags(understood.end, payload),
         grounds=grounds_in_record(group.decision),
@@ -298,16 +300,20 @@ def _tried_again_at(exchange: Exchange, place: Place) -> int | None:
 def _attempt(exchange: Exchange, understood: Understood, place: Place) -> Attempt | None:
     if place.asked is None:
         return None
-    said = [part.body for message in understood.transcript.output for part in message.parts]
+    completes = understood.end is StreamEnd.COMPLETE
     return Attempt(
         asked=place.asked,
-        completes=understood.end is StreamEnd.COMPLETE,
-        richness=sum(len(msgspec.json.encode(body)) for body in said),
+        completes=completes,
+        richness=0 if completes else _richness(understood.transcript),
         announced=exchange.turn,
         waiting=place.waiting,
         is_named=place.turn == exchange.named,
         parent=place.after_asked,
     )
+
+
+def _richness(transcript: Transcript) -> int:
+    return sum(len(msgspec.json.encode(part.body)) for message in transcript.output for part in message.parts)
 
 
 def _of_class(part: Origin) -> Callable[[Part], bool]:

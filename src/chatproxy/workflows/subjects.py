@@ -19,6 +19,7 @@ from chatproxy.clock import Clock
 from chatproxy.consent.events import read_ledger
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import AnnotationKeys
+from chatproxy.crypto.keys import DataKey
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
 from chatproxy.model import Caller, SubjectTag
 from chatproxy.policy.facts import Lookup
@@ -45,6 +46,8 @@ class Person:
     facts: PersonFacts | None = field(repr=False)
     """What the ledger comes to; None where it cannot be authenticated, which counts as no (R30)."""
     read_at: int
+    opened: dict[int, DataKey] = field(default_factory=dict, repr=False, compare=False)
+    """Keys of the person that were unwrapped since, by generation; they go when this goes."""
 
 
 @dataclass(slots=True)

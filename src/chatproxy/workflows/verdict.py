@@ -11,9 +11,9 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from msgspec.structs import replace as msgspec_replace
+from msgspec.structs import replace
 
 from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, verify
@@ -172,12 +172,12 @@ def as_it_stands(
     if person is None:
         unread = policy.decide_part(turn, part=before.part, now=now, person=None)
         reason = shown_reason(before.part, unread.reason) if before.eligible.capability else before.reason
-        return msgspec_replace(before, eligible=Eligible(), reason=reason)
+        return replace(before, eligible=Eligible(), reason=reason)
     decision = decide_again(before, turn, policy=policy, person=person, now=now)
     if not decision.stored:
         return None
     gains = decision.eligible_capability and not before.eligible.capability
-    return msgspec_replace(
+    return replace(
         before,
         grounds=_left_of(before.grounds, decision),
         eligible=Eligible(

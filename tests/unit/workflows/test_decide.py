@@ -1,7 +1,6 @@
 """The outside's words become facts: what is unknown or failed falls to the stricter side."""
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from chatproxy.model import Age, Caller, Origin, Surface
@@ -59,7 +58,7 @@ def test_reasons_of_age_and_safety_are_not_told(reason: Reason) -> None:
 
 def test_a_caller_is_asked_about_by_value_and_not_by_who_it_is() -> None:
     caller = Caller(subject="s", plan="team")
-    assert POLICY.never_kept(dataclasses.replace(caller, subject="t")) is Reason.PLAN_EXEMPT
+    assert POLICY.never_kept(msgspec.structs.replace(caller, subject="t")) is Reason.PLAN_EXEMPT
 
 
 def test_what_is_tried_again_is_decided_for_both_times() -> None:
