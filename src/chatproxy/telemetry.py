@@ -58,7 +58,7 @@ class GateAnswer(StrEnum):
 
 
 class _Tally:
-    """The number behind a counter. Adding to it is one step of the interpreter, so it needs no lock."""
+    """The number behind a counter. Threads change only at calls and jumps, so adding to it needs no lock."""
 
     __slots__ = ("total",)
 

@@ -1,7 +1,6 @@
 """Why is a turn kept, what would another policy do, do it, and was it right: the policy commands on a store."""
 
 import asyncio
-import dataclasses
 import json
 import os
 import sys
@@ -550,7 +549,7 @@ async def test_a_decision_that_was_made_otherwise_is_found(
     _, note = read(annotation)
     groups = tuple(replace(group, **changed) for group in note.groups)
     body = replace(note, groups=groups).body()
-    forged = authenticate(dataclasses.replace(annotation, body=body), **named)  # type: ignore[arg-type]
+    forged = authenticate(replace(annotation, body=body), **named)  # type: ignore[arg-type]
     name = f"cp:{{{stored.subject.hex()}}}:a:{stored.turn.hex()}"
     await connections.ask([["HSET", name, *(each for field in forged.items() for each in field)]])
 
