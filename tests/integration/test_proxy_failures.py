@@ -97,6 +97,32 @@ async def test_an_upstream_that_does_not_answer_gives_an_error_in_the_clients_di
         world.assert_outcomes_add_up()
 
 
+async def test_whatever_byte_stands_in_a_head_of_an_answer_it_is_passed_on_or_refused(
+    tmp_path: Path, store: str
+) -> None:
+    """What the parser lets through must not stop what writes the head for the client."""
+    heads = [
+        head
+        for byte in (bytes([number]) for number in range(256))
+        for head in (b"x-a: 1%b2" % byte, b"x-%ba: 1" % byte, b"%b: 1" % byte, b"x-a: %b" % byte)
+    ]
+    at = 0
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.read_request()
+            await peer.send(b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 2\r\n\r\nok" % heads[at])
+
+    passed = 0
+    async with a_world(script, tmp_path, store) as world:
+        for at in range(len(heads)):
+            async with asyncio.timeout(PATIENCE):
+                answer = await exchange(world.running.url, post(OPENAI, chat_bytes(), *ANA_LINES))
+            assert (answer.status, answer.body) == (200, b"ok") or answer.status == 502, heads[at]
+            passed += answer.status == 200
+        assert passed > len(heads) // 2
+
+
 async def test_an_upstream_that_is_down_gives_502(tmp_path: Path, store: str) -> None:
     async with backend(answering()) as gone:
         pass

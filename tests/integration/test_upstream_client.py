@@ -1,13 +1,13 @@
 """The client of the byte path against an upstream made of sockets: what goes out, what comes back, when it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from chatproxy.forwarding import Framing, Header, RefusedRequestError, UpstreamAddress
+from chatproxy.forwarding import Framing, Header, RefusedRequestError, ResponseHead, UpstreamAddress
 from chatproxy.web.upstream import (
     Upstream,
     UpstreamAbortedError,
@@ -21,6 +21,7 @@ from simulators.reader import Reader, start
 
 HOST: Header = (b"host", b"chat.internal")
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+PATIENCE = 20.0
 LARGE = 8 * 1024 * 1024
 """More than the buffers of two sockets and of the client hold."""
 
@@ -91,6 +92,27 @@ async def time_passes(client: Upstream) -> None:
     ):
         with pytest.raises(UpstreamTimeoutError):
             await answers(other)
+
+
+class Failing:
+    """Cannot take what it is told."""
+
+    def begun(self, head: ResponseHead) -> None:
+        raise ArithmeticError(head.status)
+
+    def body(self, pieces: Sequence[bytes], *, more_body: bool) -> None:
+        raise ArithmeticError(len(pieces), more_body)
+
+
+@pytest.mark.parametrize("answer", [ok(b"yes"), CHUNKED_OK, CHUNKED_OK + b"0\r\n\r\n"], ids=repr)
+async def test_nobody_waits_for_ever_for_an_answer_that_who_is_told_of_it_cannot_take(answer: bytes) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+    async with backend(answering(answer)) as server, upstream(server.address) as client:
+        call = await client.start(b"GET", b"/", [HOST], Failing(), length=0)
+
+        async with asyncio.timeout(PATIENCE):
+            with suppress(UpstreamAbortedError):
+                await call.whole()
 
 
 class TestWhatGoesOut:

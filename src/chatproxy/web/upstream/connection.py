@@ -356,18 +356,21 @@ class UpstreamCall:
     def _hand_on(self) -> None:
         """Tell what has arrived."""
         reader = self._reader
-        if self._has_begun:
-            pieces = reader.take()
-            if pieces or reader.is_complete:
-                self._answered.body(pieces, more_body=not reader.is_complete)
-        elif reader.head is not None:
-            self._has_begun = True
-            self._answered.begun(reader.head)
-            self._answered.body(reader.take(), more_body=not reader.is_complete)
-            # An error is no reason to send the rest of a request.
-            self.wake()
-        if reader.is_complete:
-            self.wake()
+        try:
+            if self._has_begun:
+                pieces = reader.take()
+                if pieces or reader.is_complete:
+                    self._answered.body(pieces, more_body=not reader.is_complete)
+            elif reader.head is not None:
+                self._has_begun = True
+                self._answered.begun(reader.head)
+                self._answered.body(reader.take(), more_body=not reader.is_complete)
+                # An error is no reason to send the rest of a request.
+                self.wake()
+        finally:
+            # Also where who was told has failed: whoever waits must not wait for ever.
+            if reader.is_complete:
+                self.wake()
 
     async def _start_again(self, request: bytes) -> None:
         """Send a safe request without body once more (RFC 9112 9.3.1); not again, as the connection is new."""
