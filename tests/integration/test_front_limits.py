@@ -13,6 +13,7 @@ import pytest
 
 from chatproxy.web.connection import ClientConnection, ClientLimits
 from chatproxy.web.framing import HeadLimits
+from chatproxy.web.server import run_event_loop
 from chatproxy.web.upstream import UpstreamCall
 from integration.desync import SMUGGLED
 from integration.proxy_fixtures import (
@@ -471,6 +472,101 @@ async def test_where_all_are_at_work_who_comes_is_told_to_wait(limits: ClientLim
         for client in (one, two):
             assert (await client.answer()).body == b"done"
         assert gate.listener.connections == 2
+
+
+def at_the_door(gate: Gate, count: int, request: bytes = b"") -> list[socket.socket]:
+    """Clients whom the system has connected, and who have sent *request*, before the gate could see any of them."""
+    host, port = gate.url.removeprefix("http://").split(":")
+    clients = [socket.create_connection((host, int(port))) for _ in range(count)]
+    for client in clients:
+        client.sendall(request)
+        client.settimeout(0)
+    return clients
+
+
+def test_many_who_come_at_once_are_let_in_within_a_few_rounds_of_the_loop() -> None:
+    """Of the loop that serves, whose own way is one a round."""
+
+    async def rounds() -> int:
+        async with asyncio.timeout(PATIENCE), backend(nothing) as behind, a_gate(behind.url) as gate:
+            clients = at_the_door(gate, 200)
+            count = 0
+            while gate.listener.connections < len(clients):
+                await asyncio.sleep(0)
+                count += 1
+            for client in clients:
+                client.close()
+            return count
+
+    assert run_event_loop(rounds()) <= 20
+
+
+async def test_who_has_sent_a_request_is_answered_or_told_that_there_is_no_room() -> None:
+    """Also where all came at once, so that nobody had been heard when there was no room any more."""
+    loop = asyncio.get_running_loop()
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(b"1"))) as behind,
+        a_gate(behind.url, limits=ClientLimits(connections=3)) as gate,
+    ):
+        clients = at_the_door(gate, 7, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        statuses = []
+        for client in clients:
+            answer = b""
+            while piece := await loop.sock_recv(client, 65_536):
+                answer += piece
+            statuses.append(answer[9:12])
+            client.close()
+        assert sorted(statuses) == [b"200"] * 3 + [b"503"] * 4
+        assert cuts(gate, "no_room") == 4
+
+
+@pytest.mark.parametrize(
+    "before, then, said",
+    [(b"", GET, {b"200", b"503"}), (b"GET /half", b" HTTP", {b"200"})],
+    ids=["a request that came meanwhile", "a piece of a head"],
+)
+async def test_who_comes_does_not_displace_whose_request_is_not_read_yet(
+    before: bytes, then: bytes, said: set[bytes]
+) -> None:
+    """But one who sends a head in pieces."""
+    loop = asyncio.get_running_loop()
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(b"1"), ok(b"1"))) as behind,
+        a_gate(behind.url, limits=ClientLimits(connections=1)) as gate,
+    ):
+        [first] = at_the_door(gate, 1, before)
+        await until(lambda: gate.listener.connections, 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        [second] = at_the_door(gate, 1, GET)
+        first.sendall(then)
+        answers = [await loop.sock_recv(client, 65_536) for client in (first, second)]
+        assert {answer[9:12] for answer in answers if answer} == said
+        for client in (first, second):
+            client.close()
+
+
+async def test_a_request_is_unheard_from_when_it_has_come_until_it_is_read() -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(nothing) as behind,
+        a_gate(behind.url) as gate,
+    ):
+        [client] = at_the_door(gate, 1)
+        await until(lambda: gate.listener.connections, 1)
+        [connection] = [
+            each
+            for each in gc.get_objects()
+            if isinstance(each, ClientConnection) and each.client == client.getsockname()
+        ]
+        assert not connection.is_unheard()
+        client.sendall(GET)
+        assert connection.is_unheard()
+        await behind.connection(0)
+        assert not connection.is_unheard()
+        client.close()
 
 
 async def test_who_has_gone_leaves_room() -> None:

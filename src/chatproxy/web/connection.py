@@ -125,6 +125,44 @@ _MORE_HEADERS: dict[int, list[Header]] = {
 }
 
 
+_TOO_MANY = {
+    False: RefusedRequestError(
+        "too_many_connections", "there are too many connections; wait and try again", status=503
+    ),
+    True: RefusedRequestError(
+        "too_many_connections",
+        "there are too many connections from this address; use fewer, or wait and try again",
+        status=429,
+    ),
+}
+"""What who is turned away is told, by whether it is the connections of his own address that leave no room."""
+
+
+def no_room(house: House, address: str, coming: int) -> bytes | None:
+    """Return what who comes from *address* is told, *coming* others being on their way in; None: he may come in."""
+    found = house.crowd.no_room(address, coming)
+    if found is None:
+        return None
+    house.cut("no_room")
+    return last_words(house, _TOO_MANY[found.is_own_fault], "", "")
+
+
+def last_words(house: House, refused: RefusedRequestError, method: str, path: str) -> bytes:
+    """Return an answer with which a connection ends, in the dialect of the request as far as that is known."""
+    body, headers = house.words(Refusal(refused.status, refused.code, str(refused), method, path))
+    headers = headers + _MORE_HEADERS.get(refused.status, [])
+    return b"\r\n".join(
+        [
+            b"HTTP/1.1 %d %b" % (refused.status, _REASONS[refused.status]),
+            *(name + b": " + value for name, value in headers),
+            b"content-length: %d" % len(body),
+            b"connection: close",
+            b"",
+            b"" if method == "HEAD" else body,
+        ]
+    )
+
+
 class ClientConnection(asyncio.Protocol):
     """See the module."""
 
@@ -176,22 +214,10 @@ class ClientConnection(asyncio.Protocol):
         if no_room is None:
             return
         self._house.cut("no_room")
-        if not no_room.may_be_told:
-            self.transport.abort()
-        elif no_room.is_own_fault:
-            self._refuse(
-                RefusedRequestError(
-                    "too_many_connections",
-                    "there are too many connections from this address; use fewer, or wait and try again",
-                    status=429,
-                )
-            )
+        if no_room.may_be_told:
+            self._refuse(_TOO_MANY[no_room.is_own_fault])
         else:
-            self._refuse(
-                RefusedRequestError(
-                    "too_many_connections", "there are too many connections; wait and try again", status=503
-                )
-            )
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio.Protocol's
         """See asyncio.Protocol."""
@@ -227,6 +253,14 @@ class ClientConnection(asyncio.Protocol):
         self.is_write_paused = False
         if self._call is not None:
             self._call.write_resumed()
+
+    def is_unheard(self) -> bool:
+        """See Guest. Half a head has been heard: nobody keeps his place by sending the rest in pieces."""
+        return (
+            self._stage is _Stage.HEAD
+            and not self._pending
+            and bool(_waiting_bytes(self.transport, "FIONREAD"))
+        )
 
     def give_way(self) -> None:
         """See Guest."""
@@ -488,17 +522,7 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
                 return
             call.leave()
-        body, headers = self._house.words(Refusal(refused.status, refused.code, str(refused), method, path))
-        headers = headers + _MORE_HEADERS.get(refused.status, [])
-        lines = [
-            b"HTTP/1.1 %d %b" % (refused.status, _REASONS[refused.status]),
-            *(name + b": " + value for name, value in headers),
-            b"content-length: %d" % len(body),
-            b"connection: close",
-            b"",
-            b"" if method == "HEAD" else body,
-        ]
-        self.write(b"\r\n".join(lines))
+        self.write(last_words(self._house, refused, method, path))
         self._end()
 
     def _asked(self) -> tuple[str, str]:
@@ -528,7 +552,8 @@ class ClientConnection(asyncio.Protocol):
         waiting = self.transport.get_write_buffer_size()
         taken = self._written - waiting
         if waiting:
-            taken -= _unread(self.transport)
+            # What the system takes from us, it takes in large steps.
+            taken -= _waiting_bytes(self.transport, "TIOCOUTQ")
         if not waiting or taken != self._taken:
             self._taken = taken
             self._moved_at = now
@@ -550,15 +575,15 @@ def _address(name: Any) -> tuple[str, int] | None:
     return (str(name[0]), int(name[1])) if isinstance(name, (tuple, list)) else None
 
 
-def _unread(transport: asyncio.Transport) -> int:
-    """Return how much the system still has to deliver; what it takes from us, it takes in large steps."""
+def _waiting_bytes(transport: asyncio.BaseTransport, which: str) -> int:
+    """Return how much waits in the system: to be read by us (FIONREAD), or to be delivered (TIOCOUTQ)."""
     if sys.platform == "win32":
         return 0
     import fcntl  # noqa: PLC0415 - not on every platform
     import termios  # noqa: PLC0415 - not on every platform
 
     try:
-        answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), getattr(termios, which), b"\0" * 4)
     except OSError:
         return 0
     return int.from_bytes(answer, sys.byteorder)

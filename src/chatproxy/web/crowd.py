@@ -1,22 +1,29 @@
 """How many connections may clients have, in all and from one address, and which goes when there is no room?
 
 A connection that waits for its client (idle, or with half a head) gives way to a new one, the longest waiting first; one
-with a request under way never does. So whoever opens many connections and says nothing displaces himself.
+with a request under way never does, nor one whose request has come and is not read yet: its client would not know whether
+he was heard. So whoever opens many connections and says nothing displaces himself.
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from chatproxy.web.client_address import Network
 
 _MOST_REMEMBERED = 10_000
+_MOST_ASKED = 16
+"""Connections, those that wait longest, of which one must have nothing to say to give way to a new one."""
 _MOST_TOLD = 256
 """Connections for which there is no room, that may wait at a time until their clients have read that."""
 
 
 class Guest(Protocol):
     """What the crowd needs of a connection."""
+
+    def is_unheard(self) -> bool:
+        """Whether a request has begun to come that nobody has looked at."""
 
     def give_way(self) -> None:
         """Close: the room is needed."""
@@ -39,6 +46,13 @@ class _Place:
     def __init__(self) -> None:
         self.count = 0
         self.waiting: dict[Guest, None] = {}
+
+
+class _Full(NamedTuple):
+    """A bound that is reached, and who of those that it counts might give way, the longest waiting first."""
+
+    waiting: Collection[Guest]
+    is_of_one: bool
 
 
 class Crowd:
@@ -65,15 +79,13 @@ class Crowd:
     def enter(self, guest: Guest, address: str) -> NoRoom | None:
         """Let *guest* in, who waits from now on, or say why not."""
         name, is_exempt = self._names.get(address) or self._name(address)
-        place = self._places.get(name)
-        if place is not None and place.count >= self._most_of_one and not is_exempt:
-            if not place.waiting:
-                return self._turn_away(guest, is_own_fault=True)
-            self._displace(next(iter(place.waiting)))
-        elif self.count >= self._most:
-            if not self._waiting:
-                return self._turn_away(guest, is_own_fault=False)
-            self._displace(next(iter(self._waiting)))
+        full = self._full(name, 0, is_exempt=is_exempt)
+        if full is not None:
+            weakest = _weakest(full.waiting)
+            if weakest is None:
+                return self._turn_away(guest, is_own_fault=full.is_of_one)
+            self.leave(weakest)
+            weakest.give_way()
         # Asked for anew: the last one of a place takes the place along.
         place = self._places.setdefault(name, _Place())
         place.count += 1
@@ -81,6 +93,14 @@ class Crowd:
         self._where[guest] = name
         self.waits(guest)
         return None
+
+    def no_room(self, address: str, coming: int) -> NoRoom | None:
+        """Say why who comes from *address* will be turned away, *coming* others being on their way in; None: he may not be."""
+        name, is_exempt = self._names.get(address) or self._name(address)
+        full = self._full(name, coming, is_exempt=is_exempt)
+        if full is None or (len(full.waiting) > coming and _weakest(full.waiting) is not None):
+            return None
+        return NoRoom(full.is_of_one, may_be_told=True)
 
     def waits(self, guest: Guest) -> None:
         """*guest* has no request under way."""
@@ -115,9 +135,11 @@ class Crowd:
             self._turned_away.add(guest)
         return NoRoom(is_own_fault, may_be_told)
 
-    def _displace(self, guest: Guest) -> None:
-        self.leave(guest)
-        guest.give_way()
+    def _full(self, name: str, coming: int, *, is_exempt: bool) -> _Full | None:
+        place = self._places.get(name)
+        if place is not None and place.count >= self._most_of_one and not is_exempt:
+            return _Full(place.waiting, is_of_one=True)
+        return _Full(self._waiting, is_of_one=False) if self.count + coming >= self._most else None
 
     def _name(self, address: str) -> tuple[str, bool]:
         """Return what counts as one address, an IPv6 network of 64 bits being one, and whether it is exempt."""
@@ -134,3 +156,8 @@ class Crowd:
             self._names.clear()
         named = self._names[address] = (name, any(found in network for network in self._exempt))
         return named
+
+
+def _weakest(waiting: Collection[Guest]) -> Guest | None:
+    """Return who is to give way first."""
+    return next((guest for guest in islice(waiting, _MOST_ASKED) if not guest.is_unheard()), None)

@@ -5,13 +5,15 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import Header
+from chatproxy.web.accepting import Acceptor
 from chatproxy.web.client_address import Network
 from chatproxy.web.client_call import Serve
-from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words
+from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words, no_room
 from chatproxy.web.crowd import Crowd
 
 _BACKLOG = 2048
@@ -71,10 +73,10 @@ class Listener:
             connections=set(),
             tasks={},
         )
-        self._server: asyncio.Server | None = None
         self._drain_seconds = drain_seconds
         self._is_cut = False
         self._socket = listening
+        self._acceptor: Acceptor | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
     @property
@@ -95,19 +97,24 @@ class Listener:
         if self._socket is None:
             host, port = self._address
             self._socket = await bind(host, port, setting=self._setting)
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self._house), sock=self._socket, ssl=self._tls, backlog=_BACKLOG
+        self._socket.settimeout(0)
+        self._acceptor = Acceptor(
+            self._socket,
+            partial(ClientConnection, self._house),
+            no_room=partial(no_room, self._house),
+            tls=self._tls,
         )
+        self._acceptor.start()
         limits = self._limits
         shortest = min(limits.head_timeout, limits.body_timeout, limits.take_timeout, limits.idle_timeout)
         self._sweep(min(shortest / _SWEEPS_A_TIMEOUT, _LONGEST_BETWEEN_SWEEPS))
 
     async def stop(self) -> None:
         """Stop accepting, let running answers end within the drain time, then cancel those that are left."""
-        if self._socket is None or self._server is None:
+        if self._socket is None or self._acceptor is None:
             return
         connections, tasks = self._house.connections, self._house.tasks
-        self._server.close()
+        await self._acceptor.stop()
         self._socket.close()
         for connection in tuple(connections):
             connection.shutdown()

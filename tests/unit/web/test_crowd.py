@@ -12,6 +12,10 @@ TOO_MANY = NoRoom(is_own_fault=True, may_be_told=True)
 @dataclass(eq=False)
 class Guest:
     has_given_way: bool = field(default=False)
+    has_spoken: bool = field(default=False)
+
+    def is_unheard(self) -> bool:
+        return self.has_spoken
 
     def give_way(self) -> None:
         self.has_given_way = True
@@ -41,6 +45,43 @@ def test_who_works_stays_and_others_are_turned_away() -> None:
         crowd.works(guest)
     assert crowd.enter(Guest(), "198.51.100.1") == NO_ROOM
     assert crowd.count == 2
+
+
+def test_whose_request_waits_to_be_read_stays_and_the_next_gives_way() -> None:
+    crowd = Crowd(2, 2)
+    one, two = several(crowd, 2)
+    one.has_spoken = True
+    several(crowd, 1)
+    assert (one.has_given_way, two.has_given_way) == (False, True)
+
+
+def test_where_all_who_wait_have_spoken_who_comes_is_turned_away() -> None:
+    crowd = Crowd(20, 20)
+    guests = several(crowd, 20)
+    for guest in guests[:16]:
+        guest.has_spoken = True
+    assert crowd.no_room("198.51.100.1", 0) == NO_ROOM
+    assert crowd.enter(Guest(), "198.51.100.1") == NO_ROOM
+    assert not any(guest.has_given_way for guest in guests)
+
+
+def test_there_is_room_for_who_comes_until_all_places_are_taken_by_who_works_or_is_coming() -> None:
+    crowd = Crowd(3, 3)
+    assert [crowd.no_room("192.0.2.1", coming) for coming in (0, 2, 3)] == [None, None, NO_ROOM]
+    one, two, _ = several(crowd, 3)
+    crowd.works(one)
+    crowd.works(two)
+    assert [crowd.no_room("198.51.100.1", coming) for coming in (0, 1)] == [None, NO_ROOM]
+    assert not two.has_given_way
+    assert crowd.count == 3
+
+
+def test_an_address_without_room_is_told_so_before_it_comes_and_others_are_not() -> None:
+    crowd = Crowd(10, 2, exempt=[ipaddress.ip_network("203.0.113.0/24")])
+    for guest in [*several(crowd, 2), *several(crowd, 2, "203.0.113.1")]:
+        crowd.works(guest)
+    asked = [crowd.no_room(address, 0) for address in ("192.0.2.1", "192.0.2.2", "203.0.113.1")]
+    assert asked == [TOO_MANY, None, None]
 
 
 def test_an_address_that_is_full_has_its_own_give_way_and_nobody_elses() -> None:
