@@ -24,10 +24,13 @@ fix: $(VENV)/dev.stamp  ## what the formatter and the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp .bench/stamp  ## what the byte path, the keeping path, other gateways, a rotation and sealing anew cost
+bench: $(VENV)/dev.stamp .bench/stamp  ## what byte path, keeping path and other gateways cost, workers and overload, many turns, a rotation, sealing anew
 	$(BIN)/python benchmarks/byte_path.py $(ARGS)
 	$(BIN)/python benchmarks/whole.py $(ARGS)
 	PATH="$(CURDIR)/.bench/venv/bin:$$PATH" $(BIN)/python benchmarks/peers.py --picture docs/peers.svg $(ARGS)
+	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/flat_counts.py
+	$(BIN)/python benchmarks/long_conversation.py
 	$(BIN)/python benchmarks/stored_bytes.py
 	$(BIN)/python benchmarks/rotation.py 3
 	$(BIN)/python benchmarks/reseal.py

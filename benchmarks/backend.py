@@ -14,11 +14,11 @@ EVENTS = 64
 PACE_SECONDS = 0.002
 SLOW_SECONDS = 5.0
 
-_BODY = b'{"choices":[{"message":{"role":"assistant","content":"' + b"x" * 1140 + b'"}}]}'
+ANSWER_BODY = b'{"choices":[{"message":{"role":"assistant","content":"' + b"x" * 1140 + b'"}}]}'
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: 0123456789\r\n"
-    b"date: Thu, 01 Jan 2026 00:00:00 GMT\r\nserver: backend\r\ncontent-length: %d\r\n\r\n" % len(_BODY)
-) + _BODY
+    b"date: Thu, 01 Jan 2026 00:00:00 GMT\r\nserver: backend\r\ncontent-length: %d\r\n\r\n" % len(ANSWER_BODY)
+) + ANSWER_BODY
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n\r\n"

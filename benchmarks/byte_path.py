@@ -105,9 +105,10 @@ def cpu_seconds(pid):
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def generate(port, load, seconds, headers=()):
-    arguments = [str(HERE / "load.py"), str(port), load.path, str(load.connections), str(seconds), *headers]
-    with start_load(arguments) as process:
+def generate(port, load, seconds, headers=(), *, options=()):
+    """Run the load generator, and return what it says in the end."""
+    arguments = [str(port), load.path, str(load.connections), str(seconds), *headers]
+    with start_load([str(HERE / "load.py"), *options, *arguments]) as process:
         output, _ = process.communicate()
     return json.loads(output)
 

@@ -1,67 +1,177 @@
-"""Does a turn cost the same when many are stored, and what do many open streams hold?
+"""Does a turn cost the same when many are stored, or of many people, and what do many open streams hold?
 
-``python benchmarks/flat.py [--turns 200000] [--streams 5000]``
+``python benchmarks/flat.py [--turns 100000] [--people 10000] [--rounds 3] [--streams 5000]``
 
-All turns are of one person, whose index is the longest there can be. ``chatproxy serve`` with its embedded store runs on the
-first processor; backend and load generator share the second. CPU is user and system time per turn until it is kept. The memory
-that a queue of turns has taken stays with the process, so all bursts are of one length, and *waiting* is the longest queue
-that was seen after one. Fails if memory grows by more than a twentieth from 10,000 turns on. Then each of so many clients
-opens a captured stream that says something every five seconds. Linux only.
+Two times ``chatproxy serve`` with its embedded store, both on the first processor; backend and load generator share the second.
+One store holds what the measuring brings, the other is filled, step by step (``filling.py``), and they are measured in turn, so that
+what the machine does besides falls on both; not while a store rewrites its file, which is told apart. CPU is user and system time per turn until it is kept; the *script* is the one
+that puts a turn, as the store's server times it.
+
+*Turns* are all of one person, whose index is the longest there can be. *People* have a turn each, and who chats is one of
+them, by chance: whom the process does not remember it looks up, so all are compared with as many as it cannot
+remember. The memory that a queue of turns has taken stays with the process, so all bursts are of one length.
+
+Last, each of so many clients opens a captured stream that says something every five seconds. Linux only.
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import re
 import resource
+import socket
+import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from byte_path import Load, a_backend, cpu_seconds, generate
-from load import _BODY, _REQUEST
+from byte_path import HERE, REST_CPU, Load, a_backend, cpu_seconds, generate
+from load import request_bytes
 from peers import Running, paced
-from whole import WHO, metric, own_cpu, served
+from whole import WHO, metric, own_cpu, served_from
 
 PATH = "/v1/chat/completions"
-SECONDS = 4.0
+SECONDS = 3.0
+ANYBODY = ("X-Chat-Subject: person-{person}", "X-Chat-Plan: pro")
 
 
 def rss_mib(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
-class Waiting:
-    """How many turns waited at most at the end of a burst."""
-
-    most = 0
-
-
 def settled(admin):
-    while pending := metric(admin, "chatproxy_turns_pending"):
-        Waiting.most = max(Waiting.most, pending)
+    while metric(admin, "chatproxy_turns_pending"):
         time.sleep(0.05)
 
 
 def fill(port, admin, turns):
+    """Have chats bring so many turns."""
     while (stored := metric(admin, 'chatproxy_turns_total{outcome="stored"}')) < turns:
         generate(port, Load("fill", PATH, 32), min(SECONDS, max(0.5, (turns - stored) / 2000)), WHO)
         settled(admin)
 
 
-def window(process, port, admin):
-    proxy, together = own_cpu(process.pid), cpu_seconds(process.pid)
-    total = generate(port, Load("window", PATH, 32), SECONDS, WHO)
-    settled(admin)
-    own = own_cpu(process.pid) - proxy
-    store = cpu_seconds(process.pid) - together - own
-    calm = paced(Running(process.pid, port), PATH, SECONDS, WHO)
-    count = total["requests"]
-    return own / count * 1e6, store / count * 1e6, calm["p50_ms"], calm["p99_ms"]
+class Proxy:
+    """One that serves, and what it has cost."""
+
+    def __init__(self, directory, process, port, admin):
+        self.directory = Path(directory)
+        self.process = process
+        self.port = port
+        self.admin = admin
+
+    def fill(self, what, *counts):
+        """Put turns into its store from beside it."""
+        words = [f"file:{self.directory}/keyset", f"{self.directory}/data", what, *map(str, counts)]
+        with subprocess.Popen([sys.executable, str(HERE / "filling.py"), *words], cwd=HERE) as process:
+            os.sched_setaffinity(process.pid, REST_CPU)
+        if process.returncode:
+            raise SystemExit("the store was not filled")
+
+    def ask(self, *words):
+        """Ask the store's server."""
+        with contextlib.closing(Store(self.directory / "data" / "store" / "s.sock")) as store:
+            return store.ask(*words)
+
+    def window(self, headers, options):
+        """Return CPU µs of the proxy and of its store, the script's µs, and p50 and p99 at 200/s."""
+        settled(self.admin)
+        while "aof_rewrite_in_progress:1" in self.ask("INFO", "persistence"):
+            time.sleep(0.2)
+        self.ask("CONFIG", "RESETSTAT")
+        proxy, together = own_cpu(self.process.pid), cpu_seconds(self.process.pid)
+        count = generate(self.port, Load("window", PATH, 32), SECONDS, headers, options=options)["requests"]
+        settled(self.admin)
+        own = own_cpu(self.process.pid) - proxy
+        store = cpu_seconds(self.process.pid) - together - own
+        script = re.search(r"cmdstat_evalsha:.*?usec_per_call=([\d.]+)", self.ask("INFO", "commandstats"))
+        calm = paced(Running(self.process.pid, self.port), PATH, SECONDS, headers, options=options)
+        return own / count * 1e6, store / count * 1e6, float(script[1]), calm["p50_ms"], calm["p99_ms"]
+
+
+class Store:
+    """A connection to a server, for commands that answer with text."""
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._file = self._socket.makefile("rwb")
+
+    def ask(self, *words):
+        encoded = [str(word).encode() for word in words]
+        self._file.write(
+            b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded)
+        )
+        self._file.flush()
+        line = self._file.readline()
+        if not line.startswith(b"$"):
+            return line.decode().strip()
+        return self._file.read(int(line[1:]) + 2).decode()
+
+    def close(self):
+        self._file.close()
+        self._socket.close()
+
+
+def compare(title, few, many, rounds, headers, options=((), ())):
+    """Measure both in turn, and print medians and what the second costs beside the first."""
+    runs = ([], [])
+    for _ in range(rounds):
+        for proxy, done, option in zip((few, many), runs, options, strict=True):
+            done.append(proxy.window(headers, option))
+    medians = [[statistics.median(values) for values in zip(*done, strict=True)] for done in runs]
+    for what, (own, store, script, p50, p99) in zip(("few", title), medians, strict=True):
+        print(f"| {what} | {own:,.0f} | {store:,.0f} | {script:.1f} | {p50:.2f} / {p99:.2f} |")
+    ratios = [many / few for few, many in zip(*medians, strict=True)]
+    print(
+        f"| *beside few* | {ratios[0]:.2f} | {ratios[1]:.2f} | {ratios[2]:.2f} | {ratios[3]:.2f} / {ratios[4]:.2f} |",
+        flush=True,
+    )
+
+
+def head(what):
+    print(f"\n| {what} | proxy CPU µs | store CPU µs | the script, µs | p50 / p99 ms at 200/s |")
+    print("|--:|--:|--:|--:|--:|", flush=True)
+
+
+def with_turns(backend_port, most, rounds):
+    with served_from(backend_port) as one, served_from(backend_port) as other:
+        few, many = Proxy(*one), Proxy(*other)
+        for proxy in (few, many):
+            proxy.window(WHO, ())
+        head("turns stored, of one person")
+        held = 0
+        for turns in (10_000, 100_000, 1_000_000, 2_000_000):
+            if turns <= most:
+                many.fill("turns", turns - held)
+                held = turns
+                compare(f"{turns:,}", few, many, rounds, WHO)
+        print(
+            f"\nRSS MiB: {rss_mib(few.process.pid):.0f} with few, {rss_mib(many.process.pid):.0f} with many"
+        )
+        found = dict(re.findall(r"^(\w+):(\d+)\r", many.ask("INFO"), re.MULTILINE))
+        print(
+            f"the store: {int(found['used_memory']) >> 20:,} MiB, last rewrite of its file "
+            f"{found['aof_last_rewrite_time_sec']} s, last fork {int(found['latest_fork_usec']) / 1000:.0f} ms"
+        )
+
+
+def with_people(backend_port, most, rounds):
+    with served_from(backend_port) as one, served_from(backend_port) as other:
+        few, many = Proxy(*one), Proxy(*other)
+        remembered = 1_000
+        few.fill("people", 0, remembered)
+        many.fill("people", 0, most)
+        head("people")
+        for proxy, people in ((few, remembered), (many, most)):
+            proxy.window(ANYBODY, [f"--people={people}"])
+        compare(f"{most:,}", few, many, rounds, ANYBODY, ([f"--people={remembered}"], [f"--people={most}"]))
 
 
 async def open_streams(port, count, sample):
-    extra = "".join(f"{header}\r\n" for header in WHO).encode()
-    request = _REQUEST % (b"/slow/chat/completions", extra, len(_BODY)) + _BODY
+    request = request_bytes("/slow/chat/completions", WHO)
     writers = []
     for number in range(1, count + 1):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -76,43 +186,37 @@ async def open_streams(port, count, sample):
         writer.transport.abort()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--turns", type=int, default=200_000)
-    parser.add_argument("--streams", type=int, default=5_000)
-    options = parser.parse_args()
+def with_streams(backend_port, count):
     for setting in ("CHATPROXY_CLIENT_CONNECTIONS", "CHATPROXY_CLIENT_CONNECTIONS_PER_ADDRESS"):
-        os.environ[setting] = str(options.streams + 100)
+        os.environ[setting] = str(count + 100)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with a_backend() as backend_port, served(backend_port) as (process, port, admin):
-        print(f"idle: {rss_mib(process.pid):.0f} MiB\n")
-        print(
-            "| turns stored | proxy CPU µs | store CPU µs | p50 / p99 ms at 200/s | proxy RSS MiB | waiting |"
-        )
-        print("|--:|--:|--:|--:|--:|--:|", flush=True)
-        held = []
-        window(process, port, admin)
-        for turns in (1_000, 10_000, 50_000, 100_000, 200_000, 500_000, 2_000_000):
-            if turns <= options.turns:
-                fill(port, admin, turns)
-                own, store, p50, p99 = window(process, port, admin)
-                rss = rss_mib(process.pid)
-                print(
-                    f"| {turns:,} | {own:,.0f} | {store:,.0f} | {p50:.2f} / {p99:.2f} | {rss:.1f} | {Waiting.most:,.0f} |",
-                    flush=True,
-                )
-                held += [rss] if turns >= 10_000 else []
+    with served_from(backend_port) as served:
+        proxy = Proxy(*served)
+        print(f"\nidle: {rss_mib(proxy.process.pid):.0f} MiB")
 
         async def sample(what):
-            print(f"{what}: {rss_mib(process.pid):.0f} MiB", flush=True)
+            print(f"{what}: {rss_mib(proxy.process.pid):.0f} MiB", flush=True)
 
-        print()
-        asyncio.run(open_streams(port, options.streams, sample))
-        settled(admin)
-        print(f"after they have left: {rss_mib(process.pid):.0f} MiB")
-        if held and held[-1] > held[0] * 1.05:
-            raise SystemExit("memory grows")
+        asyncio.run(open_streams(proxy.port, count, sample))
+        settled(proxy.admin)
+        print(f"after they have left: {rss_mib(proxy.process.pid):.0f} MiB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--turns", type=int, default=100_000)
+    parser.add_argument("--people", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, default=5_000)
+    options = parser.parse_args()
+    with a_backend() as backend_port:
+        if options.turns:
+            with_turns(backend_port, options.turns, options.rounds)
+        if options.people:
+            with_people(backend_port, options.people, options.rounds)
+        if options.streams:
+            with_streams(backend_port, options.streams)
 
 
 if __name__ == "__main__":

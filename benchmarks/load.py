@@ -1,14 +1,15 @@
 """A load generator: each connection sends its next request when the last answer is whole, or when it is its turn.
 
-``python load.py [--rate=N] PORT PATH CONNECTIONS SECONDS [HEADER ...]`` prints JSON: requests, seconds, reads, errors,
-the median time to the first byte of an answer, and how long whole answers took. With a rate, N requests begin each
-second, whatever the answers do.
+``python load.py [--rate=N] [--people=N] PORT PATH CONNECTIONS SECONDS [HEADER ...]`` prints JSON: requests, seconds,
+reads, errors, the median time to the first byte of an answer, and how long whole answers took. With a rate, N requests begin
+each second, whatever the answers do. ``{person}`` in a header is somebody else's number each time, of N people.
 """
 
 import asyncio
 import collections
 import json
 import math
+import random
 import statistics
 import sys
 import time
@@ -22,6 +23,11 @@ _REQUEST = (
     b"user-agent: load\r\nauthorization: Bearer 0123456789abcdef0123456789abcdef\r\n"
     b"content-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
 )
+
+
+def request_bytes(path, headers):
+    extra = "".join(f"{header}\r\n" for header in headers).encode()
+    return _REQUEST % (path.encode(), extra, len(_BODY)) + _BODY
 
 
 class Client(asyncio.Protocol):
@@ -45,7 +51,7 @@ class Client(asyncio.Protocol):
     def send(self):
         self.parser = httptools.HttpResponseParser(self)
         self.sent_at = self.begun_at = time.perf_counter()
-        self.transport.write(self.request)
+        self.transport.write(self.request())
 
     def data_received(self, data):
         self.total["reads"] += 1
@@ -70,6 +76,15 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
+def requests(path, headers, people):
+    """Return what makes the requests; somebody's number has seven digits."""
+    whole = request_bytes(path, headers)
+    if people is None:
+        return lambda: whole
+    before, _, behind = whole.partition(b"{person}")
+    return lambda: b"%b%07d%b" % (before, random.randrange(people), behind)
+
+
 async def pace(rate, idle, total):
     """Begin a request *rate* times a second, on whichever connection is free."""
     begun, number = time.monotonic(), 0
@@ -84,14 +99,16 @@ async def pace(rate, idle, total):
 
 async def main():
     arguments = sys.argv[1:]
-    rate = int(arguments.pop(0).removeprefix("--rate=")) if arguments[0].startswith("--rate=") else None
+    rate, people = (
+        int(arguments.pop(0).partition("=")[2]) if arguments[0].startswith(option) else None
+        for option in ("--rate=", "--people=")
+    )
     port, path, connections, seconds, *headers = arguments
     idle = None if rate is None else collections.deque()
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     total = {"requests": 0, "reads": 0, "errors": 0, "first_bytes": [], "whole": []}
-    extra = "".join(f"{header}\r\n" for header in headers).encode()
-    request = _REQUEST % (path.encode(), extra, len(_BODY)) + _BODY
+    request = requests(path, headers, people)
     for _ in range(int(connections)):
         await loop.create_connection(lambda: Client(request, total, done, idle), "127.0.0.1", int(port))
     started = time.monotonic()

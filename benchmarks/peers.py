@@ -9,7 +9,6 @@ are on the PATH take part. Linux only.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -30,7 +29,6 @@ from byte_path import (
     family,
     free_port,
     generate,
-    start_load,
     wait_for,
 )
 from picture import bars
@@ -89,6 +87,25 @@ model_list:
   - model_name: m
     litellm_params: {{model: openai/m, api_base: "http://127.0.0.1:{backend}/v1", api_key: none}}
 """
+_LOGGING = """
+litellm_settings:
+  callbacks: kept.everything
+"""
+_KEPT = """
+import json
+
+from litellm.integrations.custom_logger import CustomLogger
+
+
+class Everything(CustomLogger):
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        said = {"messages": kwargs["messages"], "answer": response_obj.model_dump(mode="json"), "at": str(start_time)}
+        with open("kept.jsonl", "a") as file:
+            file.write(json.dumps(said) + "\\n")
+
+
+everything = Everything()
+"""
 
 
 @dataclass
@@ -144,9 +161,9 @@ def envoy(directory: str, backend: int) -> tuple[subprocess.Popen[str], Running]
     )  # fmt: skip
 
 
-def litellm(directory: str, backend: int) -> tuple[subprocess.Popen[str], Running]:
+def litellm(directory: str, backend: int, *, more: str = "") -> tuple[subprocess.Popen[str], Running]:
     port = free_port()
-    Path(directory, "config.yaml").write_text(_LITELLM.format(backend=backend))
+    Path(directory, "config.yaml").write_text(_LITELLM.format(backend=backend) + more)
     return program(
         directory,
         port,
@@ -158,6 +175,11 @@ def litellm(directory: str, backend: int) -> tuple[subprocess.Popen[str], Runnin
         "--num_workers",
         "1",
     )
+
+
+def litellm_that_logs(directory: str, backend: int) -> tuple[subprocess.Popen[str], Running]:
+    Path(directory, "kept.py").write_text(_KEPT)
+    return litellm(directory, backend, more=_LOGGING)
 
 
 def portkey(directory: str, backend: int) -> tuple[subprocess.Popen[str], Running]:
@@ -186,6 +208,7 @@ PEERS = {
         headers=("x-portkey-provider: openai", "x-portkey-custom-host: http://127.0.0.1:{backend}/v1"),
     ),
     "litellm": Peer("LiteLLM, no logging", litellm, "litellm", stream_path=None),
+    "litellm-logging": Peer("LiteLLM, logs to a file", litellm_that_logs, "litellm", stream_path=None),
 }
 
 
@@ -216,11 +239,17 @@ def cost(running: Running, load: Load, seconds: float, headers: Sequence[str]) -
     return own / total["requests"] * 1e6, store / total["requests"] * 1e6, total
 
 
-def paced(running: Running, path: str, seconds: float, headers: Sequence[str], *, rate: int = 200) -> dict:
-    load = [f"--rate={rate}", str(running.port), path, str(ANSWERS), str(seconds), *headers]
-    with start_load([str(Path(__file__).parent / "load.py"), *load]) as process:
-        output, _ = process.communicate()
-    return json.loads(output)
+def paced(
+    running: Running,
+    path: str,
+    seconds: float,
+    headers: Sequence[str],
+    *,
+    rate: int = 200,
+    options: Sequence[str] = (),
+) -> dict:
+    load = Load("paced", path, ANSWERS)
+    return generate(running.port, load, seconds, headers, options=[f"--rate={rate}", *options])
 
 
 def measure(peer: Peer, backend: int, seconds: float, *, rate: int) -> Run:

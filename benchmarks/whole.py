@@ -55,9 +55,8 @@ def own_cpu(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def serve(directory, backend_port):
-    port, admin = free_port(), free_port()
-    environment = os.environ | {
+def settings_of(directory, backend_port, port, admin):
+    return {
         "CHATPROXY_UPSTREAM": f"http://127.0.0.1:{backend_port}",
         "CHATPROXY_LISTEN": f"127.0.0.1:{port}",
         "CHATPROXY_ADMIN_LISTEN": f"127.0.0.1:{admin}",
@@ -66,6 +65,11 @@ def serve(directory, backend_port):
         "CHATPROXY_TRUSTED_PROXIES": "127.0.0.1",
         "CHATPROXY_LOG_LEVEL": "error",
     }
+
+
+def serve(directory, backend_port):
+    port, admin = free_port(), free_port()
+    environment = os.environ | settings_of(directory, backend_port, port, admin)
     command = [sys.executable, "-m", "chatproxy"]
     subprocess.run([*command, "keys", "init"], env=environment, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(
@@ -81,10 +85,17 @@ def serve(directory, backend_port):
 @contextlib.contextmanager
 def served(backend_port):
     """Serve from a new directory until the block ends; yield the process and its ports."""
-    with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
+    with served_from(backend_port) as (_, process, port, admin):
+        yield process, port, admin
+
+
+@contextlib.contextmanager
+def served_from(backend_port):
+    """Do as ``served``, and yield the directory before the rest."""
+    with tempfile.TemporaryDirectory(prefix="chatproxy-bench-", ignore_cleanup_errors=True) as directory:
         process, port, admin = serve(directory, backend_port)
         try:
-            yield process, port, admin
+            yield directory, process, port, admin
         finally:
             process.terminate()
             process.wait()

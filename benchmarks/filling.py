@@ -1,0 +1,99 @@
+"""A store that holds much, without the hours in which chats would bring it.
+
+``python filling.py KEYSET DATA_DIR turns COUNT`` puts turns of one person, ana, by the store's own script into the store of a
+``chatproxy serve`` that runs. One turn is sealed; the others are that one under other names of turn, conversation, history and
+request, which is all that a store sees of them; nobody could open them.
+
+``python filling.py KEYSET DATA_DIR people FIRST COUNT`` seals and puts a turn of each of so many people, as the archive does.
+"""
+
+import asyncio
+import dataclasses
+import secrets
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from chatproxy.crypto.annotation import Annotation, authenticate
+from chatproxy.model import Caller, ConversationTag, Message, Origin, Part, PartKind, Transcript, TurnId
+from chatproxy.ports import Attempt, PutStatus
+from chatproxy.settings import load_settings
+from chatproxy.vault import open_vault
+from chatproxy.workflows.seal import FirstKeys
+from integration.keeping import Keeper
+
+BATCH = 100
+SAID = Transcript(
+    input=(Message("user", (Part(PartKind.TEXT, Origin.TYPED, {"text": "z" * 950}),)),),
+    output=(Message("assistant", (Part(PartKind.TEXT, Origin.ASSISTANT, {"text": "x" * 1140}),)),),
+    model="m",
+)
+
+
+def name_of(number):
+    return f"person-{number:07d}"
+
+
+def renamed(sealed, keys):
+    """Return a turn as the archive would put it, of another conversation: its annotation is authentic, its record is not."""
+    turn, conversation = TurnId(secrets.token_bytes(16)), ConversationTag(secrets.token_bytes(16))
+    heads = (secrets.token_bytes(16), secrets.token_bytes(16))
+    [old_head] = sealed.heads
+    metadata, body = sealed.annotation[b"meta"], sealed.annotation[b"body"]
+    annotation = Annotation(
+        seq=1,
+        expires_at=sealed.expires_at,
+        metadata=metadata.replace(sealed.conversation.hex().encode(), conversation.hex().encode()),
+        body=body.replace(old_head.hex().encode(), b'","'.join(head.hex().encode() for head in heads)),
+    )
+    return dataclasses.replace(
+        sealed,
+        turn=turn,
+        conversation=conversation,
+        heads=heads,
+        attempt=Attempt(asked=secrets.token_bytes(16), completes=True, richness=1_151, announced=turn),
+        annotation=authenticate(annotation, keys=keys, subject=sealed.subject, turn=turn),
+    )
+
+
+async def sealed_of(vault, tag, subject, first):
+    keeper = Keeper(vault, tag)
+    caller = Caller(subject=subject, plan="pro")
+    conversation = ConversationTag(secrets.token_bytes(16))
+    return await keeper.sealed(
+        await keeper.person(), conversation, first=first, caller=caller, transcript=SAID
+    )
+
+
+async def put(vault, turns):
+    if set(await vault.store.put(turns)) != {PutStatus.STORED}:
+        raise SystemExit("not all turns were kept")
+
+
+async def fill_turns(vault, count):
+    tag = vault.pseudonyms.subject_tag(tenant="default", subject="ana")
+    sealed = await sealed_of(vault, tag, "ana", FirstKeys(vault.record_keys))
+    for start in range(0, count, BATCH):
+        await put(vault, [renamed(sealed, vault.annotation_keys) for _ in range(min(BATCH, count - start))])
+
+
+async def fill_people(vault, first, count):
+    for start in range(first, first + count, BATCH):
+        turns = []
+        for number in range(start, min(start + BATCH, first + count)):
+            tag = vault.pseudonyms.subject_tag(tenant="default", subject=name_of(number))
+            sealed = await sealed_of(vault, tag, name_of(number), FirstKeys(vault.record_keys))
+            turns.append(sealed)
+        await put(vault, turns)
+
+
+async def main():
+    keyset, data_dir, what, *counts = sys.argv[1:]
+    overrides = {"keyset": keyset, "data_dir": data_dir, "store_timeout": "60s"}
+    async with open_vault(load_settings({}, overrides=overrides).settings) as vault:
+        await (fill_turns if what == "turns" else fill_people)(vault, *map(int, counts))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
