@@ -400,6 +400,25 @@ async def test_what_dead_processes_have_left_is_adopted_once_the_root_answers_fo
     assert found == {whole("journal"), whole("other")}
 
 
+async def test_what_dead_processes_have_left_is_adopted_once_the_disk_answers_for_all_of_them(
+    world: World,
+) -> None:
+    for name in ("journal", "other"):
+        async with world.journal(name) as journal:
+            await chat(journal, name)
+    for left in (world.directory / "other").iterdir():
+        left.rename(world.directory / "journal" / left.name)
+    last_key = max((world.directory / "journal").iterdir()) / "key"
+    aside = last_key.rename(world.directory / "key")
+    last_key.mkdir()  # reading it fails, whoever reads
+    async with world.journal() as journal:
+        last_key.rmdir()
+        aside.rename(last_key)
+        await journal._adopt()
+        found = {said(exchange) for exchange in await take_all(journal, 2)}
+    assert found == {whole("journal"), whole("other")}
+
+
 async def test_damage_costs_what_it_hit_and_is_told(world: World) -> None:
     async with world.journal() as journal:
         for number in range(3):

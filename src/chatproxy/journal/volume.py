@@ -306,13 +306,16 @@ def remove_volume(path: Path) -> None:
 def abandoned_volumes(directory: Path, *, except_for: Container[str]) -> list[tuple[Path, bytes, FileLock]]:
     """Lock every volume that nobody writes any more; return path, wrapped key and lock of each. Raises OSError."""
     found = []
-    for path in sorted(directory.iterdir()):
-        if path.name.startswith(".") or path.name in except_for or not path.is_dir():
-            continue
-        lock = FileLock(path / _LOCK_NAME)
-        try:
-            if lock.acquire():
-                found.append((path, (path / _KEY_NAME).read_bytes(), lock))
-        except FileNotFoundError:  # its owner has just removed it
-            lock.close()
+    with contextlib.ExitStack() as locks:
+        for path in sorted(directory.iterdir()):
+            if path.name.startswith(".") or path.name in except_for or not path.is_dir():
+                continue
+            lock = FileLock(path / _LOCK_NAME)
+            locks.callback(lock.close)  # after a failure they are all found again
+            try:
+                if lock.acquire():
+                    found.append((path, (path / _KEY_NAME).read_bytes(), lock))
+            except FileNotFoundError:  # its owner has just removed it
+                lock.close()
+        locks.pop_all()
     return found
