@@ -2,9 +2,9 @@
 
 ``python benchmarks/download.py [--turns 5000] [--seconds 20]``
 
-All turns are of one person. ``chatproxy serve`` with its embedded store runs on the first processor; backend, load generator
-and whoever downloads share the second. 200 chats a second of somebody else, alone and beside downloads one after the other.
-Linux only.
+At least so many turns are of one person; how many is told. ``chatproxy serve`` with its embedded store runs on the first
+processor; backend, load generator and whoever downloads share the second. 200 chats a second of somebody else, alone and beside
+downloads one after the other. Linux only.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import urllib.request
 from byte_path import a_backend
 from flat import PATH, fill, rss_mib
 from peers import Running, paced
-from whole import WHO, own_cpu, served
+from whole import WHO, metric, own_cpu, served
 
 OTHER = ("X-Chat-Subject: bob", "X-Chat-Plan: pro")
 HEADERS = dict(header.split(": ") for header in WHO)
@@ -45,6 +45,7 @@ def main():
     os.environ["CHATPROXY_ACCESS_RATE"] = "9999/1s"
     with a_backend() as backend_port, served(backend_port) as (process, port, admin):
         fill(port, admin, options.turns)
+        turns = metric(admin, 'chatproxy_turns_total{outcome="stored"}')
         running = Running(process.pid, port)
         paced(running, PATH, 2, OTHER)
         before = rss_mib(process.pid)
@@ -71,7 +72,7 @@ def main():
         for thread in threads:
             thread.join()
         print(
-            f"{options.turns:,} turns: {size / 1e6:.1f} MB in {seconds:.1f} s, {cpu:.1f} s of CPU; "
+            f"{turns:,.0f} turns: {size / 1e6:.1f} MB in {seconds:.1f} s, {cpu:.1f} s of CPU; "
             f"RSS {before:.0f} MiB before, {peak:.0f} at most"
         )
         for name, what in (("alone", alone), ("beside downloads", beside)):
