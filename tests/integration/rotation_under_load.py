@@ -10,8 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.record import parse_header, series_of_epoch
 from chatproxy.errors import ChatproxyError
@@ -19,7 +17,7 @@ from chatproxy.settings import load_settings
 from chatproxy.store.connections import Connections
 from chatproxy.vault import open_vault
 from chatproxy.workflows.transcripts import KeptTurn
-from integration.proxy_fixtures import OPENAI, all_keys, chat_bytes, chatting, post, raw_client
+from integration.proxy_fixtures import OPENAI, all_keys, chat_bytes, chatting, http_client, post, raw_client
 from integration.rotation_fixtures import a_rotation, versions_in_use
 from integration.serve_process import WORDS, Serving, environment, serving
 from simulators.backend import backend
@@ -79,7 +77,7 @@ class Nodes:
     async def outcomes(self) -> Counter[str]:
         """Wait until nothing is pending; return how many turns met which outcome, on all nodes."""
         found: Counter[str] = Counter()
-        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(_PATIENCE):
+        async with http_client() as client, asyncio.timeout(_PATIENCE):
             for node in self.running:
                 while True:
                     text = (await client.get(node.admin_url + "/metrics")).text

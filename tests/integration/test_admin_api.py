@@ -15,7 +15,7 @@ from chatproxy.consent.receipts import verify_receipt
 from chatproxy.policy.instants import format_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from integration.proxy_fixtures import PATIENCE, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import World, a_world, all_keys, chatting, http_client
 from integration.test_person_api import assert_problem
 
 TOKEN = "a-token-of-the-company"
@@ -37,9 +37,7 @@ async def a_company(
     """A world, and a client of its admin API that has the token."""
     async with (
         a_world(chatting(), tmp_path, store, admin_token=token) as world,
-        httpx.AsyncClient(
-            base_url=world.running.admin_url + "/api/v1", headers=BEARER, trust_env=False, timeout=PATIENCE
-        ) as client,
+        http_client(world.running.admin_url + "/api/v1", headers=BEARER) as client,
     ):
         yield world, client
 
@@ -107,7 +105,7 @@ async def test_without_a_token_in_the_settings_the_api_says_how_to_enable_it(
 ) -> None:
     async with (
         a_world(chatting(), tmp_path, store) as world,
-        httpx.AsyncClient(base_url=world.running.admin_url, trust_env=False) as client,
+        http_client(world.running.admin_url) as client,
     ):
         answer = await client.post("/api/v1/subjects", json={"subject": "ana"}, headers=BEARER)
         assert_problem(answer, 403, "api_disabled")
@@ -322,6 +320,6 @@ async def test_an_import_holds_one_line_at_a_time(tmp_path: Path, store: str) ->
 
 async def test_the_description_is_there_for_anyone(tmp_path: Path, store: str) -> None:
     async with a_world(chatting(), tmp_path, store) as world:
-        async with httpx.AsyncClient(base_url=world.running.admin_url, trust_env=False) as client:
+        async with http_client(world.running.admin_url) as client:
             described = (await client.get("/api/openapi.json")).json()
         assert "/api/v1/links" in described["paths"]

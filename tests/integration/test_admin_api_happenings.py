@@ -19,7 +19,7 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.happenings import Actor
 from chatproxy.workflows.transcripts import KeptTurn
-from integration.proxy_fixtures import DAY, PATIENCE, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import DAY, World, a_world, all_keys, chatting, http_client
 from integration.test_person_api import assert_problem
 
 TOKEN = "a-token-of-the-company"
@@ -67,9 +67,7 @@ class Company:
 async def a_company(tmp_path: Path, store: str) -> AsyncIterator[Company]:
     async with (
         a_world(chatting(), tmp_path, store, admin_token=TOKEN) as world,
-        httpx.AsyncClient(
-            base_url=world.running.admin_url + "/api/v1", headers=BEARER, trust_env=False, timeout=PATIENCE
-        ) as client,
+        http_client(world.running.admin_url + "/api/v1", headers=BEARER) as client,
     ):
         await world.chat("hello")
         [row] = await world.kept()

@@ -15,7 +15,7 @@ from chatproxy.clock import wall_clock
 from chatproxy.errors import ConfigurationError
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
-from integration.proxy_fixtures import PATIENCE, World, a_world, chatting
+from integration.proxy_fixtures import PATIENCE, World, a_world, chatting, http_client
 from integration.test_person_api import assert_problem
 
 TOKENS = {role: f"the-token-of-{role}-people" for role in ("ops", "security", "privacy", "data")}
@@ -249,7 +249,7 @@ async def test_a_listener_with_tls_speaks_nothing_else(
     async with an_admin(tmp_path, store, with_tls(tmp_path / "tls", authority)) as (world, _):
         url = world.running.admin_url
         assert url.startswith("https://")
-        async with httpx.AsyncClient(trust_env=False) as plain:
+        async with http_client() as plain:
             with pytest.raises(httpx.HTTPError):
                 await plain.get(url.replace("https", "http") + "/healthz")
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.clock import wall_clock
@@ -24,6 +23,7 @@ from integration.proxy_fixtures import (
     chat_bytes,
     chatting,
     exchange,
+    http_client,
     post,
 )
 from integration.serve_process import environment, run, serving
@@ -72,7 +72,7 @@ async def until_started(server: EmbeddedServer) -> None:
 
 
 async def reasons(admin_url: str) -> list[str]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         found: list[str] = (await client.get(f"{admin_url}/readyz")).json()["reasons"]
     return found
 

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.clock import wall_clock
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.telemetry import Metrics
-from integration.proxy_fixtures import a_world, chatting
+from integration.proxy_fixtures import a_world, chatting, http_client
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def store(server: EmbeddedServer, connections: Connections) -> str:
 async def test_it_shows_what_is_kept_and_when_that_ends(tmp_path: Path, store: str) -> None:
     async with (
         a_world(chatting(), tmp_path, store) as world,
-        httpx.AsyncClient(base_url=world.running.admin_url, trust_env=False) as admin,
+        http_client(world.running.admin_url) as admin,
     ):
         await world.chat("hello")
         await world.kept()
@@ -41,7 +40,7 @@ async def test_it_shows_what_is_kept_and_when_that_ends(tmp_path: Path, store: s
 async def test_without_a_right_it_shows_nothing(tmp_path: Path, store: str) -> None:
     async with (
         a_world(chatting(), tmp_path, store, admin_open="false") as world,
-        httpx.AsyncClient(base_url=world.running.admin_url, trust_env=False) as admin,
+        http_client(world.running.admin_url) as admin,
     ):
         refused = await admin.get("/console")
 
@@ -52,7 +51,7 @@ async def test_without_a_right_it_shows_nothing(tmp_path: Path, store: str) -> N
 async def test_a_store_that_is_away_leaves_the_rest_of_the_page(tmp_path: Path) -> None:
     async with (
         a_world(chatting(), tmp_path, "redis://127.0.0.1:9") as world,
-        httpx.AsyncClient(base_url=world.running.admin_url, trust_env=False) as admin,
+        http_client(world.running.admin_url) as admin,
     ):
         await world.chat("hello")
         page = await admin.get("/console")

@@ -6,7 +6,6 @@ import resource
 import shutil
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.store.connections import Connections
@@ -24,6 +23,7 @@ from integration.proxy_fixtures import (
     chat_bytes,
     chatting,
     exchange,
+    http_client,
     post,
 )
 from integration.serve_process import Serving, environment, serving
@@ -42,12 +42,12 @@ def store(server: EmbeddedServer, connections: Connections) -> str:
 
 
 async def reasons(admin_url: str) -> str:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         return " ".join((await client.get(f"{admin_url}/readyz")).json().get("reasons", []))
 
 
 async def metrics_of(process: Serving) -> str:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         return (await client.get(f"{process.admin_url}/metrics")).text
 
 

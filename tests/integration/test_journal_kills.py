@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.model import StreamEnd, TurnId
@@ -29,6 +28,7 @@ from integration.proxy_fixtures import (
     chat_bytes,
     chatting,
     chunk,
+    http_client,
     openai_events,
     post,
     raw_client,
@@ -67,7 +67,7 @@ class Chats:
 
 async def all_kept(process: Serving) -> None:
     """Wait until nothing waits to be kept."""
-    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(PATIENCE):
+    async with http_client() as client, asyncio.timeout(PATIENCE):
         while "chatproxy_turns_pending 0.0" not in (await client.get(f"{process.admin_url}/metrics")).text:
             await asyncio.sleep(0.05)
 
@@ -136,7 +136,7 @@ async def test_what_was_answered_while_the_store_was_away_outlives_the_process(
             for number in range(5):
                 await client.send(post(OPENAI, chat_bytes(f"{CANARY} {number}"), *ANA_LINES))
                 await client.answer()
-            async with httpx.AsyncClient(trust_env=False) as admin, asyncio.timeout(PATIENCE):
+            async with http_client() as admin, asyncio.timeout(PATIENCE):
                 while journal_bytes((await admin.get(f"{process.admin_url}/metrics")).text) < 5 * 300:
                     await asyncio.sleep(0.02)
             process.process.kill()
@@ -171,7 +171,7 @@ async def test_a_stream_that_a_crash_cuts_is_kept_as_far_as_it_was_written(
             await client.head()
             for event in events:
                 assert await client.chunk() == event
-            async with httpx.AsyncClient(trust_env=False) as admin, asyncio.timeout(PATIENCE):
+            async with http_client() as admin, asyncio.timeout(PATIENCE):
                 while journal_bytes((await admin.get(f"{process.admin_url}/metrics")).text) < 600:
                     await asyncio.sleep(0.02)
             process.process.kill()

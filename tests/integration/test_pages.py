@@ -18,7 +18,7 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.web.pages.headers import CONTENT_SECURITY_POLICY
 from chatproxy.web.person_session import PREFIX
-from integration.proxy_fixtures import ANA, DAY, PATIENCE, World, a_world, chatting
+from integration.proxy_fixtures import ANA, DAY, World, a_world, chatting, http_client
 
 BEN = {"x-chat-subject": "ben", "x-chat-plan": "pro"}
 ELIF = {"x-chat-subject": "elif", "x-chat-plan": "team"}
@@ -77,9 +77,7 @@ async def visiting(
 ) -> AsyncIterator[tuple[World, Visitor]]:
     async with (
         a_world(chatting(lambda number: f"reply {number}"), directory, store, **settings) as world,
-        httpx.AsyncClient(
-            base_url=world.running.url, trust_env=False, timeout=PATIENCE, headers=who | language
-        ) as client,
+        http_client(world.running.url, headers=who | language) as client,
     ):
         yield world, Visitor(client)
 

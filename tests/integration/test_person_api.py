@@ -19,7 +19,7 @@ from chatproxy.web.api.person import BASE, DESCRIPTION
 from chatproxy.web.person_session import COOKIE
 from chatproxy.workflows.dataset_directory import DatasetDirectory
 from chatproxy.workflows.export import Wish
-from integration.proxy_fixtures import ANA, PATIENCE, World, a_world, all_keys, chatting
+from integration.proxy_fixtures import ANA, World, a_world, all_keys, chatting, http_client
 
 BEN = {"x-chat-subject": "ben", "x-chat-plan": "pro"}
 YES = {"choice": "yes", "screen": "page", "language": "en", "method": "button:yes"}
@@ -49,7 +49,7 @@ async def one_conversation(world: World) -> str:
 
 
 async def a_link(world: World, **details: Any) -> str:
-    async with httpx.AsyncClient(base_url=world.running.admin_url, trust_env=False) as company:
+    async with http_client(world.running.admin_url) as company:
         answer = await company.post("/api/v1/links", json={"subject": "ana"} | details, headers=OPERATOR)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["url"])
@@ -57,7 +57,7 @@ async def a_link(world: World, **details: Any) -> str:
 
 def a_browser(world: World) -> httpx.AsyncClient:
     """Another client without identity, which keeps cookies."""
-    return httpx.AsyncClient(base_url=world.running.url, trust_env=False, timeout=PATIENCE)
+    return http_client(world.running.url)
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> None:

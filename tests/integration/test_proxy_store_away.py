@@ -31,6 +31,7 @@ from integration.proxy_fixtures import (
     chat_bytes,
     chatting,
     chunk,
+    http_client,
     openai_events,
     post,
     raw_client,
@@ -117,7 +118,7 @@ async def gate(store_url: str) -> AsyncIterator[Gate]:
 
 
 async def readiness(world: World) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         return await client.get(world.running.admin_url + "/readyz")
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.audit.log import FileAuditLog
@@ -31,7 +30,7 @@ from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.publish_checkpoint import checkpoint_name
 from chatproxy.workflows.rotate import NotYetError, Step
 from chatproxy.workflows.watch_ring import RingWatch
-from integration.proxy_fixtures import ANA, PATIENCE, World, a_proxy, a_world, chatting
+from integration.proxy_fixtures import ANA, PATIENCE, World, a_proxy, a_world, chatting, http_client
 from integration.serve_process import call, environment
 from integration.test_admin_api import SIGN_UP
 from integration.test_gate import a_closed_gate
@@ -95,11 +94,8 @@ async def test_own_pages_and_apis_wait_while_the_vault_is_sealed_at_the_start(
         vault.is_sealed = True
         async with (
             a_world(chatting(), tmp_path, url, clock=wall_clock, admin_token="t" * 16, **settings) as world,
-            httpx.AsyncClient(
-                base_url=world.running.admin_url + "/api/v1",
-                headers={"authorization": "Bearer " + "t" * 16},
-                trust_env=False,
-                timeout=PATIENCE,
+            http_client(
+                world.running.admin_url + "/api/v1", headers={"authorization": "Bearer " + "t" * 16}
             ) as company,
         ):
             page = await world.client.get(PREFIX, headers=ANA)

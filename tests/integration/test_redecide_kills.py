@@ -8,7 +8,6 @@ import asyncio
 import random
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.clock import wall_clock
@@ -21,7 +20,7 @@ from chatproxy.vault import Vault, open_vault
 from chatproxy.workflows.verdict import Kept
 from integration.keeping import Keeper
 from integration.kept_state import sound
-from integration.proxy_fixtures import DAY, a_proxy
+from integration.proxy_fixtures import DAY, a_proxy, http_client
 from integration.serve_process import Serving, environment, serving
 
 YEAR = 365 * DAY
@@ -44,7 +43,7 @@ async def happen(vault: Vault, subject: SubjectTag, kind: FactKind, **details: s
 
 async def begun(process: Serving) -> None:
     """Wait until the first turns have been changed."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         while CHANGED in (await client.get(f"{process.admin_url}/metrics")).text:
             await asyncio.sleep(0.01)
 

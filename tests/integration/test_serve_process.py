@@ -19,6 +19,7 @@ from integration.proxy_fixtures import (
     chatting,
     chunk,
     exchange,
+    http_client,
     openai_events,
     post,
     raw_client,
@@ -37,7 +38,7 @@ async def test_commands_work_beside_a_running_proxy_and_alone(tmp_path: Path) ->
             given = await run(env, "consent", "give", "-", stdin="ana\n")
             assert given.status == 0, given.err
             await exchange(proxy.url, post(OPENAI, chat_bytes("hello"), *ANA_LINES))
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with http_client() as client:
                 assert (await client.get(proxy.admin_url + "/healthz")).status_code == 200
                 assert (await client.get(proxy.admin_url + "/readyz")).status_code == 200
                 async with asyncio.timeout(PATIENCE):
@@ -75,7 +76,7 @@ async def test_sigterm_lets_streams_end_and_stores_them(tmp_path: Path) -> None:
                 assert await client.chunk() == EVENTS[0]
             proxy.terminate()
             await proxy.logged("stopping")
-            async with httpx.AsyncClient(trust_env=False) as admin:
+            async with http_client() as admin:
                 answer = await admin.get(proxy.admin_url + "/readyz")
                 assert answer.status_code == 503
                 assert "stopping" in answer.json()["reasons"][0]
@@ -145,7 +146,7 @@ async def test_a_killed_proxy_leaves_no_server_and_no_lock(tmp_path: Path) -> No
         env = environment(tmp_path, upstream=behind.url)
         async with serving(env) as proxy:
             await exchange(proxy.url, post(OPENAI, chat_bytes("hello"), *ANA_LINES))
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with http_client() as client:
                 async with asyncio.timeout(PATIENCE):
                     while (
                         'turns_total{outcome="stored"} 1.0'
@@ -162,7 +163,7 @@ async def test_nothing_of_a_chat_is_in_the_arguments_or_the_log_of_the_process(t
     async with backend(chatting(lambda _: "canaryanswer")) as behind:
         env = environment(tmp_path, upstream=behind.url, log_level="debug")
         async with serving(env) as proxy:
-            async with httpx.AsyncClient(base_url=proxy.url, trust_env=False) as client:
+            async with http_client(proxy.url) as client:
                 await client.post(
                     OPENAI + "?q=canaryquery",
                     content=chat_bytes("canaryprompt"),

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chatproxy.errors import ConfigurationError, StoreUnavailableError
@@ -13,7 +12,16 @@ from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from integration.invariants import assert_invariants
-from integration.proxy_fixtures import DAY, PATIENCE, AheadClock, World, a_proxy, a_world, chatting
+from integration.proxy_fixtures import (
+    DAY,
+    PATIENCE,
+    AheadClock,
+    World,
+    a_proxy,
+    a_world,
+    chatting,
+    http_client,
+)
 from simulators.store_front import StoreFront, store_front
 
 ERRORS = {
@@ -40,7 +48,7 @@ def store(server: EmbeddedServer, connections: Connections) -> str:
 
 
 async def reasons(world: World) -> list[str]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         answer = await client.get(world.running.admin_url + "/readyz")
     return list(answer.json().get("reasons", []))
 

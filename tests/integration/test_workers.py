@@ -5,11 +5,19 @@ import os
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 
 from integration.left_whole import CANARY
-from integration.proxy_fixtures import ANA_LINES, OPENAI, PATIENCE, chat_bytes, chatting, exchange, post
+from integration.proxy_fixtures import (
+    ANA_LINES,
+    OPENAI,
+    PATIENCE,
+    chat_bytes,
+    chatting,
+    exchange,
+    http_client,
+    post,
+)
 from integration.serve_process import Serving, environment, run, serving
 from simulators.backend import backend
 
@@ -21,7 +29,7 @@ def workers_of(process: Serving) -> list[int]:
 
 
 async def metric(process: Serving, sample: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with http_client() as client:
         text = (await client.get(f"{process.admin_url}/metrics")).text
     return next(
         (float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample + " ")), 0
@@ -49,7 +57,7 @@ async def test_workers_serve_as_one_node_and_keep_in_one_store(tmp_path: Path) -
             await until_kept(process, 30)
             assert await metric(process, "chatproxy_workers") == 3
             assert await metric(process, "chatproxy_turns_seen_total") == 30
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with http_client() as client:
                 assert (await client.get(f"{process.admin_url}/readyz")).json() == {
                     "ready": True,
                     "reasons": [],

@@ -1,7 +1,6 @@
 """What `serve` does to the process, beside serving."""
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,8 +8,8 @@ from chatproxy.cli.serve import spare_collector
 
 
 @pytest.fixture
-def collector() -> Iterator[None]:
-    yield
+def collector() -> None:
+    """It passes over nothing; afterwards it does again, as ``conftest.py`` has it."""
     gc.unfreeze()
 
 

@@ -1,7 +1,5 @@
 """What of a turn becomes an item."""
 
-from functools import cache
-
 import msgspec
 import pytest
 
@@ -11,7 +9,6 @@ from chatproxy.datasets.tables import Form, content_hash, read_rows, write_rows
 from chatproxy.model import Message, Origin, Part, PartKind, Transcript
 
 
-@cache
 def redactor() -> Redactor:
     return Redactor()
 
