@@ -1,18 +1,42 @@
 """Rotations that break off, and what must hold after them. Builders, not fixtures."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from chatproxy.crypto.wrap import wrapped_under
 from chatproxy.vault import Vault
 from chatproxy.workflows.rotate import NotYetError, Rotation, Step
-from integration.proxy_fixtures import PATIENCE
+from integration.proxy_fixtures import PATIENCE, World, a_world, chatting
 
 T = TypeVar("T")
 STORE_WRITES = ("swap_control", "swap_subject_wraps", "swap_epoch_wraps")
 ROOT_WRITES = ("add_version", "set_status")
+
+
+QUICK = {"key_soak": "0s", "key_grace": "0s"}
+"""Settings with which no step of a rotation waits for time to pass."""
+
+
+@asynccontextmanager
+async def a_quick_world(directory: Path, store: str) -> AsyncIterator[World]:
+    """A proxy whose keys change without a wait: it looks at them all the time, and not every five seconds."""
+
+    async def look_often(world: World) -> None:
+        while True:
+            world.running.vault.record_keys.news.set()
+            await asyncio.sleep(0.05)
+
+    async with a_world(chatting(), directory, store, **QUICK) as world:
+        looking = asyncio.create_task(look_often(world))
+        try:
+            yield world
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
 
 class Killed(Exception):  # noqa: N818 - not an error of ours

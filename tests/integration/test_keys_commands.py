@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,13 @@ from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.rotate import Step
 from chatproxy.workflows.watch_ring import LIVE_MS, list_nodes
 from integration.proxy_fixtures import World, a_world, chatting
-from integration.rotation_fixtures import a_rotation, advance
+from integration.rotation_fixtures import QUICK, a_quick_world, a_rotation, advance
 from integration.serve_process import Finished, call, environment
 
 
 @pytest.fixture
 def store(server: EmbeddedServer, connections: Connections) -> str:
     return server.url
-
-
-QUICK = {"key_soak": "0s", "key_grace": "0s"}
-
-
-def a_quick_world(directory: Path, store: str) -> AbstractAsyncContextManager[World]:
-    return a_world(chatting(), directory, store, key_soak="0s", key_grace="0s")
 
 
 async def until_done(env: dict[str, str], *words: str, status: int = 0) -> Finished:

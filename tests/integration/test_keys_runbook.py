@@ -11,7 +11,7 @@ from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.rotate import Step
 from integration.proxy_fixtures import World, a_world, chatting
-from integration.rotation_fixtures import a_rotation, advance
+from integration.rotation_fixtures import QUICK, a_quick_world, a_rotation, advance
 from integration.runbooks import runbooks_of, walk
 from integration.serve_process import environment, run
 from integration.test_proxy_vault import TOKEN, a_vault
@@ -22,7 +22,6 @@ STOPPED = "restore_embedded"
 STARTS_AT = {"back": Step.RETIRED}
 LEAVES_OLD_KEYS_DESTROYED = {"planned", "steps", "leaked"}
 PROVIDERS = runbooks_of("providers.md")
-QUICK = {"key_soak": "0s", "key_grace": "0s"}
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_there_is_a_runbook_for_each_case() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(RUNBOOKS) - {STOPPED}))
 async def test_a_runbook_can_be_walked(tmp_path: Path, store: str, name: str) -> None:
-    async with a_world(chatting(), tmp_path, store, key_soak="0s", key_grace="0s") as world:
+    async with a_quick_world(tmp_path, store) as world:
         await world.chat("before")
         await world.kept()
         if name in STARTS_AT:

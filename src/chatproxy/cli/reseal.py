@@ -193,6 +193,7 @@ async def _as_node(vault: Vault) -> AsyncIterator[None]:
     await watch.look()
     background = Background(logging.getLogger("chatproxy.background"))
     background.spawn(watch.run(), name="key-ring")
+    background.spawn(watch.hear(), name="key-ring-changes")  # also what this process itself has changed
     try:
         yield
     finally:
