@@ -620,6 +620,7 @@ def _own_surfaces(
         logs=lambda: [audit_log] if audit_log.exists() else [],
         public_keys=public_keys,
         rate=Buckets(settings.access_rate),
+        take_timeout=settings.client_take_timeout,
         clock=vault.clock,
         metrics=metrics,
     )

@@ -17,7 +17,7 @@ STORE_WRITES = ("swap_control", "swap_subject_wraps", "swap_epoch_wraps")
 ROOT_WRITES = ("add_version", "set_status")
 
 
-QUICK = {"key_soak": "0s", "key_grace": "0s"}
+QUICK: dict[str, Any] = {"key_soak": "0s", "key_grace": "0s"}
 """Settings with which no step of a rotation waits for time to pass."""
 
 

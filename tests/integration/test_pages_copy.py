@@ -2,15 +2,25 @@
 
 import asyncio
 import re
+import secrets
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Message
 
-from chatproxy.consent.events import Choice
+from chatproxy.consent.events import DATA_SUBJECT, Choice
 from chatproxy.crypto.sealed_file import Opening
+from chatproxy.rates import Buckets, Rate, TooOftenError
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
+from chatproxy.telemetry import Metrics
+from chatproxy.web.access_downloads import AccessDownloads
+from chatproxy.web.client_call import CALL
+from chatproxy.web.pages.access_page import reason_in_words
+from chatproxy.web.pages.words import load_words
 from chatproxy.web.person_session import PREFIX
 from integration.proxy_fixtures import ANA, PATIENCE, World
 from integration.serve_process import environment
@@ -183,6 +193,71 @@ async def test_nobody_has_two_on_the_way_and_who_leaves_makes_room(tmp_path: Pat
         actions = [entry["action"] for entry in entries(tmp_path)]
         assert actions.count("subject.accessed") == 1
         assert actions.count("subject.access") == 2
+
+
+class Taker:
+    """Somebody who is sent an archive, and takes a piece of it when they are allowed to."""
+
+    def __init__(self) -> None:
+        self.may_take = asyncio.Semaphore(0)
+        self.taken = b""
+        self.is_whole = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await self.may_take.acquire()
+            self.taken += message["body"]
+            self.is_whole = not message.get("more_body", False)
+
+    async def take(self, answer: Response) -> None:
+        await answer({CALL: SimpleNamespace(tell_when_gone=lambda _: None)}, unasked, self.send)
+
+
+async def unasked() -> Message:
+    raise AssertionError("what is sent needs no question")
+
+
+async def test_who_takes_theirs_slowly_gives_way_to_who_asks(tmp_path: Path, store: str) -> None:
+    """Eight who take it by the byte keep nobody from theirs. The slowest goes, and nobody else."""
+    async with visiting(tmp_path, store) as (world, _):
+        await with_something(world)
+        vault, metrics, words = world.running.vault, Metrics(), list(load_words().values())
+        takers = {f"p{number}": Taker() for number in range(8)}
+        for subject in takers:
+            who = {"x-chat-subject": subject, "x-chat-plan": "pro"}
+            await world.chat(secrets.token_hex(1 << 18), who=who)
+        await world.kept()
+        downloads = AccessDownloads(
+            vault.access_desk(lambda code: reason_in_words(code, words), by=lambda: DATA_SUBJECT), words,
+            logs=list, public_keys=lambda: "{}", rate=Buckets(Rate.parse("1/1d")), take_timeout=0.5,
+            clock=vault.clock, metrics=metrics,
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as taking:
+            tasks = {}
+            for subject, taker in takers.items():
+                answer = await downloads.begin(world.tag(subject), None)
+                assert answer is not None
+                tasks[subject] = taking.create_task(taker.take(answer))
+                if subject != "p3":
+                    taker.may_take.release()
+            with pytest.raises(TooOftenError):
+                await downloads.begin(world.tag(), None)
+            loop = asyncio.get_running_loop()
+            while min(each.waited(loop.time()) for each in downloads._running.values()) < 0.5:
+                await asyncio.sleep(0.05)
+            answer = await downloads.begin(world.tag(), None)
+            assert answer is not None
+            ana = Taker()
+            tasks["ana"] = taking.create_task(ana.take(answer))
+            await tasks["p3"]
+            assert not any(task.done() for subject, task in tasks.items() if subject != "p3")
+            for taker in (ana, *takers.values()):
+                for _ in range(1 << 10):
+                    taker.may_take.release()
+
+        assert {subject for subject, taker in takers.items() if not taker.is_whole} == {"p3"}
+        assert Archive(ana.taken).texts()[0] == ODD
+        assert metrics.client_cuts.labels("slow_reader")._value.get() == 1
 
 
 async def test_what_cannot_be_recorded_is_not_handed_out(tmp_path: Path, store: str) -> None:
