@@ -19,6 +19,7 @@ from chatproxy.crypto.sealed_keyset import SEALED_NAME, parse_sealed
 from chatproxy.crypto.tlog import NoteSigner
 from chatproxy.errors import KeysetError, RootRefusedError
 from chatproxy.kms.file import FileRoot, KeysetFile
+from chatproxy.kms.vault_api import REST_MS
 from chatproxy.store import keys as names
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
@@ -30,7 +31,16 @@ from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.publish_checkpoint import checkpoint_name
 from chatproxy.workflows.rotate import NotYetError, Step
 from chatproxy.workflows.watch_ring import RingWatch
-from integration.proxy_fixtures import ANA, PATIENCE, World, a_proxy, a_world, chatting, http_client
+from integration.proxy_fixtures import (
+    ANA,
+    PATIENCE,
+    AheadClock,
+    World,
+    a_proxy,
+    a_world,
+    chatting,
+    http_client,
+)
 from integration.serve_process import call, environment
 from integration.test_admin_api import SIGN_UP
 from integration.test_gate import a_closed_gate
@@ -66,9 +76,10 @@ async def readiness(world: World) -> tuple[int, str]:
 
 
 async def test_chats_go_on_while_the_vault_is_sealed_at_the_start(tmp_path: Path, url: str) -> None:
+    clock = AheadClock()
     async with a_vault(tmp_path, url) as (vault, settings):
         vault.is_sealed = True
-        async with a_world(chatting(), tmp_path, url, clock=wall_clock, **settings) as world:
+        async with a_world(chatting(), tmp_path, url, clock=clock, **settings) as world:
             answers = [
                 await world.chat("hello"),
                 await world.chat("keyed", who={"x-chat-subject": "ana", "idempotency-key": "k"}),
@@ -81,6 +92,7 @@ async def test_chats_go_on_while_the_vault_is_sealed_at_the_start(tmp_path: Path
             assert (status, "status 503: it is sealed" in why, TOKEN in why) == (503, True, False)
 
             vault.is_sealed = False
+            clock.ahead = REST_MS
             assert len(await world.kept()) == 3
             assert (await world.chat("later")).headers["x-chat-turn"]
             await world.kept()
@@ -90,10 +102,11 @@ async def test_chats_go_on_while_the_vault_is_sealed_at_the_start(tmp_path: Path
 async def test_own_pages_and_apis_wait_while_the_vault_is_sealed_at_the_start(
     tmp_path: Path, url: str
 ) -> None:
+    clock = AheadClock()
     async with a_vault(tmp_path, url) as (vault, settings):
         vault.is_sealed = True
         async with (
-            a_world(chatting(), tmp_path, url, clock=wall_clock, admin_token="t" * 16, **settings) as world,
+            a_world(chatting(), tmp_path, url, clock=clock, admin_token="t" * 16, **settings) as world,
             http_client(
                 world.running.admin_url + "/api/v1", headers={"authorization": "Bearer " + "t" * 16}
             ) as company,
@@ -116,6 +129,7 @@ async def test_own_pages_and_apis_wait_while_the_vault_is_sealed_at_the_start(
             assert_problem(await company.delete(by_tag + "/account"), 503, "store_unavailable")
 
             vault.is_sealed = False
+            clock.ahead = REST_MS
             await world.chat("hello")
             assert len(await world.kept()) == 1
             made = await ask(world, "PUT", "/choice", json=YES)
@@ -136,10 +150,11 @@ async def test_before_the_first_ring_nothing_makes_the_store_look_used(tmp_path:
         clock=wall_clock,
     )
     log.append("test", {})
+    clock = AheadClock()
     async with a_vault(tmp_path, url) as (vault, settings):
         vault.wraps_nothing = True
         async with a_world(
-            chatting(), tmp_path, url, clock=wall_clock, choice_notices=str(choice), **settings
+            chatting(), tmp_path, url, clock=clock, choice_notices=str(choice), **settings
         ) as world:
             world.damage = "an audit log of another signer"
             await world.chat("hello")
@@ -147,6 +162,7 @@ async def test_before_the_first_ring_nothing_makes_the_store_look_used(tmp_path:
             assert (await readiness(world))[0] == 503
 
             vault.wraps_nothing = False
+            clock.ahead = REST_MS
             assert len(await world.kept()) == 1
             store = world.running.vault.store
             async with asyncio.timeout(PATIENCE):
