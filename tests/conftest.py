@@ -9,16 +9,18 @@ import pytest
 import re2
 from hypothesis import settings
 
+_LIBC = ctypes.CDLL(None)
+_IS_GLIBC = hasattr(_LIBC, "malloc_trim")
 _M_TRIM_THRESHOLD = -1
+
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
     """Have glibc give back what is free. After a block of 24 MiB it would keep 48 MiB for each thread that there was."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+    if _IS_GLIBC:
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +42,17 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have the cached functions of a module forget, and RE2, which remembers every pattern and megabytes of what it made of it."""
+    """Have the cached functions of a module forget, and RE2, which remembers every pattern and megabytes of what it made of it.
+
+    What lies between other things is given back only when that is asked for.
+    """
     yield
     for each in vars(request.module).values():
         if hasattr(each, "cache_clear") and each.__module__ == request.module.__name__:
             each.cache_clear()
     re2.purge()
+    if _IS_GLIBC:
+        _LIBC.malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)
