@@ -152,8 +152,8 @@ async def a_counted_proxy(directory: Path, store: str, script: Script) -> AsyncI
 @pytest.mark.parametrize(
     "path, headers, most_of_an_answer, most_of_a_piece",
     [
-        pytest.param(OPENAI, ANA_LINES, 1_600, 36, id="captured"),
-        pytest.param(PASSED, (), 260, 22, id="passed"),
+        pytest.param(OPENAI, ANA_LINES, 1_350, 32, id="captured"),
+        pytest.param(PASSED, (), 230, 20, id="passed"),
     ],
 )
 async def test_an_answer_and_a_piece_of_a_stream_cost_no_more_calls_than_they_did(
