@@ -643,6 +643,28 @@ async def test_an_answer_before_the_request_is_whole_is_the_last_one(expects: by
         assert len(behind.connections) == 1
 
 
+async def test_an_answer_that_began_before_the_request_was_whole_is_the_last_one_though_it_is_whole_now() -> (
+    None
+):
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(STREAM_HEAD + chunk(b"one"))
+        await peer.read(2)
+        await peer.send(LAST_CHUNK)
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(script) as behind,
+        a_gate(behind.url) as gate,
+        raw_client(gate.url) as client,
+    ):
+        await client.send(b"POST /x HTTP/1.1\r\nHost: chat\r\nContent-Length: 2\r\n\r\na")
+        assert (await client.head()).header(b"connection") == b"close"
+        await client.send(b"b")
+        assert [await client.chunk(), await client.chunk()] == [b"one", b""]
+        assert await client.reader.read() == b""
+
+
 async def test_http_1_0_gets_an_answer_that_ends_with_the_connection_and_no_chunks() -> None:
     async with (
         asyncio.timeout(PATIENCE),
@@ -773,11 +795,30 @@ async def test_who_has_connected_and_is_not_heard_yet_when_the_drain_begins_is_a
         await stopping
 
 
+async def test_a_request_that_is_not_whole_when_the_drain_begins_is_the_last_one() -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(b"yes"))) as behind,
+        a_gate(behind.url, drain_seconds=PATIENCE) as gate,
+        raw_client(gate.url) as client,
+    ):
+        await client.send(b"POST /x HTTP/1.1\r\nHost: chat\r\nContent-Length: 2\r\n\r\na")
+        await behind.connection(0)
+        stopping = asyncio.ensure_future(gate.listener.stop())
+        await asyncio.sleep(0)
+        await client.send(b"b")
+
+        answer = await client.answer()
+        assert (answer.status, answer.header(b"connection")) == (200, b"close")
+        await stopping
+
+
 async def test_who_has_connected_and_says_nothing_does_not_hold_up_the_drain() -> None:
+    patient = ClientLimits(head_timeout=10 * PATIENCE)
     async with (
         asyncio.timeout(PATIENCE),
         backend(nothing) as behind,
-        a_gate(behind.url, drain_seconds=10 * PATIENCE) as gate,
+        a_gate(behind.url, drain_seconds=10 * PATIENCE, limits=patient) as gate,
         raw_client(gate.url),
     ):
         await until(lambda: gate.listener.connections, 1)

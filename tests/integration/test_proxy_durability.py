@@ -75,6 +75,19 @@ async def test_strict_ends_no_answer_that_is_not_safe(tmp_path: Path, stream: bo
         assert world.counted("chatproxy_failures_total", code="capture_unsafe") == 1
 
 
+@pytest.mark.parametrize("stream, words", [(True, "one two three"), (False, "reply 0")])
+async def test_strict_keeps_the_piece_that_waited_until_it_was_safe(
+    tmp_path: Path, store: str, stream: bool, words: str
+) -> None:
+    async with a_world(
+        streaming if stream else chatting(), tmp_path, store, capture_durability="strict"
+    ) as world:
+        await ask(world, stream=stream)
+        (row,) = await world.kept()
+
+        assert (await world.said(row["conversation"]))[-1] == f"assistant: {words}"
+
+
 async def test_strict_refuses_a_chat_while_the_disk_fails(tmp_path: Path, store: str) -> None:
     async with a_world(
         chatting(), tmp_path, store, capture_durability="strict", journal_size="1KiB"

@@ -1,6 +1,7 @@
 """The client of the byte path against an upstream made of sockets: what goes out, what comes back, when it ends."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -437,21 +438,37 @@ class TestWhatComesBack:
             await server.connections[0].is_gone.wait()
         assert server.connections[0].received.endswith(b"\r\n\r\nx")
 
-    async def test_an_early_error_wakes_a_sender_that_waits(self) -> None:
-        may_answer = asyncio.Event()
-
+    async def test_an_upstream_that_was_made_to_wait_has_its_time_once_it_may_go_on(self) -> None:
         async def script(peer: Peer) -> None:
-            await peer.read_head()
-            await may_answer.wait()
-            await peer.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n")
+            await peer.read_request()
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
+            await peer.until_gone()
 
-        async with backend(script) as server, upstream(server.address) as client:
-            call = await post(client, b"x" * LARGE, length=2 * LARGE, more_body=True)
-            draining = asyncio.ensure_future(call.drain())
-            may_answer.set()
+        async with backend(script) as server, upstream(server.address, idle_timeout=0.2) as client:
+            call = await get(client)
+            await call.head()
+            call.pause_reading()
+            call.resume_reading()
+            assert await call.read() == (b"some", True)
 
-            assert not await draining
-            call.abort()
+            with pytest.raises(UpstreamTimeoutError):
+                await call.read()
+
+    async def test_an_early_error_wakes_a_sender_that_waits(self) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            address = UpstreamAddress.parse(f"http://127.0.0.1:{listening.getsockname()[1]}")
+            async with asyncio.timeout(10), upstream(address) as client:
+                call = await post(client, b"x" * 4 * LARGE, length=8 * LARGE, more_body=True)
+                taken, _ = await loop.sock_accept(listening)
+                with taken:
+                    draining = asyncio.ensure_future(call.drain())
+                    await asyncio.sleep(0)
+                    await loop.sock_sendall(taken, b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n")
+
+                    assert not await draining
+                    call.abort()
 
     async def test_an_answer_may_begin_while_the_request_is_sent(self) -> None:
         async def script(peer: Peer) -> None:
