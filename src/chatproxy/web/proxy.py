@@ -295,7 +295,7 @@ class _UnsafeError(Exception):
 
 
 class _Relay:
-    """One exchange under way: two directions, one end. It is who is ``Answered``."""
+    """One exchange under way: two directions, one end. It is told the upstream's answer (``Answered``)."""
 
     def __init__(
         self,

@@ -242,7 +242,7 @@ class UpstreamCall:
                 raise self._error
 
     def pause_reading(self) -> None:
-        """Have the upstream wait. What it has sent by then may still be handed on, but for what one reading takes no more."""
+        """Have the upstream wait. What the reading under way has brought is still handed on."""
         if self._connection is not None and not self._is_read_paused:
             self._is_read_paused = True
             self._connection.transport.pause_reading()
