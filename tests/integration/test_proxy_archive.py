@@ -4,13 +4,17 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from chatproxy.clock import wall_clock
+from chatproxy.consent.events import FactKind
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, StreamEnd, TurnId
+from chatproxy.policy.instants import format_instant
 from chatproxy.policy.periods import DAY_MS
 from chatproxy.ports import PutStatus, SealedTurn
 from chatproxy.store.connections import Connections
@@ -26,8 +30,8 @@ from chatproxy.workflows.record import Capture, Recorder
 from chatproxy.workflows.retry import Retries
 from chatproxy.workflows.seal import Sealer
 from chatproxy.workflows.subjects import Subjects
-from chatproxy.workflows.transcripts import KeptTurn
-from integration.proxy_fixtures import PATIENCE, a_proxy, chat_bytes, openai_reply
+from chatproxy.workflows.transcripts import KeptTurn, Spurious
+from integration.proxy_fixtures import PATIENCE, a_proxy, openai_reply
 
 
 class FaultyStore:
@@ -76,79 +80,94 @@ def an_archive(
     )  # fmt: skip
 
 
-async def test_what_follows_a_turn_that_is_over_in_the_same_batch_keeps_all_of_its_words(
-    tmp_path: Path, server: EmbeddedServer, connections: Connections
-) -> None:
-    """It is placed after the one that is not kept after all, which would have held what was sent again (R13)."""
-    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
-    background = Background(logging.getLogger("test"))
-    metrics, journal = Metrics(), MemoryJournal(1 << 20)
-    # The client goes on from the answer that it has: a prefill by its looks, and said before by that turn.
-    first = [{"role": "user", "content": "hello"}]
-    second = [*first, {"role": "assistant", "content": "hi"}]
-    async with asyncio.timeout(PATIENCE), open_vault(settings) as vault:
-        archive = an_archive(vault, vault.store, journal, metrics, background)
+class Keeping:
+    """An archive and what it keeps from."""
+
+    def __init__(self, vault: Vault, *faults: Exception) -> None:
+        self.vault = vault
+        self._background = Background(logging.getLogger("test"))
+        self._metrics, self._journal = Metrics(), MemoryJournal(1 << 20)
+        store = FaultyStore(vault.store, *faults)
+        self.archive = an_archive(vault, store, self._journal, self._metrics, self._background)
+
+    def chat(self, *messages: Mapping[str, str], at: int) -> None:
+        """Capture a chat of Ana's that was received then (ms), and answered with "hi"."""
         capture = Capture(
-            journal,
-            metrics,
+            self._journal,
+            self._metrics,
             limit=1 << 20,
             never_kept=lambda _: None,
             new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
         )
-        for messages, at in ((first, wall_clock() - 31 * DAY_MS), (second, wall_clock())):
-            recorder = capture.begin(
-                Caller(subject="ana", plan="pro"),
-                dialect="openai_chat",
-                request_encoding="",
-                received_at=at,
-            )
-            assert isinstance(recorder, Recorder)
-            recorder.request(json.dumps({"model": "m", "messages": messages}).encode())
-            recorder.head(200, "application/json", "")
-            recorder.reply(openai_reply("hi"))
-            recorder.finish(StreamEnd.COMPLETE)
-        background.spawn(archive.run(), name="archive")
-        while not journal.is_idle:
-            await asyncio.sleep(0.01)
-        await background.aclose()
-
-        [kept] = [turn async for turn in vault.transcripts.walk()]
-        assert isinstance(kept, KeptTurn)
-        assert kept.facts.after is None
-        [shown] = await vault.transcripts.show(kept.subject, kept.facts.conversation_tag, purpose="service")
-        assert [message.role for message in shown.transcript.input] == ["user", "assistant"]
-
-
-async def test_an_unforeseen_error_is_survived_and_the_turn_is_kept(
-    tmp_path: Path, server: EmbeddedServer, connections: Connections
-) -> None:
-    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
-    background = Background(logging.getLogger("test"))
-    metrics, journal = Metrics(), MemoryJournal(1 << 20)
-    async with asyncio.timeout(PATIENCE), open_vault(settings) as vault:
-        store = FaultyStore(vault.store, RuntimeError("canary"))
-        archive = an_archive(vault, store, journal, metrics, background)
-        capture = Capture(
-            journal,
-            metrics,
-            limit=1 << 20,
-            never_kept=lambda _: None,
-            new_turn_id=lambda: TurnId(b"t" * 16),
-        )
         recorder = capture.begin(
-            Caller(subject="ana", plan="pro"),
-            dialect="openai_chat",
-            request_encoding="",
-            received_at=wall_clock(),
+            Caller(subject="ana", plan="pro"), dialect="openai_chat", request_encoding="", received_at=at
         )
         assert isinstance(recorder, Recorder)
-        recorder.request(chat_bytes())
+        recorder.request(json.dumps({"model": "m", "messages": messages}).encode())
         recorder.head(200, "application/json", "")
         recorder.reply(openai_reply("hi"))
         recorder.finish(StreamEnd.COMPLETE)
-        background.spawn(archive.run(), name="archive")
-        while not journal.is_idle:
+
+    async def kept(self) -> list[KeptTurn | Spurious]:
+        """Keep what was captured, and return what is kept."""
+        self._background.spawn(self.archive.run(), name="archive")
+        while not self._journal.is_idle:
             await asyncio.sleep(0.01)
-        await background.aclose()
-        assert len([turn async for turn in vault.transcripts.walk()]) == 1
-        assert not archive.is_failing
+        await self._background.aclose()
+        return [turn async for turn in self.vault.transcripts.walk()]
+
+
+QUESTION = {"role": "user", "content": "hello"}
+ANSWER = {"role": "assistant", "content": "hi"}
+
+
+@pytest.fixture
+async def vault(tmp_path: Path, server: EmbeddedServer, connections: Connections) -> AsyncIterator[Vault]:
+    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
+    async with asyncio.timeout(PATIENCE), open_vault(settings) as opened:
+        yield opened
+
+
+async def test_what_follows_a_turn_that_is_over_in_the_same_batch_keeps_all_of_its_words(
+    vault: Vault,
+) -> None:
+    """It is placed after the one that is not kept after all, which would have held what was sent again (R13)."""
+    keeping = Keeping(vault)
+    keeping.chat(QUESTION, at=wall_clock() - 31 * DAY_MS)
+    # The client goes on from the answer that it has: a prefill by its looks, and said before by that turn.
+    keeping.chat(QUESTION, ANSWER, at=wall_clock())
+
+    [kept] = await keeping.kept()
+
+    assert isinstance(kept, KeptTurn)
+    assert kept.facts.after is None
+    [shown] = await vault.transcripts.show(kept.subject, kept.facts.conversation_tag, purpose="service")
+    assert [message.role for message in shown.transcript.input] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_who_is_held_when_a_turn_is_kept_is_decided_on_again(vault: Vault, *, is_held: bool) -> None:
+    """It is sealed to the review of the hold, which may have ended by then (R24)."""
+    ana = vault.pseudonyms.subject_tag(tenant="default", subject="ana")
+    received_at = wall_clock()
+    if is_held:
+        hold = {"case": "c", "authority": "a", "review_at": format_instant(received_at + 60 * DAY_MS)}
+        kind = FactKind.HOLD_PLACED
+        await vault.ledger.note(ana, kind, at=received_at, by="test", method="test", details=hold)
+        soon = wall_clock() + DAY_MS
+        while await vault.store.people_due(soon):
+            for due in await vault.store.claim_due(now=soon, until=soon + DAY_MS, most=16):
+                assert await vault.store.settle_due(due)
+    keeping = Keeping(vault)
+    keeping.chat(QUESTION, at=received_at - 1)
+
+    assert len(await keeping.kept()) == 1
+    assert await vault.store.people_due(wall_clock() + DAY_MS) == is_held
+
+
+async def test_an_unforeseen_error_is_survived_and_the_turn_is_kept(vault: Vault) -> None:
+    keeping = Keeping(vault, RuntimeError("canary"))
+    keeping.chat(QUESTION, at=wall_clock())
+
+    assert len(await keeping.kept()) == 1
+    assert not keeping.archive.is_failing

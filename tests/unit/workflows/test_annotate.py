@@ -3,7 +3,7 @@
 import pytest
 
 from chatproxy.model import Origin
-from chatproxy.workflows.annotate import Eligible, GroupNote
+from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, record_metadata
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,13 @@ def test_until_when_it_is_kept(grounds: dict[str, int], also: tuple[str, ...], u
     )
 
     assert note.kept_until == until
+
+
+def test_what_a_record_is_bound_to_has_the_same_bytes_for_ever() -> None:
+    """Another spelling of the same JSON would open no record that is kept."""
+    facts = TurnFacts(v=1, conversation="c" * 32, dialect="openai_chat", received_at=2, node="n", model='m"')
+
+    assert record_metadata(facts.metadata(), 1) == (
+        b'{"group":1,"turn":{"conversation":"cccccccccccccccccccccccccccccccc","dialect":"openai_chat",'
+        b'"model":"m\\"","node":"n","received_at":2,"v":1}}'
+    )
