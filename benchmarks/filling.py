@@ -8,12 +8,13 @@ request, which is all that a store sees of them; nobody could open them.
 """
 
 import asyncio
-import dataclasses
 import secrets
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from msgspec.structs import replace
 
 from chatproxy.crypto.annotation import Annotation, authenticate
 from chatproxy.model import Caller, ConversationTag, Message, Origin, Part, PartKind, Transcript, TurnId
@@ -47,7 +48,7 @@ def renamed(sealed, keys):
         metadata=metadata.replace(sealed.conversation.hex().encode(), conversation.hex().encode()),
         body=body.replace(old_head.hex().encode(), b'","'.join(head.hex().encode() for head in heads)),
     )
-    return dataclasses.replace(
+    return replace(
         sealed,
         turn=turn,
         conversation=conversation,

@@ -16,17 +16,16 @@ Last, each of so many clients opens a captured stream that says something every 
 
 import argparse
 import asyncio
-import contextlib
 import os
 import re
 import resource
-import socket
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import redis
 from byte_path import HERE, REST_CPU, Load, a_backend, cpu_seconds, generate
 from load import request_bytes
 from peers import Running, paced
@@ -70,49 +69,26 @@ class Proxy:
         if process.returncode:
             raise SystemExit("the store was not filled")
 
-    def ask(self, *words):
-        """Ask the store's server."""
-        with contextlib.closing(Store(self.directory / "data" / "store" / "s.sock")) as store:
-            return store.ask(*words)
+    def store(self):
+        """Return a connection to the store's server."""
+        return redis.Redis(unix_socket_path=str(self.directory / "data" / "store" / "s.sock"))
 
     def window(self, headers, options):
         """Return CPU µs of the proxy and of its store, the script's µs, and p50 and p99 at 200/s."""
         settled(self.admin)
-        while "aof_rewrite_in_progress:1" in self.ask("INFO", "persistence"):
-            time.sleep(0.2)
-        self.ask("CONFIG", "RESETSTAT")
+        with self.store() as server:
+            while server.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.2)
+            server.config_resetstat()
         proxy, together = own_cpu(self.process.pid), cpu_seconds(self.process.pid)
         count = generate(self.port, Load("window", PATH, 32), SECONDS, headers, options=options)["requests"]
         settled(self.admin)
         own = own_cpu(self.process.pid) - proxy
         store = cpu_seconds(self.process.pid) - together - own
-        script = re.search(r"cmdstat_evalsha:.*?usec_per_call=([\d.]+)", self.ask("INFO", "commandstats"))
+        with self.store() as server:
+            script = server.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
         calm = paced(Running(self.process.pid, self.port), PATH, SECONDS, headers, options=options)
-        return own / count * 1e6, store / count * 1e6, float(script[1]), calm["p50_ms"], calm["p99_ms"]
-
-
-class Store:
-    """A connection to a server, for commands that answer with text."""
-
-    def __init__(self, path):
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._file = self._socket.makefile("rwb")
-
-    def ask(self, *words):
-        encoded = [str(word).encode() for word in words]
-        self._file.write(
-            b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded)
-        )
-        self._file.flush()
-        line = self._file.readline()
-        if not line.startswith(b"$"):
-            return line.decode().strip()
-        return self._file.read(int(line[1:]) + 2).decode()
-
-    def close(self):
-        self._file.close()
-        self._socket.close()
+        return own / count * 1e6, store / count * 1e6, script, calm["p50_ms"], calm["p99_ms"]
 
 
 def compare(title, few, many, rounds, headers, options=((), ())):
@@ -151,10 +127,11 @@ def with_turns(backend_port, most, rounds):
         print(
             f"\nRSS MiB: {rss_mib(few.process.pid):.0f} with few, {rss_mib(many.process.pid):.0f} with many"
         )
-        found = dict(re.findall(r"^(\w+):(\d+)\r", many.ask("INFO"), re.MULTILINE))
+        with many.store() as server:
+            found = server.info()
         print(
-            f"the store: {int(found['used_memory']) >> 20:,} MiB, last rewrite of its file "
-            f"{found['aof_last_rewrite_time_sec']} s, last fork {int(found['latest_fork_usec']) / 1000:.0f} ms"
+            f"the store: {found['used_memory'] >> 20:,} MiB, last rewrite of its file "
+            f"{found['aof_last_rewrite_time_sec']} s, last fork {found['latest_fork_usec'] / 1000:.0f} ms"
         )
 
 
