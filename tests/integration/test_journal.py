@@ -375,6 +375,15 @@ class FalteringRoot:
         return await self._behind.unwrap(purpose, wraps)
 
 
+async def two_have_died(world: World) -> None:
+    """Leave what two processes have written, a chat each, to the next one."""
+    for name in ("journal", "other"):
+        async with world.journal(name) as journal:
+            await chat(journal, name)
+    for left in (world.directory / "other").iterdir():
+        left.rename(world.directory / "journal" / left.name)
+
+
 @pytest.mark.parametrize(
     "said_first",
     [
@@ -387,11 +396,7 @@ class FalteringRoot:
 async def test_what_dead_processes_have_left_is_adopted_once_the_root_answers_for_all_of_them(
     world: World, said_first: list[ChatproxyError | None]
 ) -> None:
-    for name in ("journal", "other"):
-        async with world.journal(name) as journal:
-            await chat(journal, name)
-    for left in (world.directory / "other").iterdir():
-        left.rename(world.directory / "journal" / left.name)
+    await two_have_died(world)
     world.root = FalteringRoot(world.root, said=said_first)
     async with world.journal() as journal:
         assert journal.follow_root(1) == 0
@@ -403,11 +408,7 @@ async def test_what_dead_processes_have_left_is_adopted_once_the_root_answers_fo
 async def test_what_dead_processes_have_left_is_adopted_once_the_disk_answers_for_all_of_them(
     world: World,
 ) -> None:
-    for name in ("journal", "other"):
-        async with world.journal(name) as journal:
-            await chat(journal, name)
-    for left in (world.directory / "other").iterdir():
-        left.rename(world.directory / "journal" / left.name)
+    await two_have_died(world)
     last_key = max((world.directory / "journal").iterdir()) / "key"
     aside = last_key.rename(world.directory / "key")
     last_key.mkdir()  # reading it fails, whoever reads

@@ -8,10 +8,9 @@ authentic state is what ``seq`` and the audit log are for (``chatproxy.workflows
 """
 
 import re
-import struct
 from collections.abc import Mapping
 
-from chatproxy.crypto.encoding import lps
+from chatproxy.crypto.encoding import lp, lps
 from chatproxy.crypto.keys import MacKey
 from chatproxy.crypto.primitives import are_equal
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
@@ -24,7 +23,6 @@ _FIELDS = frozenset({b"kv", b"seq", b"exp", b"meta", b"body", b"prev", b"mac"})
 _DECIMAL = re.compile(rb"0|[1-9][0-9]{0,18}")
 _DECIMAL_END = 10**19
 _AUTHENTICATED = (b"kv", b"seq", b"exp", b"meta", b"body", b"prev")
-_TAG_AND_LENGTH = struct.Struct(">BI").pack
 
 
 class AnnotationKeys:
@@ -135,7 +133,7 @@ def verify_event_mac(
 
 def _mac(fields: Mapping[bytes, bytes], key: MacKey, *, subject: SubjectTag, turn: TurnId) -> bytes:
     values = [subject, turn, *map(fields.__getitem__, _AUTHENTICATED)]
-    tlv = [_TAG_AND_LENGTH(number, len(value)) + value for number, value in enumerate(values, 1)]
+    tlv = [b"%c" % number + lp(value) for number, value in enumerate(values, 1)]
     return key.mac(_LABEL + b"".join(tlv))
 
 

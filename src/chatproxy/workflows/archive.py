@@ -189,7 +189,7 @@ class Archive:
             return False
         took_part = not sealed and not any(pending.waits_for_server for pending in waiting)
         for portion in _portions(sealed):
-            statuses = await self._put([turn for pending in portion if (turn := pending.turn)])
+            statuses = await self._put([_there(pending.turn) for pending in portion])
             for pending, status in zip(portion, statuses, strict=True):
                 await self._settle(pending, status)
                 took_part |= status is not None
@@ -395,8 +395,6 @@ def _is_to_be_seen_to(turn: SealedTurn, person: Person, now: int) -> bool:
         return False
     if facts.changes_after(now) is not None:
         return True
-    if not facts.has_holds:
-        return False
     about = facts.about(turn.conversation, turn.turn, received_at=turn.received_at)
     return about.hold_at is not None
 
