@@ -112,8 +112,8 @@ def run(name, backend_port, seconds):
         generate(port, load, 1, headers)
         alone = Path_(load.name, load.path, 1)
         added = (
-            generate(port, alone, 1, headers)["first_byte_ms"]
-            - generate(backend_port, alone, 1)["first_byte_ms"]
+            generate(port, alone, 1, headers)["first_byte_p50_ms"]
+            - generate(backend_port, alone, 1)["first_byte_p50_ms"]
         )
         proxy, all_of_it = own_cpu(process.pid), cpu_seconds(process.pid)
         total = generate(port, load, seconds, headers)

@@ -20,7 +20,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _AUTH = b"x-chat-auth"
 _INCOGNITO = b"x-chat-incognito"
-_TRUSTED_ONLY = frozenset(
+_TEXTS = frozenset(
     (
         b"x-chat-subject",
         b"x-chat-plan",
@@ -28,10 +28,9 @@ _TRUSTED_ONLY = frozenset(
         b"x-chat-tenant",
         b"x-chat-surface",
         b"x-chat-age",
-        b"x-chat-zdr",
-        _AUTH,
     )
 )
+_TRUSTED_ONLY = _TEXTS | {b"x-chat-zdr", _AUTH}
 IDENTITY_HEADERS = _TRUSTED_ONLY | {_INCOGNITO}
 """Header names that are chatproxy's own and never reach the upstream."""
 _CONTENT_USAGE = b"content-usage"
@@ -175,37 +174,34 @@ _ANYBODY = Caller()
 
 
 def _believe(claims: dict[bytes, bytes], tightening: _Tightening) -> Caller:
-    def text(name: bytes) -> str | None:
-        value = claims.get(name)
-        if value is None:
-            return None
-        value = value.strip()
-        if len(value) > _LONGEST_VALUE:
-            raise AmbiguousIdentityError(f"{name.decode()} is longer than {_LONGEST_VALUE} bytes")
-        try:
-            decoded = value.decode()
-        except UnicodeDecodeError:
-            raise AmbiguousIdentityError(f"{name.decode()} is not UTF-8") from None
-        if not decoded.isprintable():
-            raise AmbiguousIdentityError(f"{name.decode()} has control characters")
-        return decoded or None
-
-    subject = text(b"x-chat-subject")
-    age = (text(b"x-chat-age") or "").lower()
-    surface = text(b"x-chat-surface")
-    plan = text(b"x-chat-plan")
+    said = {name: _text(name, value) for name, value in claims.items() if name in _TEXTS}
+    surface, age, plan = said.get(b"x-chat-surface"), said.get(b"x-chat-age"), said.get(b"x-chat-plan")
     return Caller(
-        tenant=text(b"x-chat-tenant") or "default",
-        subject=subject,
+        tenant=said.get(b"x-chat-tenant") or "default",
+        subject=said.get(b"x-chat-subject"),
         plan=plan.lower() if plan else None,
-        conversation=text(b"x-chat-conversation"),
+        conversation=said.get(b"x-chat-conversation"),
         surface=_SURFACES.get(surface, Surface.UNKNOWN) if surface else Surface.CHAT,
-        age=_AGES.get(age, Age.UNKNOWN),
+        age=_AGES.get(age.lower(), Age.UNKNOWN) if age else Age.UNKNOWN,
         zdr=b"x-chat-zdr" in claims and _is_set(claims[b"x-chat-zdr"]),
         incognito=tightening.incognito,
         train_ai_no=tightening.train_ai_no,
         gpc=tightening.gpc,
     )
+
+
+def _text(name: bytes, value: bytes) -> str | None:
+    """Read the value of *name*; None: it is empty. Raises AmbiguousIdentityError."""
+    value = value.strip()
+    if len(value) > _LONGEST_VALUE:
+        raise AmbiguousIdentityError(f"{name.decode()} is longer than {_LONGEST_VALUE} bytes")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise AmbiguousIdentityError(f"{name.decode()} is not UTF-8") from None
+    if not text.isprintable():
+        raise AmbiguousIdentityError(f"{name.decode()} has control characters")
+    return text or None
 
 
 def _is_set(value: bytes) -> bool:

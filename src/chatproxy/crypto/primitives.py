@@ -74,23 +74,41 @@ def are_equal(left: bytes, right: bytes) -> bool:
     return hmac.compare_digest(left, right)
 
 
-def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    """AES-256-GCM, ciphertext then 16-byte tag.
+class SealingKey:
+    """AES-256-GCM under one key, for many messages: setting the key up is half of the work of a short one.
 
-    A nonce used twice under one key gives both plaintexts away. There are three kinds of caller, all safe: records
+    A nonce used twice under one key gives both plaintexts away. There are three kinds of use, all safe: records
     derive key and nonce together from a fresh 24-byte seed, so a key serves once; wraps and tickets draw the nonce at
     random, which holds for 2**32 of them a key (SP 800-38D), far above what a key that is rotated monthly wraps, or
-    what people follow links; sealed files have a key of their own each, by a fresh salt, and count their pieces.
+    what people follow links; journal segments and sealed files have a key of their own each, by a fresh id or salt,
+    and count their frames and pieces.
     """
-    return AESGCM(key).encrypt(nonce, plaintext, aad)
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def encrypt(self, plaintext: bytes, *, nonce: bytes, aad: bytes) -> bytes:
+        """Return the ciphertext, then a 16-byte tag."""
+        return self._cipher.encrypt(nonce, plaintext, aad)
+
+    def decrypt(self, ciphertext: bytes, *, nonce: bytes, aad: bytes, reason: str) -> bytes:
+        """Undo ``encrypt``. Raises UndecryptableError(reason) if anything differs by a bit."""
+        try:
+            return self._cipher.decrypt(nonce, ciphertext, aad)
+        except InvalidTag:
+            raise UndecryptableError(reason) from None
+
+
+def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """Do as ``SealingKey.encrypt``, under a key that serves once."""
+    return SealingKey(key).encrypt(plaintext, nonce=nonce, aad=aad)
 
 
 def aes_gcm_decrypt(key: bytes, *, nonce: bytes, ciphertext: bytes, aad: bytes, reason: str) -> bytes:
     """Undo ``aes_gcm_encrypt``. Raises UndecryptableError(reason) if anything differs by a bit."""
-    try:
-        return AESGCM(key).decrypt(nonce, ciphertext, aad)
-    except InvalidTag:
-        raise UndecryptableError(reason) from None
+    return SealingKey(key).decrypt(ciphertext, nonce=nonce, aad=aad, reason=reason)
 
 
 class BlockPermutation:

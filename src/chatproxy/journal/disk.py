@@ -17,7 +17,7 @@
 import asyncio
 import contextlib
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from chatproxy.clock import Clock
@@ -159,7 +159,7 @@ class DiskJournal:
         self._is_clock_sure = is_clock_sure
         self._last_number = 0
         self._running: dict[int, _Ticket] = {}
-        self._dirty: dict[int, _Ticket] = {}
+        self._dirty: OrderedDict[int, _Ticket] = OrderedDict()
         """What is to be written, in this order."""
         self._grown: dict[int, _Ticket] = {}
         """What is to be written with the next tick."""

@@ -15,18 +15,12 @@ and 8 of the exchange's number in its volume; ``check`` is the CRC-32 of what st
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chatproxy.crypto.keys import DataKey
-from chatproxy.crypto.primitives import (
-    KEY_SIZE,
-    NONCE_SIZE,
-    TAG_SIZE,
-    aes_gcm_decrypt,
-    aes_gcm_encrypt,
-    hkdf_sha256,
-)
+from chatproxy.crypto.primitives import KEY_SIZE, NONCE_SIZE, TAG_SIZE, SealingKey, hkdf_sha256
 from chatproxy.errors import UndecryptableError
+from chatproxy.unshown import Unshown
 
 SEGMENT_ID_SIZE = 16
 _MAGIC = b"CPJRNL\x00\x01"
@@ -38,13 +32,12 @@ _LABEL = b"chatproxy/journal/v1"
 _LONGEST_FRAME = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Unshown, frozen=True):
     """What is to be written of one exchange, or was read. ``is_last``: the exchange has ended with it."""
 
     number: int
     is_last: bool
-    content: bytes = field(repr=False)
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,8 @@ class Segment:
         magic, segment_id, self.created_at = _HEADER.unpack(self.header)
         if magic != _MAGIC:
             raise UndecryptableError("journal_header")
-        self._key = hkdf_sha256(volume_key.reveal(), salt=b"", info=_LABEL + segment_id, size=KEY_SIZE)
+        key = hkdf_sha256(volume_key.reveal(), salt=b"", info=_LABEL + segment_id, size=KEY_SIZE)
+        self._key = SealingKey(key)
 
     def __repr__(self) -> str:
         return f"Segment(created_at={self.created_at})"
@@ -78,17 +72,14 @@ class Segment:
         """Return the bytes of *frame*. Each *place* is given once, from 0 up."""
         head = _HEAD.pack(len(frame.content) + TAG_SIZE, place, frame.number, frame.is_last)
         head += _CHECK.pack(zlib.crc32(head))
-        return head + aes_gcm_encrypt(
-            self._key, nonce=_nonce(place), plaintext=frame.content, aad=self.header + head
-        )
+        return head + self._key.encrypt(frame.content, nonce=_nonce(place), aad=self.header + head)
 
     def open(self, data: memoryview, found: Found) -> Frame:
         """Read a frame. Raises UndecryptableError(journal_frame)."""
         sealed_from = found.offset + _HEAD_SIZE
-        content = aes_gcm_decrypt(
-            self._key,
+        content = self._key.decrypt(
+            bytes(data[sealed_from : sealed_from + found.length]),
             nonce=_nonce(found.place),
-            ciphertext=bytes(data[sealed_from : sealed_from + found.length]),
             aad=self.header + bytes(data[found.offset : sealed_from]),
             reason="journal_frame",
         )

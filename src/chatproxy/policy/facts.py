@@ -81,20 +81,26 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     def _is_all_past(self) -> bool:
         """Whether no event is dated after ``now``, as almost always."""
-        at = [self.turn_at, *self.conv_activity, *[at for at, _ in self.choices]]
-        at += filter(
-            None,
-            (self.override_at, self.flagged_at, self.deleted_at, self.account_deleted_at, self.hold_at),
+        now = self.now
+        at = (self.override_at, self.flagged_at, self.deleted_at, self.account_deleted_at, self.hold_at)
+        return (
+            self.turn_at <= now
+            and max(self.conv_activity, default=now) <= now
+            and (not self.choices or max(self.choices)[0] <= now)
+            and (at == _NEVER or max(filter(None, at), default=now) <= now)
+            and (self.feedback is None or self.feedback[0] <= now)
         )
-        if self.feedback is not None:
-            at.append(self.feedback[0])
-        return max(at) <= self.now
 
     def deletions(self) -> tuple[int, ...]:
         """Return the instants of the deletions that count, which are those not older than the turn (R22, R23)."""
+        if self.deleted_at is None and self.account_deleted_at is None:
+            return ()
         return tuple(
             at for at in (self.deleted_at, self.account_deleted_at) if at is not None and at >= self.turn_at
         )
+
+
+_NEVER = (None,) * 5
 
 
 def _by(at: int | None, now: int) -> int | None:

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_IN_UTC = EPOCH.replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 FIRST_INSTANT = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 LAST_INSTANT = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
@@ -41,5 +42,5 @@ def parse_instant(text: str) -> int:
 
 def format_instant(at: int) -> str:
     """Return *at* as RFC 3339 in UTC, with milliseconds only where there are any."""
-    moment = EPOCH + timedelta(milliseconds=at)
-    return moment.isoformat(timespec="milliseconds" if at % 1000 else "seconds").removesuffix("+00:00") + "Z"
+    moment = _EPOCH_IN_UTC + timedelta(milliseconds=at)
+    return moment.isoformat(timespec="milliseconds" if at % 1000 else "seconds") + "Z"

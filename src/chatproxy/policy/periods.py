@@ -4,6 +4,7 @@ import re
 from calendar import isleap
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from chatproxy.policy.instants import EPOCH, LAST_INSTANT
 
@@ -36,20 +37,27 @@ class Period:
         """
         if not self.years:
             return min(at + self.ms, LAST_INSTANT)
-        begin = date.fromordinal(_FIRST_DAY + at // DAY_MS)
-        year = begin.year + self.years
-        if year > begin.max.year:
-            return LAST_INSTANT
-        if begin.month == _FEBRUARY and begin.day == _LEAP_DAY and not isleap(year):
-            end = begin.replace(year=year, day=_LEAP_DAY - 1)
-        else:
-            end = begin.replace(year=year)
-        return at + (end.toordinal() - begin.toordinal()) * DAY_MS
+        days = _days_in(self.years, at // DAY_MS)
+        return LAST_INSTANT if days is None else at + days * DAY_MS
 
     @property
     def length(self) -> int:
         """Return the length in ms, for comparing; years are those from 1970 on."""
         return self.after(0)
+
+
+@lru_cache(maxsize=1024)
+def _days_in(years: int, day: int) -> int | None:
+    """Return how many days *years* have that begin *day* days after 1970-01-01; None: they end after the year 9999."""
+    begin = date.fromordinal(_FIRST_DAY + day)
+    year = begin.year + years
+    if year > begin.max.year:
+        return None
+    if begin.month == _FEBRUARY and begin.day == _LEAP_DAY and not isleap(year):
+        end = begin.replace(year=year, day=_LEAP_DAY - 1)
+    else:
+        end = begin.replace(year=year)
+    return end.toordinal() - begin.toordinal()
 
 
 def shorter_period(one: Period, other: Period) -> Period:

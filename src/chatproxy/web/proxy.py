@@ -373,7 +373,7 @@ class _Relay:
             return
         recorder = self._recorder
         if recorder is not None:
-            said = _by_name(head.headers)
+            said = _by_name([(name.lower(), value) for name, value in head.headers])
             recorder.head(head.status, _text(said, b"content-type"), _text(said, b"content-encoding"))
         headers = head.headers if self.announcement is None else [*head.headers, *self.announcement()]
         self.has_answered = True
@@ -478,9 +478,9 @@ def _blame(error: UpstreamError) -> tuple[int, str, str]:
     return 502, "upstream_error", "the chat backend broke off or gave no valid answer; try again later"
 
 
-def _by_name(headers: list[Header]) -> dict[bytes, bytes]:
-    """Return the first value of each header by its name in lower case."""
-    return {name.lower(): value for name, value in reversed(headers)}
+def _by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:
+    """Return the first value of each header; names in lower case."""
+    return dict(reversed(headers))
 
 
 def _text(said: Mapping[bytes, bytes], name: bytes) -> str:

@@ -40,7 +40,9 @@ _BATCH = 256
 _PACE_SECONDS = 0.003
 """At least so long after the beginning of one batch the next one begins: turns that are kept together cost less each."""
 _TOGETHER = 8
-"""Turns that take a step together, after which running chats get their turn: less than a millisecond."""
+"""Turns that take each step together."""
+_SLICE_SECONDS = 0.0005
+"""How long running chats wait for their turn, or for as long as one step of one turn takes."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _ASIDE_PAUSE = 0.5
 _ASIDE_BYTES = 4 << 20
@@ -131,6 +133,8 @@ class Archive:
         self._metrics = metrics
         self._capture_limit = capture_limit
         self._media_room = media_room
+        self._gives_way_at = 0.0
+        """When running chats get their turn next, as the loop's clock has it."""
         self.is_failing = False
         """Whether the store refused or did not answer the last try."""
 
@@ -207,6 +211,7 @@ class Archive:
 
         A fault of one turn, whatever it is, must not stand in the way of the others. *away*: people whose server is.
         """
+        loop = asyncio.get_running_loop()
         going_on = []
         for pending in some:
             caller = pending.exchange.caller
@@ -230,9 +235,11 @@ class Archive:
                 await self._fault(pending, error.reason)
             except Exception as error:  # noqa: BLE001 - the outer edge of keeping one turn
                 await self._fault(pending, type(error).__name__)
-        # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
-        if len(some) == _TOGETHER and not self._journal.is_filling:
-            await asyncio.sleep(0)
+            if loop.time() >= self._gives_way_at:
+                # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
+                if not self._journal.is_filling:
+                    await asyncio.sleep(0)
+                self._gives_way_at = loop.time() + _SLICE_SECONDS
         return going_on
 
     async def _read(self, pending: _Pending) -> bool:
