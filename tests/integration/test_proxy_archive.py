@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,13 @@ class FaultyStore:
     def __init__(self, store: Any, *faults: Exception) -> None:
         self._store = store
         self._faults = list(faults)
+        self.before_put: Callable[[], object] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
+        self.before_put()
         if self._faults:
             raise self._faults.pop()
         found: list[PutStatus | None] = await self._store.put(turns)
@@ -86,9 +88,9 @@ class Keeping:
     def __init__(self, vault: Vault, *faults: Exception) -> None:
         self.vault = vault
         self._background = Background(logging.getLogger("test"))
-        self._metrics, self._journal = Metrics(), MemoryJournal(1 << 20)
-        store = FaultyStore(vault.store, *faults)
-        self.archive = an_archive(vault, store, self._journal, self._metrics, self._background)
+        self._metrics, self._journal = Metrics(), MemoryJournal(16 << 20)
+        self.store = FaultyStore(vault.store, *faults)
+        self.archive = an_archive(vault, self.store, self._journal, self._metrics, self._background)
 
     def chat(self, *messages: Mapping[str, str], at: int) -> None:
         """Capture a chat of Ana's that was received then (ms), and answered with "hi"."""
@@ -171,3 +173,26 @@ async def test_an_unforeseen_error_is_survived_and_the_turn_is_kept(vault: Vault
 
     assert len(await keeping.kept()) == 1
     assert not keeping.archive.is_failing
+
+
+async def test_chats_go_on_while_many_turns_are_kept(vault: Vault) -> None:
+    keeping = Keeping(vault)
+    keeping.chat(QUESTION, at=wall_clock())
+    await keeping.kept()
+    # Keys and person are known from here on, so only the put waits for the store.
+    loop, rounds = asyncio.get_running_loop(), 0
+    has_put = asyncio.Event()
+
+    def count() -> None:
+        nonlocal rounds
+        rounds += 1
+        if not has_put.is_set():
+            loop.call_soon(count)
+
+    keeping.store.before_put = has_put.set
+    for number in range(100):
+        keeping.chat({"role": "user", "content": f"{number} " * 100}, at=wall_clock())
+    loop.call_soon(count)
+
+    assert len(await keeping.kept()) == 101
+    assert rounds > 10
