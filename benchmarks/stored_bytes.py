@@ -4,24 +4,32 @@
 
 A client sends the whole conversation again with each turn, so its request bodies grow with the square of the turns. Each
 conversation is of another person, runs through the whole proxy with its embedded store, and is measured when all of it
-is kept: ``MEMORY USAGE`` of every key of that person, and the growth of the append-only file. Questions have 40 words
-and answers 120, drawn from 2,000 made-up ones, which compress less than people's. Of the last conversation it tells what each
-byte is.
+is kept: ``MEMORY USAGE`` of every key of that person and the places of these keys in the server's tables (``MEMORY STATS``),
+and the growth of the append-only file. *Later* is ten minutes later, when the marks of attempts have gone, and the file has
+been rewritten by the server. Of the longest conversation it tells what each byte is.
+
+Two kinds of turns. *Prose*: questions of 1,000 characters and answers of 1,200, passages of ``docs/``, which is English as
+people write it. *Made up*: questions of 40 words and answers of 120, drawn from 2,000 that are no words, which
+compress less than people's.
 """
 
 import argparse
 import asyncio
 import json
 import random
+import re
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import msgspec
 
 from chatproxy.clock import wall_clock
+from chatproxy.consent.events import Choice
 from chatproxy.crypto import record
 from chatproxy.crypto.keyset import make_keyset
 from chatproxy.kms.file import KeysetFile
@@ -32,6 +40,23 @@ from chatproxy.workflows.annotate import TurnFacts, TurnNote
 
 CHOICE = random.Random(3)
 WORDS = ["".join(CHOICE.choices("abcdefghijklmnoprstuvw", k=CHOICE.randint(2, 10))) for _ in range(2000)]
+OBJECT_BYTES = 16
+"""What ``MEMORY STATS`` counts to the table of keys, and ``MEMORY USAGE`` to the key."""
+NO_PROSE = ("|", "#", "<", "```")
+"""What a paragraph of a document begins with that nobody would say."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is said in the turns of a conversation."""
+
+    name: str
+    model: str
+    """What requests ask for, by which the backend knows the kind."""
+    question: Callable[[], str]
+    answer: Callable[[], str]
+    choice: Choice | None = None
+    """What the person chooses before; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +66,51 @@ class Figures:
     turns: int
     sent: int
     said: int
-    memory: int
-    keys: int
-    log: int
+    memory: float
+    later: float
+    written: int
+    rewritten: int
 
 
-def person_of(turns):
-    return f"person-{turns}"
-
-
-def tag_of(vault, turns):
-    return vault.pseudonyms.subject_tag(tenant="default", subject=person_of(turns))
-
-
-def words(count):
+def made_up(count):
     return " ".join(CHOICE.choices(WORDS, k=count))
 
 
-async def answer(reader, writer):
-    """Answer each request of one connection in the OpenAI dialect."""
+def prose():
+    """Return the words of the documents, without tables, headings, commands and marks."""
+    documents = sorted(Path(__file__).parent.parent.joinpath("docs").rglob("*.md"))
+    paragraphs = "\n\n".join(path.read_text() for path in documents).split("\n\n")
+    said = " ".join(each for each in paragraphs if not each.lstrip().startswith(NO_PROSE))
+    return re.sub(r"\s+", " ", re.sub(r"\]\([^)]*\)|[`*\[\]]", "", said))
+
+
+def passages(text, size):
+    """Return what gives one passage after another, of so many characters, from anywhere in *text*."""
+
+    def passage():
+        start = text.index(" ", CHOICE.randrange(len(text) - 2 * size)) + 1
+        return text[start : start + size]
+
+    return passage
+
+
+def person_of(kind, turns):
+    return f"{kind.model}-{turns}"
+
+
+def tag_of(vault, kind, turns):
+    return vault.pseudonyms.subject_tag(tenant="default", subject=person_of(kind, turns))
+
+
+async def answer(kinds, reader, writer):
+    """Answer each request of one connection in the OpenAI dialect. The model that it asks for tells the kind of turn."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             fields = dict(line.lower().split(b": ", 1) for line in head.strip().split(b"\r\n")[1:])
-            await reader.readexactly(int(fields[b"content-length"]))
-            message = {"role": "assistant", "content": words(120)}
+            model = json.loads(await reader.readexactly(int(fields[b"content-length"])))["model"]
+            message = {"role": "assistant", "content": kinds[model].answer()}
             body = json.dumps(
-                {"model": "m-1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+                {"model": model, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
             ).encode()
             writer.write(
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -76,36 +120,60 @@ async def answer(reader, writer):
         writer.close()
 
 
-async def measure(proxy, client, directory, turns):
-    who = person_of(turns)
-    log = log_bytes(directory)
+async def measure(proxy, client, directory, kind, turns):
+    vault = proxy.vault
+    tag, ask = tag_of(vault, kind, turns), vault.store.connections.ask
+    rewritten = await rewrite(ask, directory)
+    if kind.choice is not None:
+        await vault.ledger.record(tag, kind.choice, at=wall_clock(), by="bench", method="bench")
     messages, sent = [], 0
     for _ in range(turns):
-        messages.append({"role": "user", "content": words(40)})
-        body = json.dumps({"model": "m-1", "messages": messages}).encode()
+        messages.append({"role": "user", "content": kind.question()})
+        body = json.dumps({"model": kind.model, "messages": messages}).encode()
         sent += len(body)
         reply = await client.post(
-            "/v1/chat/completions", content=body, headers={"x-chat-subject": who, "x-chat-plan": "pro"}
+            "/v1/chat/completions",
+            content=body,
+            headers={"x-chat-subject": person_of(kind, turns), "x-chat-plan": "pro"},
         )
         messages.append(reply.raise_for_status().json()["choices"][0]["message"])
     if not await proxy.all_kept(within=60):
         raise SystemExit("not all turns were kept")
-    vault = proxy.vault
-    tag = tag_of(vault, turns)
-    [names] = await vault.store.connections.ask([["KEYS", f"cp:{{{tag.hex()}}}:*"]])
-    sizes = await vault.store.connections.ask([["MEMORY", "USAGE", name, "SAMPLES", 0] for name in names])
-    said = sum(len(message["content"]) for message in messages)
-    return Figures(turns, sent, said, sum(sizes), len(names), log_bytes(directory) - log)
+    place = await bytes_of_a_place(ask)
+    [names] = await ask([["KEYS", keys.any_of(tag)]])
+    sizes = await ask([["MEMORY", "USAGE", name, "SAMPLES", 0] for name in names])
+    taken = {name: size + place for name, size in zip(names, sizes, strict=True)}
+    marks = [name for name in names if keys.parse_own(tag, name)[0] == b"p"]
+    written = log_bytes(directory) - rewritten
+    await ask([["DEL", *marks]])
+    memory = sum(taken.values())
+    return Figures(
+        turns,
+        sent,
+        sum(len(message["content"]) for message in messages),
+        memory,
+        memory - sum(map(taken.__getitem__, marks)),
+        written,
+        await rewrite(ask, directory) - rewritten,
+    )
+
+
+async def bytes_of_a_place(ask):
+    """Return what the server's tables of keys and of expiries take for each key; they double now and then."""
+    fields = (await ask([["MEMORY", "STATS"]]))[0]
+    stats = dict(zip(fields[0::2], fields[1::2], strict=True))
+    tables = dict(zip(stats[b"db.0"][0::2], stats[b"db.0"][1::2], strict=True))
+    return sum(tables.values()) / stats[b"keys.count"] - OBJECT_BYTES
 
 
 KINDS = {
     "r": "the sealed record",
     "a": "the annotation",
     "h": "two history heads",
-    "p": "the mark of an attempt, for ten minutes",
     "ix": "in the person's index",
     "v": "in the conversation's index",
     "s": "the person's wrapped key, once",
+    "c": "the person's choices, once",
 }
 
 
@@ -116,6 +184,8 @@ async def size_of(ask, name):
         return (await ask([["STRLEN", name]]))[0]
     if kind == b"hash":
         return sum(map(len, (await ask([["HGETALL", name]]))[0]))
+    if kind == b"list":
+        return sum(map(len, (await ask([["LRANGE", name, 0, -1]]))[0]))
     return (await ask([["ZCARD", name]]))[0] * 24
 
 
@@ -123,8 +193,9 @@ async def tell_keys(ask, tag, turns):
     """Print what a turn's keys take, by kind."""
     [names] = await ask([["KEYS", keys.any_of(tag)]])
     rows = {kind: Counter() for kind in KINDS}
+    place = await bytes_of_a_place(ask)
     for name in names:
-        [memory] = await ask([["MEMORY", "USAGE", name, "SAMPLES", 0]])
+        memory = (await ask([["MEMORY", "USAGE", name, "SAMPLES", 0]]))[0] + place
         row = rows[keys.parse_own(tag, name)[0].decode()]
         row.update(keys=1, name=len(name), content=await size_of(ask, name), memory=memory)
     print("\n| of a turn | keys | their names | content | the server's | in all |\n|---|--:|--:|--:|--:|--:|")
@@ -199,11 +270,28 @@ async def tell_content(vault, tag, turns):
 
 
 def log_bytes(directory):
-    return sum(path.stat().st_size for path in Path(directory, "data").rglob("*.aof"))
+    return sum(path.stat().st_size for path in Path(directory, "data").rglob("appendonlydir/*"))
+
+
+async def rewrite(ask, directory):
+    """Have the server rewrite its append-only file, and return the bytes it has then."""
+    await ask([["BGREWRITEAOF"]])
+    while b"aof_rewrite_in_progress:1" in (await ask([["INFO", "persistence"]]))[0]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return log_bytes(directory)
 
 
 async def run(lengths):
-    backend = await asyncio.start_server(answer, "127.0.0.1", 0)
+    text = prose()
+    asks, answers = passages(text, 1000), passages(text, 1200)
+    kinds = [
+        Kind("prose", "m-1", asks, answers),
+        Kind("prose, of who has said yes", "m-2", asks, answers, Choice.GIVEN),
+        Kind("made up", "m-3", partial(made_up, 40), partial(made_up, 120)),
+    ]
+    backend = await asyncio.start_server(
+        partial(answer, {kind.model: kind for kind in kinds}), "127.0.0.1", 0
+    )
     port = backend.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="chatproxy-bench-") as directory:
         data, keyset = Path(directory, "data"), Path(directory, "keys", "keyset")
@@ -220,24 +308,24 @@ async def run(lengths):
             },
         ).settings
         async with running_proxy(settings) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
-            await measure(proxy, client, directory, 1)  # makes the keys of the day and loads the script
-            found = [await measure(proxy, client, directory, turns) for turns in lengths]
-            tell(found)
-            tag = tag_of(proxy.vault, lengths[-1])
-            await tell_keys(proxy.vault.store.connections.ask, tag, lengths[-1])
-            await tell_content(proxy.vault, tag, lengths[-1])
+            for kind in kinds:
+                await measure(
+                    proxy, client, directory, kind, 1
+                )  # makes the keys of the day and loads the script
+                tell(kind, [await measure(proxy, client, directory, kind, turns) for turns in lengths])
+                tag = tag_of(proxy.vault, kind, max(lengths))
+                await tell_keys(proxy.vault.store.connections.ask, tag, max(lengths))
+                await tell_content(proxy.vault, tag, max(lengths))
 
 
-def tell(found):
-    print(
-        "| turns | request bodies | words said | store memory | a turn | keys | append-only file | a turn |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+def tell(kind, found):
+    sizes = ("memory at once", "memory later", "file as written", "file later")
+    print(f"\n{kind.name}\n\n| turns | request bodies | words said | {' | | '.join(sizes)} | |")
+    print("|--:" * 11 + "|")
     for one in found:
-        print(
-            f"| {one.turns} | {one.sent:,} | {one.said:,} | {one.memory:,} | {one.memory // one.turns:,} "
-            f"| {one.keys} | {one.log:,} | {one.log // one.turns:,} |"
-        )
+        sizes = (one.memory, one.later, one.written, one.rewritten)
+        cells = [f"{size / one.turns:,.0f} a turn | {one.sent / size:.1f} times less" for size in sizes]
+        print(f"| {one.turns} | {one.sent:,} | {one.said:,} | {' | '.join(cells)} |")
 
 
 def main():

@@ -16,6 +16,7 @@ import pytest
 from chatproxy.disk.directory import FileLock
 from chatproxy.errors import StoreRefusedError, StoreUnavailableError
 from chatproxy.ports import PutStatus
+from chatproxy.store import keys
 from chatproxy.store.address import StoreAddress
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
@@ -106,6 +107,23 @@ async def test_what_was_stored_is_there_after_a_restart(directory: Path) -> None
 
     async with EmbeddedServer(directory) as server:
         assert await recall(server) == b"kept"
+
+
+@pytest.mark.parametrize(
+    "size, encoding",
+    [
+        pytest.param(4096, b"listpack", id="as large as they are"),
+        pytest.param(4097, b"hashtable", id="larger than any"),
+    ],
+)
+async def test_an_annotation_lies_in_one_piece_of_memory(directory: Path, size: int, encoding: bytes) -> None:
+    """As a table of its own it took 290 bytes more, a tenth of a turn; one piece of any length would be slow to change."""
+    turn = a_turn(annotation={b"meta": b"m" * 200, b"body": b"b" * size})
+    async with EmbeddedServer(directory) as server, client_of(server) as store:
+        assert await store.put([turn]) == [PutStatus.STORED]
+
+        name = keys.annotation(turn.subject, turn.turn)
+        assert await store.connections.ask([["OBJECT", "ENCODING", name]]) == [encoding]
 
 
 async def test_everything_in_its_directory_is_for_its_user_alone(directory: Path) -> None:

@@ -399,8 +399,8 @@ async def test_a_complete_answer_takes_the_place_of_an_attempt_that_was_not(
     [found] = await store.conversation(ALICE, CONVERSATION)
     assert (found.annotation, found.ttl_expires_at) == ({b"body": b"whole"}, later)
     assert await kept(store) == {ONE}
-    for head in (b"c", b"q", b"w"):
-        assert await store.find_head(ALICE, head * 16) == (CONVERSATION, ONE, ASKED)
+    for head, asked in ((b"c", ASKED), (b"q", None), (b"w", None)):
+        assert await store.find_head(ALICE, head * 16) == (CONVERSATION, ONE, asked)
     assert await store.find_attempt(ALICE, ASKED) is None
 
 
@@ -468,6 +468,16 @@ async def test_an_attempt_that_was_continued_is_not_replaced(store: RedisStore) 
     assert await store.find_attempt(ALICE, ASKED) is None
     assert await put(store, an_attempt(THREE, completes=True)) is PutStatus.STORED
     assert await content(store, ONE) == b"cut"
+
+
+@pytest.mark.parametrize("completes, asked", [(False, ASKED), (True, None)], ids=["waits", "is complete"])
+async def test_only_a_turn_that_waits_is_found_with_what_was_asked(
+    store: RedisStore, *, completes: bool, asked: bytes | None
+) -> None:
+    """Who continues it ends its waiting; a complete one does not wait, so its pointers need not say for what."""
+    await put(store, an_attempt(ONE, completes=completes, heads=(b"h" * 16,)))
+
+    assert await store.find_head(ALICE, b"h" * 16) == (CONVERSATION, ONE, asked)
 
 
 async def test_a_turn_that_continues_another_leaves_the_attempt_alone(store: RedisStore) -> None:

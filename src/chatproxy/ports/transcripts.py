@@ -76,7 +76,7 @@ class KnownTurn(NamedTuple):
     conversation: ConversationTag
     turn: TurnId
     asked: bytes | None
-    """What the attempts at its request have in common; None where it can have no others."""
+    """What the attempts at its request have in common; None where it can have no others, or is known not to wait for one."""
 
 
 class SealedTurn(Unshown, frozen=True):

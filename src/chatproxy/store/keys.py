@@ -19,7 +19,8 @@ key                         type    expires                                conte
                                                                            this name is kept
 ``cp:{T}:ix``               zset    with the last of its records           turn by ``expires_at``
 ``cp:{T}:v:<conversation>`` zset    with the last of its turns             turn by ``received_at``
-``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, turn id, asked
+``cp:{T}:h:<head>``         string  with the last turn that has this head  conversation tag, turn id; of an
+                                                                           attempt that waits, asked
 ``cp:{T}:c``                list    years after the last record (R38)      consent events
 ``cp:{T}:u``                hash    years after the last export (R43)      ``link``; by dataset and turn, what of
                                                                            the turn is in the dataset

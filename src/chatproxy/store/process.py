@@ -52,6 +52,7 @@ def arguments(directory: Path, socket: Path) -> list[str]:
         "aof-load-truncated": "yes",
         "auto-aof-rewrite-percentage": "50",
         "active-expire-effort": "10",
+        "hash-max-listpack-value": "4096",
         "crash-log-enabled": "no",
         "enable-debug-command": "no",
         "enable-module-command": "no",

@@ -358,7 +358,8 @@ def put_turn(turn: SealedTurn) -> Call:
         turn.ledger_length,
         turn.ledger_keep_until,
         turn.turn,
-        turn.conversation + turn.turn + (b"" if attempt is None else attempt.asked),
+        # Only an attempt that waits is ended by who continues it, so only its pointers say which it is.
+        turn.conversation + turn.turn + (b"" if attempt is None or attempt.completes else attempt.asked),
         len(turn.heads),
         len(turn.groups),
         b"" if attempt is None else int(attempt.completes),

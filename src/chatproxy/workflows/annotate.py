@@ -53,7 +53,7 @@ def record_metadata(metadata: bytes, group: int) -> bytes:
     return b'{"group":%d,"turn":%b}' % (group, metadata)
 
 
-class Eligible(msgspec.Struct, frozen=True):
+class Eligible(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which purposes may use a group."""
 
     capability: bool = False

@@ -1,5 +1,6 @@
 """Until when a group of parts is kept: by its grounds, whatever it is sealed to; under a hold by the seal."""
 
+import msgspec
 import pytest
 
 from chatproxy.model import Origin
@@ -39,3 +40,25 @@ def test_what_a_record_is_bound_to_has_the_same_bytes_for_ever() -> None:
         b'{"group":1,"turn":{"conversation":"cccccccccccccccccccccccccccccccc","dialect":"openai_chat",'
         b'"model":"m\\"","node":"n","received_at":2,"v":1}}'
     )
+
+
+@pytest.mark.parametrize(
+    "eligible, short, long",
+    [
+        pytest.param(
+            Eligible(), b"{}", b'{"capability":false,"feedback":false,"safety":false}', id="for nothing"
+        ),
+        pytest.param(
+            Eligible(safety=True),
+            b'{"safety":true}',
+            b'{"capability":false,"feedback":false,"safety":true}',
+            id="for one purpose",
+        ),
+    ],
+)
+def test_what_may_not_use_a_group_is_not_spelled_and_reads_the_same_where_it_is(
+    eligible: Eligible, short: bytes, long: bytes
+) -> None:
+    """Annotations were written with every purpose once."""
+    assert msgspec.json.encode(eligible, order="sorted") == short
+    assert msgspec.json.decode(short, type=Eligible) == msgspec.json.decode(long, type=Eligible) == eligible
