@@ -3,6 +3,8 @@
 A payload is JSON of a numbered version, compressed by zstd where that makes it smaller. Each message and part
 carries its place, so that the payloads of a turn merge again in any order, and what is left of one whose other
 payloads have expired is still in order. What belongs to the turn as a whole (model, usage, finish reasons) is in each.
+Version 2, which is written, has arrays, in the order of the members below; version 1 had objects that named them, which
+took 45 bytes more of a short turn.
 
 Payloads are opened before they are read, so they are authentic; reading is bounded nevertheless, and a version that
 this program does not know is refused rather than guessed at.
@@ -23,7 +25,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 MAX_OUTPUT = 64 << 20
 """Bytes that the payloads of one turn may hold together, decompressed (security B2)."""
 
@@ -39,32 +41,49 @@ class Payload(Unshown, frozen=True):
     compressed: bool
 
 
-class _Part(Unshown, frozen=True, gc=False):
+class _Part(Unshown, frozen=True, gc=False, array_like=True):
     at: int
     kind: PartKind
     origin: Origin
     body: dict[str, Any]
 
 
-class _Message(msgspec.Struct, omit_defaults=True, gc=False):
+class _Message(msgspec.Struct, gc=False, array_like=True):
     at: int
     role: str
-    parts: list[_Part]
+    parts: Sequence[_Part]
     choice: int | None = None
 
 
-class _Group(msgspec.Struct, omit_defaults=True, gc=False):
+class _Group(msgspec.Struct, gc=False, array_like=True):
     v: int
-    input: list[_Message] = []
-    output: list[_Message] = []
+    input: Sequence[_Message] = []
+    output: Sequence[_Message] = []
     model: str | None = None
     usage: dict[str, int] = {}
     finish: list[str] = []
     parsed: bool = True
 
 
-class _Version(msgspec.Struct):
+class _Version(msgspec.Struct, array_like=True):
     v: int
+
+
+class _NamedPart(_Part, frozen=True, gc=False, array_like=False):
+    """In version 1, as all below."""
+
+
+class _NamedMessage(_Message, gc=False, array_like=False):
+    parts: Sequence[_NamedPart]
+
+
+class _NamedGroup(_Group, gc=False, array_like=False):
+    input: Sequence[_NamedMessage] = []
+    output: Sequence[_NamedMessage] = []
+
+
+class _NamedVersion(_Version, array_like=False):
+    pass
 
 
 class Encoder:
@@ -174,8 +193,11 @@ def _decompress(data: bytes, max_output: int) -> bytes:
 
 def _read(plain: bytes) -> _Group:
     try:
-        if msgspec.json.decode(plain, type=_Version).v != VERSION:
-            raise UndecryptableError("payload_version_unknown")
-        return msgspec.json.decode(plain, type=_Group)
+        if plain.startswith(b"["):
+            if msgspec.json.decode(plain, type=_Version).v == VERSION:
+                return msgspec.json.decode(plain, type=_Group)
+        elif msgspec.json.decode(plain, type=_NamedVersion).v == 1:
+            return msgspec.json.decode(plain, type=_NamedGroup)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise UndecryptableError("payload_malformed") from None
+    raise UndecryptableError("payload_version_unknown")

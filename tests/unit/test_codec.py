@@ -50,6 +50,10 @@ def group(**fields: object) -> Payload:
     return Payload(json.dumps(fields).encode(), compressed=False)
 
 
+def in_order(*members: object) -> Payload:
+    return Payload(json.dumps(members).encode(), compressed=False)
+
+
 def test_a_transcript_comes_back_as_it_was() -> None:
     assert decode_groups([Encoder().encode_group(TRANSCRIPT, every)]) == TRANSCRIPT
 
@@ -100,31 +104,46 @@ def test_a_payload_is_compressed_where_that_makes_it_smaller() -> None:
     small = Encoder().encode_group(Transcript((), ()), every)
 
     assert (large.compressed, large.data[:4]) == (True, b"\x28\xb5\x2f\xfd")
-    assert (small.compressed, json.loads(small.data)) == (False, {"v": 1})
+    assert (small.compressed, json.loads(small.data)) == (False, [2, [], [], None, {}, [], True])
 
 
-def test_the_fields_of_version_1_are_fixed() -> None:
-    transcript = Transcript(
-        TRANSCRIPT.input[:1],
-        TRANSCRIPT.output[1:],
-        TRANSCRIPT.model,
-        TRANSCRIPT.usage,
-        TRANSCRIPT.finish,
-        parsed=False,
-    )
-    payload = Encoder().encode_group(transcript, every)
+PART_OF_IT = Transcript(
+    TRANSCRIPT.input[:1],
+    TRANSCRIPT.output[1:],
+    TRANSCRIPT.model,
+    TRANSCRIPT.usage,
+    TRANSCRIPT.finish,
+    parsed=False,
+)
+
+
+def test_the_places_of_version_2_are_fixed() -> None:
+    payload = Encoder().encode_group(PART_OF_IT, every)
     plain = zstd.decompress(payload.data) if payload.compressed else payload.data
 
-    assert json.loads(plain) == {
-        "v": 1,
-        "input": [
+    assert json.loads(plain) == [
+        2,
+        [[0, "system", [[0, "text", "system", {"text": "Be brief."}]], None]],
+        [[0, "assistant", [[0, "text", "assistant", {"text": "b"}]], 1]],
+        "gpt-test",
+        {"total_tokens": 3},
+        ["stop", "length"],
+        False,
+    ]
+
+
+def test_version_1_is_read() -> None:
+    """It was written before version 2, and what is kept for years is not written anew."""
+    payload = group(
+        v=1,
+        input=[
             {
                 "at": 0,
                 "role": "system",
                 "parts": [{"at": 0, "kind": "text", "origin": "system", "body": {"text": "Be brief."}}],
             }
         ],
-        "output": [
+        output=[
             {
                 "at": 0,
                 "role": "assistant",
@@ -132,20 +151,53 @@ def test_the_fields_of_version_1_are_fixed() -> None:
                 "choice": 1,
             }
         ],
-        "model": "gpt-test",
-        "usage": {"total_tokens": 3},
-        "finish": ["stop", "length"],
-        "parsed": False,
-    }
+        model="gpt-test",
+        usage={"total_tokens": 3},
+        finish=["stop", "length"],
+        parsed=False,
+    )
+
+    assert decode_groups([payload]) == PART_OF_IT
+    assert decode_groups([group(v=1)]) == Transcript((), ())
+
+
+def test_groups_of_both_versions_merge() -> None:
+    """A part that is decided on again is sealed anew, and the other parts of its turn are not."""
+    connector = group(
+        v=1,
+        input=[
+            {
+                "at": 2,
+                "role": "user",
+                "parts": [
+                    {
+                        "at": 0,
+                        "kind": "tool_result",
+                        "origin": "connector_raw",
+                        "body": dict(TRANSCRIPT.input[2].parts[0].body),
+                    }
+                ],
+            }
+        ],
+    )
+    rest = Encoder().encode_group(TRANSCRIPT, lambda part: not is_connector(part))
+
+    assert decode_groups([rest, connector]) == TRANSCRIPT
 
 
 @pytest.mark.parametrize(
     "payloads, reason",
     [
         pytest.param([], "payload_missing", id="none"),
-        pytest.param([group(v=2)], "payload_version_unknown", id="a later version"),
+        pytest.param([in_order(3)], "payload_version_unknown", id="a later version"),
+        pytest.param([in_order(3, "other")], "payload_version_unknown", id="a later one of another shape"),
+        pytest.param([in_order(1)], "payload_version_unknown", id="version 1 in order"),
+        pytest.param([in_order("2")], "payload_malformed", id="a version in text, in order"),
+        pytest.param([in_order()], "payload_malformed", id="no version, in order"),
+        pytest.param([in_order(2, 5)], "payload_malformed", id="another shape, in order"),
+        pytest.param([group(v=2)], "payload_version_unknown", id="version 2 by name"),
         pytest.param(
-            [group(v=2, input="other")], "payload_version_unknown", id="a later version of another shape"
+            [group(v=2, input="other")], "payload_version_unknown", id="version 2 by name, of another shape"
         ),
         pytest.param([group(v=0)], "payload_version_unknown", id="version 0"),
         pytest.param([group(v=1), group(v=2)], "payload_version_unknown", id="one of two"),
