@@ -588,7 +588,7 @@ async def test_a_tampered_annotation_is_found_and_its_conversation_is_not_read(
         turn = (await world.turns())[0]
         name = annotation_of(turn)
         [body] = await connections.ask([["HGET", name, "body"]])
-        changed = body.replace(b'"capability":false', b'"capability":true')
+        changed = body.replace(b'"eligible":{}', b'"eligible":{"capability":true}')
         assert changed != body
         await connections.ask([["HSET", name, "body", changed]])
         faults = [turn for turn in await world.turns() if isinstance(turn, Spurious)]
