@@ -4,7 +4,8 @@
 ``chatproxy serve`` that runs. One turn is sealed; the others are that one under other names of turn, conversation, history and
 request, which is all that a store sees of them; nobody could open them.
 
-``python filling.py KEYSET DATA_DIR people FIRST COUNT`` seals and puts a turn of each of so many people, as the archive does.
+``python filling.py KEYSET DATA_DIR people FIRST COUNT`` gives each of so many people a ledger with a yes, a key of their own, and a
+turn that is a copy of one as above: they can be looked up, and can chat.
 """
 
 import asyncio
@@ -16,15 +17,18 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from msgspec.structs import replace
 
+from chatproxy.consent.events import PURPOSES, SURFACES, Choice, write_choice
 from chatproxy.crypto.annotation import Annotation, authenticate
 from chatproxy.model import Caller, ConversationTag, Message, Origin, Part, PartKind, Transcript, TurnId
 from chatproxy.ports import Attempt, PutStatus
 from chatproxy.settings import load_settings
+from chatproxy.store import keys as names
 from chatproxy.vault import open_vault
 from chatproxy.workflows.seal import FirstKeys
 from integration.keeping import Keeper
 
-BATCH = 100
+BATCH = 500
+LEDGER_MS = 8 * 366 * 86_400_000
 SAID = Transcript(
     input=(Message("user", (Part(PartKind.TEXT, Origin.TYPED, {"text": "z" * 950}),)),),
     output=(Message("assistant", (Part(PartKind.TEXT, Origin.ASSISTANT, {"text": "x" * 1140}),)),),
@@ -36,8 +40,9 @@ def name_of(number):
     return f"person-{number:07d}"
 
 
-def renamed(sealed, keys):
+def renamed(sealed, keys, **changes):
     """Return a turn as the archive would put it, of another conversation: its annotation is authentic, its record is not."""
+    sealed = replace(sealed, **changes)
     turn, conversation = TurnId(secrets.token_bytes(16)), ConversationTag(secrets.token_bytes(16))
     heads = (secrets.token_bytes(16), secrets.token_bytes(16))
     [old_head] = sealed.heads
@@ -80,13 +85,31 @@ async def fill_turns(vault, count):
 
 
 async def fill_people(vault, first, count):
+    sealed = None
     for start in range(first, first + count, BATCH):
+        tags = [
+            vault.pseudonyms.subject_tag(tenant="default", subject=name_of(number))
+            for number in range(start, min(start + BATCH, first + count))
+        ]
+        await vault.store.connections.ask(
+            [command for tag in tags for command in ledger_of(tag, vault.annotation_keys, at=vault.clock())]
+        )
+        if sealed is None:
+            sealed = await sealed_of(vault, tags[0], name_of(first), FirstKeys(vault.record_keys))
         turns = []
-        for number in range(start, min(start + BATCH, first + count)):
-            tag = vault.pseudonyms.subject_tag(tenant="default", subject=name_of(number))
-            sealed = await sealed_of(vault, tag, name_of(number), FirstKeys(vault.record_keys))
-            turns.append(sealed)
+        for tag in tags:
+            _, wrap = vault.record_keys.new_subject_key(tag, generation=sealed.generation)
+            turns.append(renamed(sealed, vault.annotation_keys, subject=tag, new_wrap=wrap))
         await put(vault, turns)
+
+
+def ledger_of(tag, keys, *, at):
+    """Return the commands that write a ledger with one yes."""
+    event = write_choice(
+        subject=tag, choice=Choice.GIVEN, at=at, by="bench", method="bench", purposes=PURPOSES, surfaces=SURFACES,
+        record_id=tag.hex(), previous=None, keys=keys,
+    )  # fmt: skip
+    return [["RPUSH", names.ledger(tag), event], ["PEXPIREAT", names.ledger(tag), at + LEDGER_MS]]
 
 
 async def main():

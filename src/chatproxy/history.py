@@ -52,6 +52,7 @@ _START = b"chatproxy/history/v1"
 _NAME_START = b"chatproxy/reply/v1"
 _QUESTION = b"chatproxy/question/v1"
 _ASKED = b"chatproxy/asked/v1"
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class Position(Unshown, frozen=True):
@@ -73,10 +74,16 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class Path:
-    """The way of one conversation through the messages of a request, walked and hashed once."""
+    """The way of one conversation through the messages of a request, walked and hashed once.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        """Walk *messages*: all that a request sent, history and new input."""
+    Its beginning is walked again where somebody looks there: most often a turn follows the last answer.
+    """
+
+    def __init__(self, messages: Sequence[Message], *, notes_all: bool = False) -> None:
+        """Walk *messages*: all that a request sent, history and new input. ``notes_all``: every answer is looked for."""
+        self._messages = messages
+        self._beginning = 0 if notes_all else _before_last_answer(messages)
+        """Messages whose answers are not noted."""
         self._answers: list[_Answer] = []
         self._running = hashlib.sha256(_START)
         self._open: list[Part] = []
@@ -92,8 +99,9 @@ class Path:
                 self._open_length = length
                 said_at = 0
             elif message.role not in _INSTRUCTIONS:
-                self._close_answer()
-                if said_at and message.role == _PERSON:
+                if self._open:
+                    self._close_answer()
+                if said_at > self._beginning and message.role == _PERSON:
                     self._answers.append(_Answer(said_at, self._running.digest(), None))
                 said_at = length if message.role == _PERSON else 0
                 self._running.update(message_bytes(message))
@@ -112,6 +120,9 @@ class Path:
                 yield Position(answer.length, keyed(answer.digest))
             if by_question and answer.question is not None:
                 yield Position(answer.length, keyed(_QUESTION + answer.question))
+        if self._beginning:
+            earlier = Path(self._messages[: self._beginning], notes_all=True)
+            yield from earlier.positions(keyed, by_question=by_question)
 
     def question(self, keyed: Keyed) -> bytes | None:
         """Return the head before the answers to this request (8); None where nothing was asked."""
@@ -139,21 +150,34 @@ class Path:
         return tuple([keyed(digest) for digest in digests])
 
     def _close_answer(self) -> None:
-        if self._open:
-            canonical = _canonical(self._open)
-            question = self._running.digest() if self._is_asked else None
-            digest = None
-            if any(canonical):
-                self._running.update(_encoded(_ANSWER, *canonical))
-                digest = self._running.digest()
+        canonical = _canonical(self._open)
+        is_noted = self._open_length > self._beginning
+        question = self._running.digest() if is_noted and self._is_asked else None
+        digest = None
+        if any(canonical):
+            self._running.update(_encoded(_ANSWER, *canonical))
+            digest = self._running.digest() if is_noted else None
+        if is_noted:
             self._answers.append(_Answer(self._open_length, question, digest))
-            self._open = []
+        self._open = []
 
     def _after(self, answer: tuple[str, list[Any]]) -> bytes:
         """Return the path after an answer of these canonical words."""
         running = self._running.copy()
         running.update(_encoded(_ANSWER, *answer))
         return running.digest()
+
+
+def _before_last_answer(messages: Sequence[Message]) -> int:
+    """Return how many messages come before the last answer that is followed by something; 0 if none is."""
+    end = len(messages)
+    while end and (messages[end - 1].role == _ANSWER or messages[end - 1].role in _INSTRUCTIONS):
+        end -= 1
+    while end and messages[end - 1].role != _ANSWER:
+        end -= 1
+    while end and (messages[end - 1].role == _ANSWER or messages[end - 1].role in _INSTRUCTIONS):
+        end -= 1
+    return end
 
 
 def name_head(name: str, keyed: Keyed) -> bytes:
@@ -167,10 +191,13 @@ def message_bytes(message: Message) -> bytes:
 
 
 def _encoded(role: str, text: str, rest: list[Any]) -> bytes:
-    return msgspec.json.encode([role, text, rest], order="sorted")
+    return _encode_sorted([role, text, rest])
 
 
 def _canonical(parts: Sequence[Part]) -> tuple[str, list[Any]]:
+    if len(parts) == 1 and parts[0].kind is PartKind.TEXT and not parts[0].body.get("audio_id"):
+        # As below; nearly all messages of a long history are one text, and each is walked with every turn.
+        return parts[0].body["text"].strip(), []
     texts: list[str] = []
     rest: list[Any] = []
     for part in parts:

@@ -6,6 +6,7 @@ for what was added on the way of each chat; where a change makes it cheaper, low
 """
 
 import asyncio
+import json
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -43,6 +44,8 @@ from simulators.backend import Peer, Script, backend
 REQUESTS = 25
 PASSED = "/v1/models/other"
 """Where no dialect takes chats."""
+MOST_OF_A_MESSAGE = 16
+"""Calls for each message of a history."""
 SHORT, LONG = 4, 36
 """Words of two streams, whose difference is what a piece costs."""
 
@@ -134,6 +137,20 @@ class Pace:
             self._has_arrived.set()
 
 
+class Talk:
+    """A conversation, of which everything is sent again with each turn."""
+
+    def __init__(self) -> None:
+        self._messages: list[dict[str, str]] = []
+
+    def ask(self) -> bytes:
+        """Return the next request."""
+        self._messages.append({"role": "user", "content": f"question {len(self._messages)}"})
+        body = json.dumps({"model": "m", "messages": self._messages})
+        self._messages.append({"role": "assistant", "content": "words " * 200})
+        return body.encode()
+
+
 @asynccontextmanager
 async def a_counted_proxy(directory: Path, store: str, script: Script) -> AsyncIterator[CountedProxy]:
     """Serve in front of *script*."""
@@ -182,3 +199,24 @@ async def test_an_answer_and_a_piece_of_a_stream_cost_no_more_calls_than_they_di
 
     assert of_an_answer <= most_of_an_answer
     assert of_a_piece <= most_of_a_piece
+
+
+async def test_a_message_that_is_sent_again_costs_no_more_calls_than_it_did(
+    tmp_path: Path, server: EmbeddedServer, connections: Connections
+) -> None:
+    pace = Pace()
+    async with (
+        a_counted_proxy(tmp_path, server.url, pace.script) as proxy,
+        raw_client(proxy.running.url) as client,
+    ):
+        talk = Talk()
+
+        async def ask() -> None:
+            await client.send(post(OPENAI, talk.ask(), *ANA_LINES))
+            await pace.read_answer(client)
+
+        of_a_short_talk = await proxy.calls_of(ask)
+        await proxy.calls_of(ask)
+        of_a_message = (await proxy.calls_of(ask) - of_a_short_talk) / (2 * 2 * REQUESTS)
+
+    assert of_a_message <= MOST_OF_A_MESSAGE

@@ -249,6 +249,36 @@ def test_every_answer_of_the_history_is_a_position_the_deepest_first() -> None:
     assert known(sent) == [(5, head(sent[:4], answer("B"))), (3, head(sent[:2], answer("A")))]
 
 
+def test_what_was_kept_by_earlier_versions_is_found_again() -> None:
+    silent = Message("assistant", (Part(PartKind.REASONING, Origin.ASSISTANT, {"text": "Hm."}),))
+    sent = [
+        system("s"), answer("Hello!"), user("a"), user("b"), answer("B"), system("t"), answer(" more"), user("c"),
+        silent, user("d"), user("e"), answer("E"), system("u"), user("f"), user("g"), answer("pre"),
+    ]  # fmt: skip
+
+    assert [(length, found.hex()[:16]) for length, found in by_question(sent)] == [
+        (16, "3c9dce9768b6b6fa"),
+        (14, "ba698fafbcd9b036"),
+        (12, "c930ec095176acf5"),
+        (12, "0dd45b25272e710f"),
+        (10, "7f8db75e54e24af7"),
+        (9, "8330b091410fd878"),
+        (7, "e927679e78959c04"),
+        (7, "cba533f8592441ad"),
+        (3, "dffe1c8426feff62"),
+        (2, "0d653d2163fe26ca"),
+    ]
+
+
+def test_two_may_go_back_along_one_path_at_a_time() -> None:
+    path = Path([user("a"), answer("A"), user("b"), answer("B"), user("c")])
+
+    both = list(zip(path.positions(keyed), path.positions(keyed), strict=True))
+
+    assert len(both) == 2
+    assert all(one == other for one, other in both)
+
+
 def test_a_first_request_has_no_position() -> None:
     assert known([system("s"), user("a")]) == []
 

@@ -115,7 +115,7 @@ def require_shallow(value: object) -> None:
 
 def well_formed(value: T, shape: type[T], *, source: bytes) -> T:
     """Return *value*, which was read from *source*, with every character whole (U+FFFD for a lone half)."""
-    if b"\\ud" not in source and b"\\uD" not in source:
+    if b"\\u" not in source or (b"\\ud" not in source and b"\\uD" not in source):
         return value
     try:
         msgspec.json.encode(value)

@@ -33,6 +33,8 @@ _ERROR_TYPES = {
     500: "server_error",
 }
 _RESULT_ROLES = ("tool", "function")
+_ROLE_AND_CONTENT = 2
+"""Members of a message that has only these."""
 _DONE = b"[DONE]"
 _ERROR_STATUS = 400
 
@@ -53,7 +55,7 @@ class OpenAIChat:
         if not isinstance(raw_messages, list):
             raise UnreadableError("the request has no list of messages")
         origins = Origins(rules)
-        messages = tuple(_message(raw, origins) for raw in raw_messages)
+        messages = tuple([_message(raw, origins) for raw in raw_messages])
         return ChatRequest(messages, first_new(messages), model=as_text(request.get("model")) or None)
 
     def read_reply(self, status: int, content_type: str, body: bytes, rules: OriginRules) -> ChatReply:  # noqa: ARG002
@@ -84,6 +86,10 @@ def _message(raw: object, origins: Origins) -> Message:
     role = raw.get("role")
     if not isinstance(role, str):
         raise UnreadableError("a message has no role")
+    if len(raw) == _ROLE_AND_CONTENT and role not in _RESULT_ROLES and isinstance(raw.get("content"), str):
+        # What nearly all messages of a long history are, each of which is read again with every turn.
+        text = raw["content"]
+        return Message(role, (Part(PartKind.TEXT, of_role(role), {"text": text}),) if text else ())
     if role in _RESULT_ROLES:
         kinds = kinds_of(None, raw.get("content"))
         return Message(role, tuple(origins.of_block(kinds, [_tool_result(raw, origins)])))
