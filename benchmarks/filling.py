@@ -11,6 +11,7 @@ turn that is a copy of one as above: they can be looked up, and can chat.
 import asyncio
 import secrets
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -77,30 +78,48 @@ async def put(vault, turns):
         raise SystemExit("not all turns were kept")
 
 
+@asynccontextmanager
+async def unsynced(vault):
+    """Have the store sync nothing, and rewrite its file only in the end: what fills it could be made again."""
+
+    async def configure(sync, growth):
+        settings = [["appendfsync", sync], ["auto-aof-rewrite-percentage", growth]]
+        await vault.store.connections.ask([["CONFIG", "SET", *setting] for setting in settings])
+
+    await configure("no", 0)
+    try:
+        yield
+    finally:
+        await configure("always", 50)
+
+
 async def fill_turns(vault, count):
     tag = vault.pseudonyms.subject_tag(tenant="default", subject="ana")
     sealed = await sealed_of(vault, tag, "ana", FirstKeys(vault.record_keys))
-    for start in range(0, count, BATCH):
-        await put(vault, [renamed(sealed, vault.annotation_keys) for _ in range(min(BATCH, count - start))])
+    async with unsynced(vault):
+        for start in range(0, count, BATCH):
+            await put(
+                vault, [renamed(sealed, vault.annotation_keys) for _ in range(min(BATCH, count - start))]
+            )
 
 
 async def fill_people(vault, first, count):
     sealed = None
-    for start in range(first, first + count, BATCH):
-        tags = [
-            vault.pseudonyms.subject_tag(tenant="default", subject=name_of(number))
-            for number in range(start, min(start + BATCH, first + count))
-        ]
-        await vault.store.connections.ask(
-            [command for tag in tags for command in ledger_of(tag, vault.annotation_keys, at=vault.clock())]
-        )
-        if sealed is None:
-            sealed = await sealed_of(vault, tags[0], name_of(first), FirstKeys(vault.record_keys))
-        turns = []
-        for tag in tags:
-            _, wrap = vault.record_keys.new_subject_key(tag, generation=sealed.generation)
-            turns.append(renamed(sealed, vault.annotation_keys, subject=tag, new_wrap=wrap))
-        await put(vault, turns)
+    async with unsynced(vault):
+        for start in range(first, first + count, BATCH):
+            tags = [
+                vault.pseudonyms.subject_tag(tenant="default", subject=name_of(number))
+                for number in range(start, min(start + BATCH, first + count))
+            ]
+            ledgers = (ledger_of(tag, vault.annotation_keys, at=vault.clock()) for tag in tags)
+            await vault.store.connections.ask([command for ledger in ledgers for command in ledger])
+            if sealed is None:
+                sealed = await sealed_of(vault, tags[0], name_of(first), FirstKeys(vault.record_keys))
+            turns = []
+            for tag in tags:
+                _, wrap = vault.record_keys.new_subject_key(tag, generation=sealed.generation)
+                turns.append(renamed(sealed, vault.annotation_keys, subject=tag, new_wrap=wrap))
+            await put(vault, turns)
 
 
 def ledger_of(tag, keys, *, at):

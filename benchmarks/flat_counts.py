@@ -63,8 +63,17 @@ class Measured:
         rows = re.findall(r"cmdstat_(\S+?):calls=(\d+),usec=(\d+)", info.decode())
         return called, {name: (int(calls), int(usec)) for name, calls, usec in rows if name not in BESIDE}
 
+    async def is_at_rest(self):
+        """Wait until the store does not rewrite its file."""
+        while True:
+            [info] = await self._ask([["INFO", "persistence"]])
+            if b"aof_rewrite_in_progress:0" in info and b"aof_rewrite_scheduled:0" in info:
+                return
+            await asyncio.sleep(0.5)
+
     async def row(self, label, people):
         """Print what chats of *people* take: those of 25, then those of more for the µs."""
+        await self.is_at_rest()
         called, stats = await self.chats(people[:REQUESTS])
         # The script itself is a command too.
         count = sum(calls for name, (calls, _) in stats.items() if name != "evalsha") / REQUESTS

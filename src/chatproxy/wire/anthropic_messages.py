@@ -133,17 +133,24 @@ def _block(block: object, role: str, origins: Origins) -> Sequence[Part]:
 
 
 def _said(block: Mapping[str, Any], role: str) -> Sequence[Part] | None:
+    # No pattern, each of which takes as long as all the rest: long histories are texts.
+    if block.get("type") == "text" and isinstance(block.get("text"), str):
+        return _text(block, role)
     match block:
-        case {"type": "text", "text": ""}:  # begun, and cut before the first word
-            return []
-        case {"type": "text", "text": str(text)}:
-            cited = {"citations": media.without_content(block["citations"])} if block.get("citations") else {}
-            return [Part(PartKind.TEXT, of_role(role), {"text": text, **cited})]
         case {"type": "thinking", "thinking": str(text)}:
             return [Part(PartKind.REASONING, of_role(role), {"text": text})]
         case {"type": "redacted_thinking"}:
             return [Part(PartKind.REASONING, of_role(role), {"text": "", "redacted": True})]
     return None
+
+
+def _text(block: Mapping[str, Any], role: str) -> list[Part]:
+    if not block["text"]:  # begun, and cut before the first word
+        return []
+    body = {"text": block["text"]}
+    if block.get("citations"):
+        body["citations"] = media.without_content(block["citations"])
+    return [Part(PartKind.TEXT, of_role(role), body)]
 
 
 def _uploaded(block: Mapping[str, Any], role: str) -> Sequence[Part] | None:

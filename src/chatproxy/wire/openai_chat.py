@@ -135,11 +135,14 @@ def _sent(content: object, role: str, origins: Origins) -> list[Part]:
 
 
 def _content_part(item: object, role: str) -> Part:
+    if isinstance(item, str):
+        return Part(PartKind.TEXT, of_role(role), {"text": item})
+    # No pattern, each of which takes as long as all the rest: long histories are texts.
+    if isinstance(item, dict) and item.get("type") == "text" and isinstance(item.get("text"), str):
+        return Part(PartKind.TEXT, of_role(role), {"text": item["text"]})
     if described := _media(item):
         return Part(PartKind.MEDIA, of_upload(role), described)
     match item:
-        case str(text) | {"type": "text", "text": str(text)}:
-            return Part(PartKind.TEXT, of_role(role), {"text": text})
         case {"type": "refusal", "refusal": str(text)}:
             return Part(PartKind.REFUSAL, of_role(role), {"text": text})
         case {"type": "thinking", "thinking": list(pieces)}:

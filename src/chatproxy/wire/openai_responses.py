@@ -37,6 +37,7 @@ _ERROR_TYPES = {
     500: "server_error",
 }
 _ERROR_STATUS = 400
+_TEXTS = ("input_text", "output_text", "text")
 _REFERENCE = "item_reference"
 _DEFINITIONS = ("additional_tools", "mcp_list_tools")
 _ASKED_OF_TOOLS = {
@@ -222,28 +223,38 @@ def _content(content: object, role: str, origins: Origins) -> list[Part]:
 
 
 def _block(block: object, role: str) -> Sequence[Part]:
+    said = _said(block, role)
+    if said is not None:
+        return said
     if described := _media(block):
         return [Part(PartKind.MEDIA, of_upload(role), described)]
+    body = media.without_content(block)
+    return [Part(PartKind.OTHER, of_role(role), body if isinstance(block, dict) else {"value": body})]
+
+
+def _said(block: object, role: str) -> Sequence[Part] | None:
+    if isinstance(block, str):
+        return [Part(PartKind.TEXT, of_role(role), {"text": block})]
+    # No pattern, each of which takes as long as all the rest: long histories are texts.
+    if isinstance(block, dict) and block.get("type") in _TEXTS and isinstance(block.get("text"), str):
+        return _text(block, role)
     match block:
-        case {
-            "type": "input_text" | "output_text" | "text",
-            "text": "",
-        }:  # begun, and cut before the first word
-            return []
-        case {"type": "input_text" | "output_text" | "text", "text": str(text), **more}:
-            cited = more.get("annotations")
-            citations = {"citations": media.without_content(cited)} if cited else {}
-            return [Part(PartKind.TEXT, of_role(role), {"text": text, **citations})]
-        case str(text):
-            return [Part(PartKind.TEXT, of_role(role), {"text": text})]
         case {"type": "refusal", "refusal": str(text)}:
             return [Part(PartKind.REFUSAL, of_role(role), {"text": text})] if text else []
         case {"type": "output_audio", "transcript": str(text), **more}:
             sound = media.from_base64([as_text(more.get("data"))], "audio/*")
             spoken = Part(PartKind.TEXT, of_role(role), {"text": text})
             return [Part(PartKind.MEDIA, of_upload(role), sound), spoken]
-    body = media.without_content(block)
-    return [Part(PartKind.OTHER, of_role(role), body if isinstance(block, dict) else {"value": body})]
+    return None
+
+
+def _text(block: Mapping[str, Any], role: str) -> list[Part]:
+    if not block["text"]:  # begun, and cut before the first word
+        return []
+    body = {"text": block["text"]}
+    if block.get("annotations"):
+        body["citations"] = media.without_content(block["annotations"])
+    return [Part(PartKind.TEXT, of_role(role), body)]
 
 
 def _media(block: object) -> dict[str, Any] | None:

@@ -27,6 +27,8 @@ class Origins:
         self._patterns = rules.connector_tools
         self._blocks = sorted(rules.block_origins, key=lambda rule: rule.origin is not Origin.CONNECTOR_RAW)
         self._called: dict[str, Origin] = {}
+        self._rules_of_types: dict[str, int | None] = {}
+        """Which of the rules for blocks is the first for a type; the same few types come again and again."""
 
     def learn(self, calls: list[tuple[str, str]]) -> None:
         """Remember the (id, tool name) of each call of one message.
@@ -62,17 +64,26 @@ class Origins:
         """
         if not parts or not self._blocks:
             return parts
-        names = [kind for kind in kinds if isinstance(kind, str)]
-        for rule in self._blocks:
-            if any(fnmatchcase(name, rule.types) for name in names):
-                return [_with_origin(part, rule.origin) for part in parts]
-        return parts
+        rules = [
+            rule for kind in kinds if isinstance(kind, str) and (rule := self._rule_of(kind)) is not None
+        ]
+        if not rules:
+            return parts
+        origin = self._blocks[min(rules)].origin
+        return [_with_origin(part, origin) for part in parts]
+
+    def _rule_of(self, kind: str) -> int | None:
+        if kind not in self._rules_of_types:
+            matching = (number for number, rule in enumerate(self._blocks) if fnmatchcase(kind, rule.types))
+            self._rules_of_types[kind] = next(matching, None)
+        return self._rules_of_types[kind]
 
 
 def kinds_of(block: object, holds: object = None) -> list[object]:
     """Return the type of *block*, and those of the blocks that it holds in the list *holds*."""
-    inner = holds if isinstance(holds, list) else []
-    return [each.get("type") for each in (block, *inner) if isinstance(each, dict)]
+    if not isinstance(holds, list):
+        return [block.get("type")] if isinstance(block, dict) else []
+    return [each.get("type") for each in (block, *holds) if isinstance(each, dict)]
 
 
 def _with_origin(part: Part, origin: Origin) -> Part:
