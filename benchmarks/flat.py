@@ -2,14 +2,14 @@
 
 ``python benchmarks/flat.py [--turns 100000] [--people 10000] [--rounds 3] [--streams 5000]``
 
-Two times ``chatproxy serve`` with its embedded store, both on the first processor; backend and load generator share the second.
-One store holds what the measuring brings, the other is filled, step by step (``filling.py``), and they are measured in turn, so that
-what the machine does besides falls on both; not while a store rewrites its file, which is told apart. CPU is user and system time per turn until it is kept; the *script* is the one
-that puts a turn, as the store's server times it.
+Two times ``chatproxy serve`` with its embedded store, both on the first processor; backend and load generator share the
+second. One store holds what the measuring brings, the other is filled, step by step (``filling.py``), and they are measured in
+turn, so that what the machine does besides falls on both; not while a store rewrites its file, which is told apart. CPU is user
+and system time per turn until it is kept; the *script* is the one that puts a turn, as the store's server times it.
 
-*Turns* are all of one person, whose index is the longest there can be. *People* have a turn each, and who chats is one of
-them, by chance: whom the process does not remember it looks up, so all are compared with as many as it cannot
-remember. The memory that a queue of turns has taken stays with the process, so all bursts are of one length.
+*Turns* are all of one person, whose index is the longest there can be. *People* have a ledger and a turn each, and who chats is
+one of them, by chance: of 1,000, whom the process remembers, in both stores; and of all in the one that is filled, whom it has
+to look up. The memory that a queue of turns has taken stays with the process, so all bursts are of one length.
 
 Last, each of so many clients opens a captured stream that says something every five seconds. Linux only.
 """
@@ -33,6 +33,8 @@ from whole import WHO, metric, own_cpu, served_from
 
 PATH = "/v1/chat/completions"
 SECONDS = 3.0
+REMEMBERED = 1_000
+"""People whom the process has all in memory."""
 ANYBODY = ("X-Chat-Subject: person-{person}", "X-Chat-Plan: pro")
 
 
@@ -138,13 +140,22 @@ def with_turns(backend_port, most, rounds):
 def with_people(backend_port, most, rounds):
     with served_from(backend_port) as one, served_from(backend_port) as other:
         few, many = Proxy(*one), Proxy(*other)
-        remembered = 1_000
-        few.fill("people", 0, remembered)
-        many.fill("people", 0, most)
+        few.fill("people", 0, REMEMBERED)
+        many.fill("people", 0, REMEMBERED)
+        some = [f"--people={REMEMBERED}"]
+        for proxy in (few, many):
+            proxy.window(ANYBODY, some)
         head("people")
-        for proxy, people in ((few, remembered), (many, most)):
-            proxy.window(ANYBODY, [f"--people={people}"])
-        compare(f"{most:,}", few, many, rounds, ANYBODY, ([f"--people={remembered}"], [f"--people={most}"]))
+        held = REMEMBERED
+        for people in (10_000, 100_000, 1_000_000):
+            if people <= most:
+                many.fill("people", held, people - held)
+                held = people
+                compare(f"{people:,}, {REMEMBERED:,} chat", few, many, rounds, ANYBODY, (some, some))
+                everybody = [f"--people={people}"]
+                compare(f"{people:,}, all chat", few, many, rounds, ANYBODY, (some, everybody))
+        with many.store() as server:
+            print(f"\nthe store: {server.info('memory')['used_memory'] >> 20:,} MiB")
 
 
 async def open_streams(port, count, sample):

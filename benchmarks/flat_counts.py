@@ -5,7 +5,7 @@
 Functions called by the proxy for a captured answer until it is kept, the median of 25, and commands that the store's server runs
 for it, with so many turns of one person in the store, or so many people who have a ledger and a turn each (``filling.py``). The
 proxy runs in a thread that counts its calls (``tests/integration/test_cost.py``). Beside them, for what it is worth, the
-server's own µs: for the script that puts a turn, over so many more turns, and for what reads who somebody is.
+server's own µs: for the script that puts a turn, over so many more turns, and for reading a person's keys and ledger.
 
 *Looked up*: who chats is one of the people, by chance, whom the process does not remember; each is asked about once. *Remembered*:
 the same people right after.
@@ -66,10 +66,10 @@ class Measured:
     async def is_at_rest(self):
         """Wait until the store does not rewrite its file."""
         while True:
+            await asyncio.sleep(1.0)  # it looks ten times a second whether it should
             [info] = await self._ask([["INFO", "persistence"]])
             if b"aof_rewrite_in_progress:0" in info and b"aof_rewrite_scheduled:0" in info:
                 return
-            await asyncio.sleep(0.5)
 
     async def row(self, label, people):
         """Print what chats of *people* take: those of 25, then those of more for the µs."""
@@ -77,21 +77,18 @@ class Measured:
         called, stats = await self.chats(people[:REQUESTS])
         # The script itself is a command too.
         count = sum(calls for name, (calls, _) in stats.items() if name != "evalsha") / REQUESTS
+        # The least of sixteen means, as the server's clock runs on while others have its processor.
         script, look_up = [], []
         for start in range(REQUESTS, len(people), REQUESTS):
             _, stats = await self.chats(people[start : start + REQUESTS])
-            script.append(stats["evalsha"][1] / stats["evalsha"][0])
+            script.append(stats["evalsha"][1] / REQUESTS)
             look_up.append(sum(stats[name][1] for name in LOOK_UPS if name in stats) / REQUESTS)
         [memory] = await self._ask([["INFO", "memory"]])
         used = int(re.search(rb"used_memory:(\d+)", memory)[1]) >> 20
         print(
-            f"| {label} | {called:,.0f} | {count:.1f} | {median(script):.1f} | {median(look_up):.1f} | {used:,} |",
+            f"| {label} | {called:,.0f} | {count:.0f} | {min(script):.0f} | {min(look_up):.0f} | {used:,} |",
             flush=True,
         )
-
-
-def median(values):
-    return sorted(values)[len(values) // 2]
 
 
 @asynccontextmanager

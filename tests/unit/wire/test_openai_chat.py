@@ -107,6 +107,11 @@ def test_a_request_gives_its_messages_with_the_origin_of_each_part() -> None:
         pytest.param(
             {"type": "text", "text": 5}, ("other", "typed", {"type": "text", "text": 5}), id="misused"
         ),
+        pytest.param(
+            {"type": "caption", "text": "x"},
+            ("other", "typed", {"type": "caption", "text": "x"}),
+            id="other text",
+        ),
         pytest.param(7, ("other", "typed", {"value": 7}), id="no object"),
     ],
 )
