@@ -44,7 +44,7 @@ from simulators.backend import Peer, Script, backend
 REQUESTS = 25
 PASSED = "/v1/models/other"
 """Where no dialect takes chats."""
-MOST_OF_A_MESSAGE = 16
+MOST_OF_A_MESSAGE = 20
 """Calls for each message of a history."""
 SHORT, LONG = 4, 36
 """Words of two streams, whose difference is what a piece costs."""
