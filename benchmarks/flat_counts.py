@@ -2,7 +2,7 @@
 
 ``python benchmarks/flat_counts.py [--turns 1000,10000,100000] [--people 1000,10000,100000]``
 
-Functions called by the proxy for a captured answer until it is kept, the median of 25, and commands that the store's server runs
+Functions called by the proxy for a captured answer until it is kept, the least of 25, and commands that the store's server runs
 for it, with so many turns of one person in the store, or so many people who have a ledger and a turn each (``filling.py``). The
 proxy runs in a thread that counts its calls (``tests/integration/test_cost.py``). Beside them, for what it is worth, the
 server's own µs: for the script that puts a turn, over so many more turns, and for reading a person's keys and ledger.

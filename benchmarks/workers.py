@@ -220,12 +220,15 @@ def main():
                 print(f"{workers}: {done[-1]}", file=sys.stderr)
         print("| workers | requests/s | CPU µs an answer | and of the store | the least busy worker's part |")
         print("|--:|--:|--:|--:|--:|")
+        cost = {}
         for workers, done in runs.items():
             rate, proxy, store, least = (
                 statistics.median(run[figure] for run in done)
                 for figure in ("rate", "proxy", "store", "least")
             )
+            cost[workers] = proxy + store
             print(f"| {workers} | {rate:,.0f} | {proxy:,.0f} | {store:,.0f} | {least:.0%} |", flush=True)
+        print(f"\ntwo with two processors to themselves, reckoned: {2 * cost[1] / cost[2]:.1f} times one")
         rate = statistics.median(run["rate"] for run in runs[1])
         os.environ["CHATPROXY_CLIENT_CONNECTIONS"] = str(options.connections)
         with begin(backend_port, 1) as (process, port, admin):
