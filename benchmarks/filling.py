@@ -48,6 +48,8 @@ def renamed(sealed, keys, **changes):
     heads = (secrets.token_bytes(16), secrets.token_bytes(16))
     [old_head] = sealed.heads
     metadata, body = sealed.annotation[b"meta"], sealed.annotation[b"body"]
+    if sealed.conversation.hex().encode() not in metadata or old_head.hex().encode() not in body:
+        raise SystemExit("an annotation is not as this script knows it")
     annotation = Annotation(
         seq=1,
         expires_at=sealed.expires_at,
