@@ -70,6 +70,7 @@ class Proxy:
             os.sched_setaffinity(process.pid, REST_CPU)
         if process.returncode:
             raise SystemExit("the store was not filled")
+        time.sleep(1.0)  # until the server has looked whether to rewrite its file, which a window waits for
 
     def store(self):
         """Return a connection to the store's server."""
