@@ -420,6 +420,54 @@ async def test_what_dead_processes_have_left_is_adopted_once_the_disk_answers_fo
     assert found == {whole("journal"), whole("other")}
 
 
+@pytest.mark.parametrize("unreadable", ["key", "lock", "00000001.seg"])
+async def test_what_cannot_be_read_keeps_nothing_else_from_being_adopted_or_written(
+    world: World, unreadable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await two_have_died(world)
+    file = min((world.directory / "journal").iterdir()) / unreadable
+    aside = file.rename(world.directory / "aside")
+    file.mkdir()  # reading it fails, whoever reads
+    async with world.journal() as journal:
+        first = said((await take_all(journal, 1))[0])
+        await journal._adopt()
+        exchange = begin(journal, "new")
+        end(journal, exchange, "answer")
+        assert await journal.is_safe(exchange)
+        # It may need an old root.
+        assert (journal.follow_root(1), journal.problem) == (0, None)
+        assert world.metrics.journal_failures._value.get() == 2
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+        journal.release((await take_all(journal, 1))[0])
+
+        file.rmdir()
+        aside.rename(file)
+        await journal._adopt()
+        second = said((await take_all(journal, 1))[0])
+        assert journal.follow_root(1) == 1
+    assert {first, second} == {whole("journal"), whole("other")}
+
+
+async def test_what_the_root_refuses_keeps_nothing_else_from_being_adopted(world: World) -> None:
+    await two_have_died(world)
+    world.root = FalteringRoot(world.root, said=[RootRefusedError("the token is not valid any more")])
+    async with world.journal() as journal:
+        first = said((await take_all(journal, 1))[0])
+        assert journal.follow_root(1) == 0
+        await journal._adopt()
+        second = said((await take_all(journal, 1))[0])
+    assert {first, second} == {whole("journal"), whole("other")}
+
+
+async def test_a_file_of_somebody_else_in_a_journal_is_passed_over(world: World) -> None:
+    async with world.journal() as journal:
+        await chat(journal, "one")
+    [volume] = (world.directory / "journal").iterdir()
+    (volume / "notes.seg").write_text("not ours")
+    async with world.journal() as journal:
+        assert [said(exchange) for exchange in await take_all(journal, 1)] == [whole("one")]
+
+
 async def test_damage_costs_what_it_hit_and_is_told(world: World) -> None:
     async with world.journal() as journal:
         for number in range(3):

@@ -489,7 +489,8 @@ class DiskJournal:
         try:
             async for each in self._volumes.adopt():
                 adopted.append(each)  # noqa: PERF401 - what came before a failure counts
-            self._has_adopted = True
+            self._has_adopted = not self._volumes.unread
+            self._metrics.journal_failures.inc(len(self._volumes.unread))
         finally:
             self._take_over(adopted)
 

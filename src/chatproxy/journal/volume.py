@@ -198,7 +198,7 @@ class Volume:
         """Look for what a dead process has left; return how many exchanges. Raises OSError."""
         touched: dict[int, list[SegmentFile]] = {}
         for path in sorted(self.path.iterdir()):
-            if path.suffix not in {_SEGMENT, _SET_ASIDE}:
+            if path.suffix not in {_SEGMENT, _SET_ASIDE} or not path.stem.isdecimal():
                 continue
             self._last_number = max(self._last_number, int(path.stem))
             segment = self._found(path)
@@ -303,19 +303,25 @@ def remove_volume(path: Path) -> None:
     gone.rmdir()
 
 
-def abandoned_volumes(directory: Path, *, except_for: Container[str]) -> list[tuple[Path, bytes, FileLock]]:
-    """Lock every volume that nobody writes any more; return path, wrapped key and lock of each. Raises OSError."""
-    found = []
-    with contextlib.ExitStack() as locks:
-        for path in sorted(directory.iterdir()):
-            if path.name.startswith(".") or path.name in except_for or not path.is_dir():
-                continue
-            lock = FileLock(path / _LOCK_NAME)
-            locks.callback(lock.close)  # after a failure they are all found again
-            try:
-                if lock.acquire():
-                    found.append((path, (path / _KEY_NAME).read_bytes(), lock))
-            except FileNotFoundError:  # its owner has just removed it
-                lock.close()
-        locks.pop_all()
-    return found
+def abandoned_volumes(
+    directory: Path, *, except_for: Container[str]
+) -> tuple[list[tuple[Path, bytes, FileLock]], list[tuple[Path, OSError]]]:
+    """Lock every volume that nobody writes any more; return path, wrapped key and lock of each, and what cannot be read.
+
+    Raises OSError if the directory itself cannot be read.
+    """
+    found: list[tuple[Path, bytes, FileLock]] = []
+    unread: list[tuple[Path, OSError]] = []
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or path.name in except_for or not path.is_dir():
+            continue
+        lock = FileLock(path / _LOCK_NAME)
+        try:
+            if lock.acquire():
+                found.append((path, (path / _KEY_NAME).read_bytes(), lock))
+        except FileNotFoundError:  # its owner has just removed it
+            lock.close()
+        except OSError as error:
+            lock.close()
+            unread.append((path, error))
+    return found, unread

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +51,8 @@ class Volumes:
         self._made_at = 0
         self._volumes: list[Volume] = []
         self._left_alone: set[str] = set()
+        self.unread: set[str] = set()
+        """What dead processes have left and could not be read the last time; it is tried again."""
         self.current: Volume | None = None
         """The one that is written; None as long as the root has not answered."""
 
@@ -122,11 +124,13 @@ class Volumes:
     async def adopt(self) -> AsyncIterator[tuple[Volume, int]]:
         """Take over what processes that are dead have left; yield volumes, and how many exchanges each has.
 
-        What cannot be opened now is let go, so that it is found again. Raises OSError, RootRefusedError,
-        RootUnavailableError.
+        What cannot be opened now is let go, so that it is found again, and keeps nothing else from being taken over.
+        Raises OSError, RootUnavailableError, and RootRefusedError once all others are taken over.
         """
         known = {volume.path.name for volume in self._volumes} | self._left_alone
-        found = deque(await self.in_thread(lambda: abandoned_volumes(self._directory, except_for=known)))
+        left, failed = await self.in_thread(lambda: abandoned_volumes(self._directory, except_for=known))
+        found = deque(left)
+        refused: RootRefusedError | None = None
         try:
             while found:
                 path, wrapped, lock = found[0]
@@ -134,8 +138,16 @@ class Volumes:
                     [key] = await self._root.unwrap(_PURPOSE, [(path.name.encode(), wrapped)])
                     volume = Volume(path, DataKey(key), wrapped, lock)
                     count = await self.in_thread(volume.find_all)
-                except RootRefusedError:
-                    raise  # once the operator has put that right it opens
+                except RootRefusedError as error:
+                    found.popleft()
+                    lock.close()
+                    refused = error  # once the operator has put that right it opens
+                    continue
+                except OSError as error:
+                    found.popleft()
+                    lock.close()
+                    failed.append((path, error))
+                    continue
                 except (UndecryptableError, KeysetError) as error:
                     found.popleft()
                     self._left_alone.add(path.name)
@@ -153,6 +165,21 @@ class Volumes:
         finally:
             for *_, lock in found:
                 lock.close()
+        self._note_unread(failed)
+        if refused is not None:
+            raise refused
+
+    def _note_unread(self, failed: Iterable[tuple[Path, OSError]]) -> None:
+        """Say it once of each."""
+        before, self.unread = self.unread, set()
+        for path, error in failed:
+            self.unread.add(path.name)
+            if path.name not in before:
+                _log.error(
+                    "what a process before this one has left in the journal cannot be read; it is tried again",
+                    volume=path.name,
+                    failure=error,
+                )
 
     def segments(self) -> list[SegmentFile]:
         """Return every segment."""
