@@ -169,10 +169,10 @@ class ClientCall:
 
         The body's end is told once; whoever asks again waits for the client to leave.
         """
-        if self.waits_to_continue:
-            self.waits_to_continue = False
-            self._line.write(_CONTINUE)
         if not (self.is_gone or self.is_complete):
+            if self.waits_to_continue:
+                self.waits_to_continue = False
+                self._line.write(_CONTINUE)
             self._line.resume_reading()
             while not self._has_news:
                 self._changed = self._line.loop.create_future()

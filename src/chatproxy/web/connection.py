@@ -64,6 +64,8 @@ class ClientLimits(NamedTuple):
     connections: int = 4_096
     connections_of_one: int = 1_024
     """From one address."""
+    grace: float = 0.2
+    """For beginning to speak, before he may have to give way to others."""
 
 
 class Refusal(NamedTuple):
@@ -180,6 +182,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._stage: _Stage
         self._deadline: float
+        self._waits_since: float
         self._head: Head
         self._pending = b""
         """What has come and is not told the parser."""
@@ -209,7 +212,7 @@ class ClientConnection(asyncio.Protocol):
         self.server = _address(transport.get_extra_info("sockname"))
         self.certificate = transport.get_extra_info("peercert")
         self._house.connections.add(self)
-        self._begin_head(self.loop.time() + self._limits.head_timeout)
+        self._begin_head(self._limits.head_timeout)
         no_room = self._house.crowd.enter(self, self.client[0] if self.client else "")
         if no_room is None:
             return
@@ -254,13 +257,15 @@ class ClientConnection(asyncio.Protocol):
         if self._call is not None:
             self._call.write_resumed()
 
-    def is_unheard(self) -> bool:
+    def may_give_way(self) -> bool:
         """See Guest. Half a head has been heard: nobody keeps his place by sending the rest in pieces."""
-        return (
-            self._stage is _Stage.HEAD
-            and not self._pending
-            and bool(_waiting_bytes(self.transport, "FIONREAD"))
+        if self.loop.time() - self._waits_since < self._limits.grace:
+            return False
+        # What is closed with something unsent stays until that is taken, and nobody would count it.
+        is_busy = self.transport.get_write_buffer_size() or (
+            self._stage is _Stage.HEAD and not self._pending and _waiting_bytes(self.transport, "FIONREAD")
         )
+        return not is_busy
 
     def give_way(self) -> None:
         """See Guest."""
@@ -269,12 +274,12 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End what has waited for the client for too long. To be called once a second or so."""
-        if self._stage is _Stage.SWITCHING:
+        if self._stage is _Stage.SWITCHING and self._call is not None and self._call.is_gone:
+            # It is the tunnel's.
             return
         if self._is_stuck(now):
             self._house.cut("slow_reader")
-            self._stage = _Stage.ENDED
-            self.transport.abort()
+            self.abort()
         elif self._stage is _Stage.BODY and self._is_read_paused:
             # The backend takes its time.
             self._deadline += now - self._swept_at
@@ -291,6 +296,14 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
         else:
             self._deadline = min(self._deadline, self.loop.time() + _FIRST_WORDS_SECONDS)
+
+    def abort(self) -> None:
+        """End at once; with a reset, where an orderly end would be taken for that of an answer."""
+        self._stage = _Stage.ENDED
+        if self._call is not None and self._call.is_until_closed:
+            reset = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        self.transport.abort()
 
     # Called by the parser.
 
@@ -351,7 +364,7 @@ class ClientConnection(asyncio.Protocol):
         if self.transport.is_closing() or self._stage is not _Stage.ANSWER:
             return
         self.resume_reading()
-        self._begin_head(self.loop.time() + self._limits.idle_timeout)
+        self._begin_head(self._limits.idle_timeout)
         self._house.crowd.waits(self)
         if self._pending:
             self._advance()
@@ -359,9 +372,7 @@ class ClientConnection(asyncio.Protocol):
     def cut(self) -> None:
         """See Line."""
         if self._call is not None and self._call.is_until_closed:
-            reset = struct.pack("ii", 1, 0)
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-            self.transport.abort()
+            self.abort()
         else:
             self.transport.close()
 
@@ -377,9 +388,10 @@ class ClientConnection(asyncio.Protocol):
 
     # What comes.
 
-    def _begin_head(self, deadline: float) -> None:
+    def _begin_head(self, timeout: float) -> None:
         self._stage = _Stage.HEAD
-        self._deadline = deadline
+        self._waits_since = self.loop.time()
+        self._deadline = self._waits_since + timeout
         self._has_begun = False
         self._scanned = 0
         self._call = None
@@ -420,7 +432,7 @@ class ClientConnection(asyncio.Protocol):
         end = pending.find(b"\r\n\r\n", self._scanned)
         limits = self._limits.head
         if end < 0 or end + 4 > limits.head:
-            check_beginning(pending[: limits.head + 1], limits)
+            check_beginning(pending[: limits.head + 1], limits, known=self._scanned)
             self._scanned = max(0, len(pending) - 3)
             return False
         head = pending[: end + 4]
@@ -506,10 +518,11 @@ class ClientConnection(asyncio.Protocol):
                         "request_timeout", "the request's body arrives too slowly; send it again", status=408
                     )
                 )
-        elif self._stage is _Stage.ENDED:
-            self.transport.abort()
-        else:
+        elif self._stage is not _Stage.ENDED:
             self.transport.close()
+        elif not (self.transport.get_write_buffer_size() or _waiting_bytes(self.transport, "TIOCOUTQ")):
+            # Who still takes what was written is not cut; who does not is stuck.
+            self.transport.abort()
 
     def _refuse(self, refused: RefusedRequestError) -> None:
         """Answer what is not one request and end; where an answer is under way, end it visibly unfinished."""
@@ -518,8 +531,7 @@ class ClientConnection(asyncio.Protocol):
         if call is not None:
             method, path = call.method, call.raw_path
             if call.has_begun:
-                self._stage = _Stage.ENDED
-                self.transport.abort()
+                self.abort()
                 return
             call.leave()
         self.write(last_words(self._house, refused, method, path))
@@ -542,7 +554,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._stage = _Stage.ENDED
         self._pending = b""
-        self._deadline = self.loop.time() + _LAST_WORDS_SECONDS
+        self._waits_since = self.loop.time()
+        self._deadline = self._waits_since + _LAST_WORDS_SECONDS
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         self.resume_reading()

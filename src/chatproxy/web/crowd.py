@@ -2,7 +2,8 @@
 
 A connection that waits for its client (idle, or with half a head) gives way to a new one, the longest waiting first; one
 with a request under way never does, nor one whose request has come and is not read yet: its client would not know whether
-he was heard. So whoever opens many connections and says nothing displaces himself.
+he was heard. Nor does one that has waited for a moment only, whose client may be about to speak, or that has not taken
+all of its answer yet. So whoever opens many connections and says nothing displaces himself.
 """
 
 import ipaddress
@@ -14,7 +15,7 @@ from chatproxy.web.client_address import Network
 
 _MOST_REMEMBERED = 10_000
 _MOST_ASKED = 16
-"""Connections, those that wait longest, of which one must have nothing to say to give way to a new one."""
+"""Connections, those that wait longest, of which one must be able to give way to a new one."""
 _MOST_TOLD = 256
 """Connections for which there is no room, that may wait at a time until their clients have read that."""
 
@@ -22,8 +23,8 @@ _MOST_TOLD = 256
 class Guest(Protocol):
     """What the crowd needs of a connection."""
 
-    def is_unheard(self) -> bool:
-        """Whether a request has begun to come that nobody has looked at."""
+    def may_give_way(self) -> bool:
+        """Whether it has waited for long enough, and has nothing to say that nobody has looked at, nor to take."""
 
     def give_way(self) -> None:
         """Close: the room is needed."""
@@ -160,4 +161,4 @@ class Crowd:
 
 def _weakest(waiting: Collection[Guest]) -> Guest | None:
     """Return who is to give way first."""
-    return next((guest for guest in islice(waiting, _MOST_ASKED) if not guest.is_unheard()), None)
+    return next((guest for guest in islice(waiting, _MOST_ASKED) if guest.may_give_way()), None)

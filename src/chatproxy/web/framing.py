@@ -116,10 +116,13 @@ def read_head(head: bytes, limits: HeadLimits) -> Head:
     return Head(method, target, is_old, headers, length, bool(expects) and not is_old, asks_to_upgrade)
 
 
-def check_beginning(beginning: bytes, limits: HeadLimits) -> None:
-    """Refuse a head that is not whole yet where it cannot become one that is good. Raises RefusedRequestError."""
+def check_beginning(beginning: bytes, limits: HeadLimits, *, known: int = 0) -> None:
+    """Refuse a head that is not whole yet where it cannot become one that is good. Raises RefusedRequestError.
+
+    ``known``: bytes that were looked at before, so that a head which comes byte by byte is not read anew with each.
+    """
     first, end, _ = beginning[: limits.target + _LONGEST_METHOD].partition(b"\n")
-    if beginning[0] <= 0x20 or beginning[0] >= 0x7F or _NOT_IN_A_HEAD.search(beginning):  # noqa: PLR2004 - ASCII
+    if beginning[0] <= 0x20 or beginning[0] >= 0x7F or _NOT_IN_A_HEAD.search(beginning, known):  # noqa: PLR2004 - ASCII
         raise not_http()
     if not end and len(first) >= limits.target + _LONGEST_METHOD:
         raise _target_too_long(limits)

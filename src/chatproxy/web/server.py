@@ -128,7 +128,7 @@ class Listener:
         if tasks:
             await asyncio.wait(set(tasks.values()))
         for connection in tuple(connections):
-            connection.transport.abort()
+            connection.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
@@ -138,10 +138,11 @@ class Listener:
 
     def _sweep(self, every: float) -> None:
         loop = asyncio.get_running_loop()
+        # First of all: one fault must not leave everybody without an end.
+        self._sweeping = loop.call_later(every, self._sweep, every)
         now = loop.time()
         for connection in tuple(self._house.connections):
             connection.sweep(now)
-        self._sweeping = loop.call_later(every, self._sweep, every)
 
 
 async def bind(host: str, port: int, *, setting: str) -> socket.socket:

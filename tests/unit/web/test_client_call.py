@@ -184,6 +184,14 @@ async def test_nothing_is_sent_to_who_has_gone() -> None:
     assert (client.sent, gone, await call.read()) == ([], ["told", "told at once"], None)
 
 
+async def test_who_has_gone_is_not_told_to_go_on() -> None:
+    client = Client()
+    call = a_call(client, method=b"POST", fields=b"Content-Length: 2\r\nExpect: 100-continue\r\n")
+    call.leave()
+
+    assert (await call.read(), client.sent) == (None, [])
+
+
 async def test_who_is_answered_is_not_told_to_have_gone() -> None:
     call = a_call(Client())
     call.tell_when_gone(pytest.fail)

@@ -77,6 +77,19 @@ async def test_a_request_that_the_parser_ends_elsewhere_is_refused(stage: _Stage
         connection._tell(said)
 
 
+@pytest.mark.timeout(20)
+async def test_a_head_that_comes_byte_by_byte_costs_what_it_does_whole() -> None:
+    """Not its square: that would be a minute."""
+    connection = a_connection()
+    head = b"GET /x HTTP/1.1\r\nHost: chat\r\n" + b"X: %b\r\n" % (b"y" * 700) * 85
+    for at in range(len(head)):
+        connection.data_received(head[at : at + 1])
+    assert not connection._house.tasks
+    connection.data_received(b"\r\n")
+    [call] = connection._house.tasks
+    assert len(call.head.headers) == 86
+
+
 @pytest.mark.parametrize("stage, said", [(_Stage.ANSWER, HEAD + b"abc"), (_Stage.BODY, HEAD + b"ab")])
 async def test_a_request_that_both_end_alike_is_one(stage: _Stage, said: bytes) -> None:
     connection = a_connection()

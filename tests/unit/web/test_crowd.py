@@ -12,10 +12,10 @@ TOO_MANY = NoRoom(is_own_fault=True, may_be_told=True)
 @dataclass(eq=False)
 class Guest:
     has_given_way: bool = field(default=False)
-    has_spoken: bool = field(default=False)
+    stays: bool = field(default=False)
 
-    def is_unheard(self) -> bool:
-        return self.has_spoken
+    def may_give_way(self) -> bool:
+        return not self.stays
 
     def give_way(self) -> None:
         self.has_given_way = True
@@ -47,19 +47,19 @@ def test_who_works_stays_and_others_are_turned_away() -> None:
     assert crowd.count == 2
 
 
-def test_whose_request_waits_to_be_read_stays_and_the_next_gives_way() -> None:
+def test_who_may_not_give_way_stays_and_the_next_goes() -> None:
     crowd = Crowd(2, 2)
     one, two = several(crowd, 2)
-    one.has_spoken = True
+    one.stays = True
     several(crowd, 1)
     assert (one.has_given_way, two.has_given_way) == (False, True)
 
 
-def test_where_all_who_wait_have_spoken_who_comes_is_turned_away() -> None:
+def test_where_nobody_who_waits_may_give_way_who_comes_is_turned_away() -> None:
     crowd = Crowd(20, 20)
     guests = several(crowd, 20)
     for guest in guests[:16]:
-        guest.has_spoken = True
+        guest.stays = True
     assert crowd.no_room("198.51.100.1", 0) == NO_ROOM
     assert crowd.enter(Guest(), "198.51.100.1") == NO_ROOM
     assert not any(guest.has_given_way for guest in guests)

@@ -65,6 +65,15 @@ def test_a_head_made_to_be_slow_to_read_is_refused(head: bytes) -> None:
         check_beginning(head + b"x" * 65_536, LIMITS)
 
 
+@pytest.mark.parametrize("bad", [b"\0", b"\n", b"\rx"])
+def test_of_a_head_that_comes_in_pieces_what_was_looked_at_is_not_looked_at_again(bad: bytes) -> None:
+    head = PLAIN + b"X: y" + bad + b"z" * 100
+    check_beginning(head, LIMITS, known=len(head) - 3)
+    for known in range(len(PLAIN) + 4 + 1):
+        with pytest.raises(RefusedRequestError):
+            check_beginning(head, LIMITS, known=known)
+
+
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_no_head_passes_that_has_a_line_end_of_another_kind(one: bytes, two: bytes) -> None:
     head = PLAIN + b"X: " + one + b"\r\n" + two + b"\r\n\r\n"

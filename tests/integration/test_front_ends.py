@@ -1,0 +1,301 @@
+"""However a client's connection ends, and whenever: the backend is let go, the room is free, and nothing waits.
+
+With both event loops, over real sockets.
+"""
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+
+import pytest
+
+from chatproxy.web.connection import ClientConnection, ClientLimits
+from integration.proxy_fixtures import (
+    LAST_CHUNK,
+    PATIENCE,
+    STREAM_HEAD,
+    RawClient,
+    chunk,
+    post,
+    raw_client,
+)
+from integration.websocket_fixtures import Gate, a_gate, upgrade
+from simulators.backend import Peer, Script, answering, backend, ok
+
+GET = b"GET /x HTTP/1.1\r\nHost: chat\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: chat\r\n"
+SHORT = ClientLimits(take_timeout=0.3)
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+async def nothing(peer: Peer) -> None:
+    await peer.read_head()
+    await peer.until_gone()
+
+
+async def beginning(peer: Peer) -> None:
+    """Begin to answer, whether the request is whole or not."""
+    await peer.read_head()
+    await peer.send(STREAM_HEAD + chunk(b"one"))
+
+
+async def endless(peer: Peer) -> None:
+    await peer.read_head()
+    await peer.send(STREAM_HEAD)
+    while True:
+        await peer.send(chunk(b"z" * 60_000))
+
+
+def a_socket(client: RawClient) -> socket.socket:
+    found: socket.socket = client.writer.get_extra_info("socket")
+    return found
+
+
+def reset(client: RawClient) -> None:
+    a_socket(client).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def takes_nothing(client: RawClient) -> None:
+    a_socket(client).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+
+def slow_socket(url: str) -> socket.socket:
+    """A client of whom the system takes little that he has not read."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    client.connect((host, int(port)))
+    client.setblocking(False)
+    return client
+
+
+async def taken_until_relayed(gate: Gate, client: socket.socket, size: int) -> int:
+    """Read as much of an answer as it takes until the backend has given all of it; return how many bytes of ``y``."""
+    taken = 0
+    while gate.turns.counted("chatproxy_relayed_bytes_total", direction="reply") < size:
+        await asyncio.sleep(0)
+        with suppress(BlockingIOError):
+            taken += client.recv(8_192).count(b"y")
+    return taken
+
+
+async def until_nothing_is_left(gate: Gate) -> None:
+    house = gate.listener._house
+    while house.connections or house.tasks or gate.listener.connections:
+        await asyncio.sleep(0.01)
+
+
+SAID: dict[str, tuple[bytes, Script]] = {
+    "nothing": (b"", nothing),
+    "half a head": (b"GET /x HTTP/1.1\r\nHo", nothing),
+    "a head and no body": (POST + b"Content-Length: 5\r\n\r\n", nothing),
+    "a head, and waits to go on": (POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n", nothing),
+    "half a body": (POST + b"Content-Length: 5\r\n\r\nab", nothing),
+    "half a chunk": (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", nothing),
+    "half a trailer": (POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A", nothing),
+    "a request": (GET, nothing),
+    "two requests": (GET + GET, nothing),
+    "a request that is being answered": (GET, beginning),
+    "half a body that is being answered": (POST + b"Content-Length: 5\r\n\r\nab", beginning),
+    "a request that was answered": (GET, answering(ok(b"x"))),
+    "half a body that was answered": (POST + b"Content-Length: 5\r\n\r\nab", answering(ok(b"x"))),
+    "an old request that is being answered": (b"GET /x HTTP/1.0\r\n\r\n", beginning),
+    "what is refused": (b"\x00", nothing),
+    "a request to switch": (upgrade(), nothing),
+    "a request to switch that is answered": (upgrade(), beginning),
+}
+
+
+@pytest.mark.parametrize("said, script", SAID.values(), ids=SAID)
+@pytest.mark.parametrize(
+    "leave", [reset, lambda client: client.writer.write_eof()], ids=["reset", "half-closed"]
+)
+async def test_whoever_leaves_leaves_nothing(
+    said: bytes, script: Script, leave: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(script) as behind,
+        a_gate(behind.url) as gate,
+        raw_client(gate.url) as client,
+    ):
+        await client.send(said)
+        while not gate.listener._house.connections and said != b"\x00":
+            await asyncio.sleep(0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        leave(client)  # type: ignore[operator]
+        await until_nothing_is_left(gate)
+        for peer in behind.connections:
+            if not peer.received.startswith(b"GET") or script is not SAID["a request that was answered"][1]:
+                await peer.is_gone.wait()
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_who_asks_to_switch_and_takes_nothing_of_another_answer_is_cut() -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(endless) as behind,
+        a_gate(behind.url, limits=SHORT) as gate,
+        raw_client(gate.url) as client,
+    ):
+        takes_nothing(client)
+        await client.send(upgrade())
+        peer = await behind.connection(0)
+        await peer.is_gone.wait()
+        await until_nothing_is_left(gate)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [post("/x", b"{}") + b"\r\n", POST + b"Content-Length: 5\r\n\r\nab"],
+    ids=["something behind a body", "an answer before the end of the body"],
+)
+async def test_an_answer_with_which_a_connection_ends_is_taken_as_slowly_as_others(
+    request_bytes: bytes,
+) -> None:
+    """Longer than last words are waited for."""
+    body = b"y" * 1_500_000
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(ok(body))
+        await peer.until_gone()
+
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(PATIENCE), backend(script) as behind, a_gate(behind.url) as gate:
+        with slow_socket(gate.url) as client:
+            await loop.sock_sendall(client, request_bytes)
+            taken = await taken_until_relayed(gate, client, len(body))
+            for _ in range(40):
+                await asyncio.sleep(0.1)
+                taken += (await loop.sock_recv(client, 1_000)).count(b"y")
+            while piece := await loop.sock_recv(client, 65_536):
+                taken += piece.count(b"y")
+        assert taken == len(body)
+
+
+@pytest.mark.parametrize("way", ["stuck", "stopped"])
+async def test_an_old_client_whose_answer_is_cut_sees_that(way: str) -> None:
+    """For whom an orderly end would be the end of the answer."""
+    limits = SHORT if way == "stuck" else ClientLimits()
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(endless) as behind,
+        a_gate(behind.url, limits=limits) as gate,
+        raw_client(gate.url) as client,
+    ):
+        takes_nothing(client)
+        await client.send(b"GET /x HTTP/1.0\r\n\r\n")
+        await behind.connection(0)
+        if way == "stopped":
+            while not any(each.is_write_paused for each in gate.listener._house.connections):
+                await asyncio.sleep(0.01)
+            gate.listener.cut()
+            await gate.listener.stop()
+        await until_nothing_is_left(gate)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+
+async def test_who_has_not_taken_his_answer_keeps_his_place_and_is_counted() -> None:
+    """Closed with something unsent he would stay for as long, and nobody would count him."""
+    limits = ClientLimits(connections=1, grace=0)
+    body = b"y" * 2_000_000
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(body), ok(body))) as behind,
+        a_gate(behind.url, limits=limits) as gate,
+    ):
+        first = slow_socket(gate.url)
+        first.send(GET)
+        [connection] = await one_connection(gate)
+        await taken_until_relayed(gate, first, len(body))
+        while connection.transport.get_write_buffer_size() < 10_000:
+            connection.write(b"z" * 10_000)  # the system may have taken all of it
+        async with raw_client(gate.url) as second:
+            await second.send(GET)
+            assert (await second.answer()).status == 503
+        first.close()
+
+
+async def one_connection(gate: Gate) -> list[ClientConnection]:
+    while len(gate.listener._house.connections) != 1:
+        await asyncio.sleep(0.01)
+    return list(gate.listener._house.connections)
+
+
+async def test_who_was_let_in_a_moment_ago_is_not_closed_for_another() -> None:
+    limits = ClientLimits(connections=1, grace=PATIENCE)
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(ok(b"1"), ok(b"2"))) as behind,
+        a_gate(behind.url, limits=limits) as gate,
+        raw_client(gate.url) as first,
+    ):
+        await one_connection(gate)
+        for expected in (b"1", b"2"):
+            async with raw_client(gate.url) as second:
+                await second.send(GET)
+                assert (await second.answer()).status == 503
+            await first.send(GET)
+            assert (await first.answer()).body == expected
+
+
+async def test_a_fault_in_one_connection_s_look_leaves_the_others_their_end() -> None:
+    class Broken:
+        def sweep(self, _: float) -> None:
+            raise RuntimeError("a fault of ours")
+
+    loop = asyncio.get_running_loop()
+    faults: list[object] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(nothing) as behind,
+        a_gate(behind.url, limits=ClientLimits(head_timeout=0.2)) as gate,
+    ):
+        house = gate.listener._house
+        broken = Broken()
+        house.connections.add(broken)  # type: ignore[arg-type]
+        while not faults:
+            await asyncio.sleep(0.01)
+        house.connections.discard(broken)
+        async with raw_client(gate.url) as client:
+            assert await client.reader.read() == b""
+
+
+async def test_a_streamed_answer_that_waits_is_whole_for_who_comes_back_to_it() -> None:
+    """Pausing goes through to the backend, and back."""
+    count = 200
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(STREAM_HEAD)
+        for number in range(count):
+            await peer.send(chunk(b"%05d" % number + b"z" * 30_000))
+        await peer.send(LAST_CHUNK)
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(script) as behind,
+        a_gate(behind.url) as gate,
+        raw_client(gate.url) as client,
+    ):
+        takes_nothing(client)
+        await client.send(GET)
+        [connection] = await one_connection(gate)
+        while not connection.is_write_paused:
+            await asyncio.sleep(0.01)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answer = await client.answer()
+        assert answer.is_whole
+        assert len(answer.body) == count * 30_005
