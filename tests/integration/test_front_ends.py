@@ -6,19 +6,29 @@ With both event loops, over real sockets.
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
+from chatproxy.forwarding import Header
+from chatproxy.journal.memory import MemoryJournal
+from chatproxy.model import Exchange, StreamEnd
 from chatproxy.web.connection import ClientConnection, ClientLimits
 from integration.proxy_fixtures import (
+    JSON_TYPE,
     LAST_CHUNK,
+    OPENAI,
     PATIENCE,
     STREAM_HEAD,
     RawClient,
+    chat_bytes,
     chunk,
+    openai_events,
+    openai_reply,
     post,
     raw_client,
+    response,
 )
 from integration.websocket_fixtures import Gate, a_gate, upgrade
 from simulators.backend import Peer, Script, answering, backend, ok
@@ -299,3 +309,150 @@ async def test_a_streamed_answer_that_waits_is_whole_for_who_comes_back_to_it() 
         answer = await client.answer()
         assert answer.is_whole
         assert len(answer.body) == count * 30_005
+
+
+# --- faults of ours ---
+
+
+class Faulty:
+    """An announcer that fails at the beginning of a chat, or with the head of its answer, or says what is no header."""
+
+    def __init__(self, when: str) -> None:
+        self._when = when
+
+    def begin(self, *_: object, **__: object) -> Callable[[], list[Header]]:
+        def headers() -> list[Header]:
+            if self._when == "said":
+                return [(b"x-training-eligible", b"?0\r\nx: y")]
+            raise RuntimeError("a fault of ours")
+
+        return headers() if self._when == "begin" else headers  # type: ignore[return-value]
+
+
+class SafeJournal(MemoryJournal):
+    """One of which everything survives."""
+
+    async def is_safe(self, _: Exchange) -> bool:
+        return True
+
+
+ANSWERS = {
+    "whole": response(openai_reply("yes"), JSON_TYPE),
+    "streamed": STREAM_HEAD + b"".join(map(chunk, openai_events("y", "es"))) + LAST_CHUNK,
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("hold_until_safe", [False, True], ids=["", "held"])
+@pytest.mark.parametrize("when", ["begin", "head"])
+async def test_an_announcement_that_fails_costs_no_chat(
+    answer: bytes, when: str, *, hold_until_safe: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.read_request()
+            half = len(answer) // 2 if answer.startswith(STREAM_HEAD) else len(answer)
+            await peer.send(answer[:half])
+            await asyncio.sleep(0)
+            await peer.send(answer[half:])
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(script) as behind,
+        a_gate(
+            behind.url,
+            announcer=Faulty(when),
+            hold_until_safe=hold_until_safe,
+            journal=SafeJournal(1 << 20),
+        ) as gate,
+        raw_client(gate.url) as client,
+    ):
+        for _ in range(2):
+            await client.send(post(OPENAI, chat_bytes()))
+            found = await client.answer()
+            assert (found.status, found.is_whole) == (200, True)
+            [turn] = await gate.turns.ended(1)
+            assert turn.end is StreamEnd.COMPLETE
+            gate.turns.journal.release(turn)
+        assert gate.turns.journal.held_bytes == 0
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("hold_until_safe", [False, True], ids=["", "held"])
+async def test_what_is_no_header_is_not_said_and_lets_nobody_wait(
+    answer: bytes, *, hold_until_safe: bool
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(answering(answer)) as behind,
+        a_gate(
+            behind.url,
+            announcer=Faulty("said"),
+            hold_until_safe=hold_until_safe,
+            journal=SafeJournal(1 << 20),
+        ) as gate,
+        raw_client(gate.url) as client,
+    ):
+        await client.send(post(OPENAI, chat_bytes()))
+        found = await client.answer()
+        assert (found.status, found.is_whole, found.header(b"x")) in {(500, True, None), (502, True, None)}
+        await until_nothing_is_left(gate)
+        [turn] = await gate.turns.ended(1)
+        assert turn.end is not StreamEnd.COMPLETE
+
+
+class FaultyJournal(SafeJournal):
+    """One that fails in the middle of a copy."""
+
+    def __init__(self, size: int, *, good: int) -> None:
+        super().__init__(size)
+        self._good = good
+
+    def grow(self, exchange: Exchange, size: int) -> bool:
+        self._good -= 1
+        if self._good < 0:
+            raise RuntimeError("a fault of ours")
+        return super().grow(exchange, size)
+
+
+@pytest.mark.parametrize("good", [0, 1, 2, 3])
+@pytest.mark.parametrize("hold_until_safe", [False, True], ids=["", "held"])
+async def test_a_copy_that_fails_lets_nobody_wait_and_is_closed_once(
+    good: int, *, hold_until_safe: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a request in two pieces, and an answer in two."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.read(len(chunk(b"{") + chunk(b"}") + LAST_CHUNK))
+        await peer.send(STREAM_HEAD + chunk(b"one"))
+        await peer.send(chunk(b"two") + LAST_CHUNK)
+
+    head = f"POST {OPENAI} HTTP/1.1\r\nHost: chat\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    journal = FaultyJournal(1 << 20, good=good)
+    async with (
+        asyncio.timeout(PATIENCE),
+        backend(script) as behind,
+        a_gate(
+            behind.url, announcer=Faulty("head"), hold_until_safe=hold_until_safe, journal=journal
+        ) as gate,
+        raw_client(gate.url) as client,
+    ):
+        await client.send(head + chunk(b"{"))
+        if good:
+            await behind.connection(0)
+        await client.send(chunk(b"}") + LAST_CHUNK)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            # With an error, or as far as it went.
+            assert (await client.answer()).status == (200 if good > 1 else 500)
+        client.close()
+        await until_nothing_is_left(gate)
+        [turn] = await gate.turns.ended(1)
+        gate.turns.journal.release(turn)
+        assert gate.turns.journal.is_idle
+        for peer in behind.connections:
+            await peer.is_gone.wait()
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"]

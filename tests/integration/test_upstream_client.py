@@ -772,6 +772,32 @@ class TestGivingUp:
                 await call.read()
             await server.connections[0].is_gone.wait()
 
+    async def test_who_was_made_to_wait_waits_for_a_request_that_is_sent_again(self) -> None:
+        """Else all of the answer would be held for a client who takes none of it."""
+        size = 16 << 20
+
+        async def script(peer: Peer) -> None:
+            if not peer.number:
+                await answering(ok(b"a"))(peer)
+                await peer.read_request()
+                peer.close()
+            else:
+                await answering(ok(b"y" * size))(peer)
+
+        async with asyncio.timeout(20), backend(script) as server, upstream(server.address) as client:
+            await answers(client)
+            call = await get(client)
+            while call._error is None:
+                await asyncio.sleep(0)
+            call.pause_reading()
+            peer = await server.connection(1)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert (call._connection is not None, call._reader.head) == (True, None)
+            call.resume_reading()
+            assert len(await body_of(call)) == size
+            assert peer.received
+
     async def test_an_abort_while_a_request_is_sent_again_holds(self) -> None:
         async def script(peer: Peer) -> None:
             await answering(ok(b"a"))(peer)

@@ -115,9 +115,10 @@ def a_capture(
     queue: int = 1 << 28,
     limit: int = 1 << 26,
     never_kept: Reason | None = None,
+    journal: MemoryJournal | None = None,
 ) -> tuple[Capture, Turns]:
     """A capture over a journal in memory."""
-    journal, metrics = MemoryJournal(queue), Metrics()
+    journal, metrics = journal or MemoryJournal(queue), Metrics()
     numbers = itertools.count()
     capture = Capture(
         journal,
@@ -159,6 +160,8 @@ async def a_gate(
     over_http: Sequence[Dialect] = DIALECTS,
     limits: ClientLimits = DEFAULT_LIMITS,
     fronts: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
+    announcer: object = None,
+    hold_until_safe: bool = False,
     **capture: Any,
 ) -> AsyncIterator[Gate]:
     """Run a proxy in front of *upstream*."""
@@ -180,11 +183,12 @@ async def a_gate(
         capture=opening,
         frames=turns.capture,
         tunnel_idle_timeout=idle_timeout,
-        announcer=cast("Announcer", None),
+        announcer=cast("Announcer", announcer),
         metrics=turns.metrics,
         clock=wall_clock,
         new_request_id=lambda: "req_test",
         refuse_uncaptured=refuse,
+        hold_until_safe=hold_until_safe,
     )
     listener = Listener(
         Public(

@@ -175,7 +175,10 @@ class Proxy:
         )
         try:
             if dialect is not None:
-                relay.announcement = self._announcer.begin(caller, opened, received_at=received_at)
+                try:
+                    relay.announcement = self._announcer.begin(caller, opened, received_at=received_at)
+                except Exception as error:  # noqa: BLE001 - it is advice, for which no chat fails
+                    _log.error("what is decided of a chat cannot be announced", failure=error)
             await self._carry(relay, client, target, head)
         finally:
             relay.close()
@@ -362,7 +365,7 @@ class _Relay:
                 self._watch.cancel()
             await tunnel
             self._end = StreamEnd.COMPLETE
-        elif self._holds_end:
+        elif self._holds_end and self._end is StreamEnd.COMPLETE:
             await self._make_safe()
             self._client.write(self._last, more_body=False)
 
@@ -375,7 +378,12 @@ class _Relay:
         if recorder is not None:
             said = _by_name([(name.lower(), value) for name, value in head.headers])
             recorder.head(head.status, _text(said, b"content-type"), _text(said, b"content-encoding"))
-        headers = head.headers if self.announcement is None else [*head.headers, *self.announcement()]
+        headers = head.headers
+        if self.announcement is not None:
+            try:
+                headers = [*headers, *self.announcement()]
+            except Exception as error:  # noqa: BLE001 - it is advice, for which no chat fails
+                _log.error("what is decided of a chat cannot be announced", failure=error)
         self.has_answered = True
         self._client.begin(head.status, headers, length=head.length)
 
@@ -409,16 +417,16 @@ class _Relay:
     async def _watch_client(self, call: UpstreamCall, *, more_body: bool) -> None:
         """Pass on the rest of the request's body, then notice when the client leaves."""
         upstream_wants_more = True
-        while True:
-            heard = await self._client.read()
-            if heard is None:
-                break
-            if more_body:
-                piece, more_body = heard
-                self._remember_request(piece, more_body=more_body)
-                if upstream_wants_more:
-                    call.write(piece, more_body=more_body)
-                    upstream_wants_more = await call.drain()
+        try:
+            while (heard := await self._client.read()) is not None:
+                if more_body:
+                    piece, more_body = heard
+                    self._remember_request(piece, more_body=more_body)
+                    if upstream_wants_more:
+                        call.write(piece, more_body=more_body)
+                        upstream_wants_more = await call.drain()
+        except Exception as error:  # noqa: BLE001 - the upstream would wait for the rest for ever, and we for it
+            _log.error("a request cannot be passed on to its end", failure=error)
         self._give_up()
 
     def _give_up(self) -> None:

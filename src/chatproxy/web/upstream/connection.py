@@ -190,7 +190,6 @@ class UpstreamCall:
     ) -> None:
         self._connection: Connection | None
         self._reader: ResponseReader
-        self._is_read_paused: bool
         self._deadline: float
         self._pool = pool
         self._answered = answered
@@ -202,6 +201,7 @@ class UpstreamCall:
         self._replay = replay
         self._may_replay = False
         self._is_sent = False
+        self._is_read_paused = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
@@ -243,17 +243,19 @@ class UpstreamCall:
 
     def pause_reading(self) -> None:
         """Have the upstream wait. What the reading under way has brought is still handed on."""
-        if self._connection is not None and not self._is_read_paused:
+        if not self._is_read_paused:
             self._is_read_paused = True
-            self._connection.transport.pause_reading()
-            self.rearm()
+            if self._connection is not None:
+                self._connection.transport.pause_reading()
+                self.rearm()
 
     def resume_reading(self) -> None:
         """Let the upstream send more."""
-        if self._connection is not None and self._is_read_paused:
+        if self._is_read_paused:
             self._is_read_paused = False
-            self._connection.transport.resume_reading()
-            self.rearm()
+            if self._connection is not None:
+                self._connection.transport.resume_reading()
+                self.rearm()
 
     def switch(self, user: User) -> tuple[Connection, bytes]:
         """Give the connection, which is no longer HTTP after a 101, to *user*, with what arrived behind the head.
@@ -349,9 +351,11 @@ class UpstreamCall:
         self._reader = ResponseReader(
             to_head_request=self._is_head_request, drop=self._drop, may_switch=self._may_switch
         )
-        self._is_read_paused = False
         self._deadline = math.inf
         connection.call = self
+        if self._is_read_paused:
+            # Who takes the answer was made to wait before it was asked for again.
+            connection.transport.pause_reading()
 
     def _hand_on(self) -> None:
         """Tell what has arrived."""
