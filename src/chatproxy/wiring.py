@@ -27,6 +27,7 @@ from chatproxy.identity import IDENTITY_HEADERS, HeaderIdentity, IdentifyCaller
 from chatproxy.journal.disk import DiskJournal
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.journal.volumes import Volumes
+from chatproxy.memory import give_back_memory
 from chatproxy.model import Caller, ConversationSource, SubjectTag, TurnId
 from chatproxy.ports import ConsentSource, Journal
 from chatproxy.rates import Buckets
@@ -348,6 +349,7 @@ def _keep_house(vault: Vault, metrics: Metrics, background: Background) -> None:
     background.spawn(_once_opened(vault, Housekeeping(chores, metrics=metrics).run), name="housekeeping")
     background.spawn(_once_opened(vault, vault.recall_watch(metrics).run), name="recalls")
     background.spawn(vault.health.watch(), name="store-health")
+    background.spawn(give_back_memory(), name="memory")
     background.spawn(_once_opened(vault, lambda: _publish_checkpoints(vault)), name="audit-checkpoints")
 
 

@@ -5,16 +5,20 @@ With both event loops, over real sockets.
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+import trustme
 
 from chatproxy.forwarding import Header
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Exchange, StreamEnd
+from chatproxy.web.client_call import ClientCall
 from chatproxy.web.connection import ClientConnection, ClientLimits
+from chatproxy.web.server import Listener
 from integration.proxy_fixtures import (
     JSON_TYPE,
     LAST_CHUNK,
@@ -309,6 +313,30 @@ async def test_a_streamed_answer_that_waits_is_whole_for_who_comes_back_to_it() 
         answer = await client.answer()
         assert answer.is_whole
         assert len(answer.body) == count * 30_005
+
+
+async def test_who_does_not_finish_his_handshake_is_closed_like_who_does_not_finish_his_head() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    async def serve(_: ClientCall) -> None:
+        raise AssertionError
+
+    listener = Listener(
+        serve,
+        host="127.0.0.1",
+        port=0,
+        setting="X",
+        drain_seconds=0,
+        limits=ClientLimits(head_timeout=0.2),
+        tls=context,
+    )
+    await listener.start()
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(listener.url.rpartition(":")[2]))
+        assert await reader.read() == b""
+        writer.close()
+    await listener.stop()
 
 
 # --- faults of ours ---

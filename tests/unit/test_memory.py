@@ -101,3 +101,25 @@ def test_swap_that_is_in_memory_itself_is_none_on_a_disk() -> None:
         "print(memory.read_swaps(path), memory.read_swaps(path.with_name('none')))"
     )
     assert in_a_process(code) == "['/swap.img'] []"
+
+
+def test_what_is_not_used_any_more_is_given_back_where_it_is_much() -> None:
+    """In a process of its own, as others' memory here comes and goes."""
+    said = in_a_process(
+        "import asyncio\n"
+        "async def look():\n"
+        "    least = memory.resident_bytes()\n"
+        '    held = [b"x" * 100_000 for _ in range(1_000)]\n'
+        "    used = memory.resident_bytes()\n"
+        "    held = held[::50]\n"
+        "    assert await memory.without_spare(least, step=1 << 30) == least\n"
+        "    kept = memory.resident_bytes()\n"
+        "    assert await memory.without_spare(least, step=32 << 20) == least\n"
+        "    print(used - least, kept - least, memory.resident_bytes() - least)\n"
+        "    assert await memory.without_spare(least << 1) == memory.resident_bytes()\n"
+        "asyncio.run(look())"
+    )
+    used, kept, left = map(int, said.split())
+    assert used > 90_000_000
+    assert kept > 50_000_000, "the allocator gives it back by itself, so nobody else need"
+    assert left < 20_000_000

@@ -43,11 +43,13 @@ class Acceptor:
         no_room: Callable[[str, int], bytes | None],
         tls: ssl.SSLContext | None = None,
         most_told: int = MOST_TOLD,
+        handshake_timeout: float | None = None,
     ) -> None:
         """``listening`` does not block; it stays its owner's to close, after ``stop``.
 
         ``no_room`` gives what who comes from an address is told, while so many others are on their way in; None: he is let
-        in. With ``tls`` everybody is, since nothing can be told before the handshake.
+        in. With ``tls`` everybody is, since nothing can be told before the handshake, which may take ``handshake_timeout``
+        seconds.
         """
         self._listening = listening
         self._protocol = protocol
@@ -55,6 +57,7 @@ class Acceptor:
         self._tls = tls
         self._most_told = most_told
         self._most = _FEWEST_A_ROUND
+        self._handshake_timeout = handshake_timeout if tls else None
         self._arriving: set[asyncio.Task[None]] = set()
         self._told: deque[tuple[float, socket.socket]] = deque()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -105,7 +108,7 @@ class Acceptor:
     async def _let_in(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client has gone, or it is no TLS that he speaks
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._protocol, connection, ssl=self._tls
+                self._protocol, connection, ssl=self._tls, ssl_handshake_timeout=self._handshake_timeout
             )
 
     def _turn_away(self, connection: socket.socket, words: bytes) -> None:

@@ -103,6 +103,7 @@ class Listener:
             partial(ClientConnection, self._house),
             no_room=partial(no_room, self._house),
             tls=self._tls,
+            handshake_timeout=self._limits.head_timeout,
         )
         self._acceptor.start()
         limits = self._limits
