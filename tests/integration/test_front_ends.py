@@ -220,6 +220,25 @@ async def test_an_old_client_whose_answer_is_cut_sees_that(way: str) -> None:
             await client.reader.read()
 
 
+async def test_an_old_client_who_has_not_taken_all_when_the_drain_ends_sees_that() -> None:
+    size = 8_000_000
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(STREAM_HEAD + chunk(b"y" * size) + LAST_CHUNK)
+
+    async with asyncio.timeout(PATIENCE), backend(script) as behind, a_gate(behind.url) as gate:
+        with slow_socket(gate.url) as client:
+            client.send(b"GET /x HTTP/1.0\r\n\r\n")
+            await taken_until_relayed(gate, client, size)
+            assert gate.listener._house.connections
+            gate.listener.cut()
+            await gate.listener.stop()
+            with pytest.raises(ConnectionResetError):
+                while await asyncio.get_running_loop().sock_recv(client, 65_536):
+                    pass
+
+
 async def test_who_has_not_taken_his_answer_keeps_his_place_and_is_counted() -> None:
     """Closed with something unsent he would stay for as long, and nobody would count him."""
     limits = ClientLimits(connections=1, grace=0)
