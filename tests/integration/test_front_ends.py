@@ -235,8 +235,12 @@ async def test_an_old_client_who_has_not_taken_all_when_the_drain_ends_sees_that
             gate.listener.cut()
             await gate.listener.stop()
             with pytest.raises(ConnectionResetError):
-                while await asyncio.get_running_loop().sock_recv(client, 65_536):
-                    pass
+                await read_to_the_end(client)
+
+
+async def read_to_the_end(client: socket.socket) -> None:
+    while await asyncio.get_running_loop().sock_recv(client, 65_536):
+        pass
 
 
 async def test_who_has_not_taken_his_answer_keeps_his_place_and_is_counted() -> None:
