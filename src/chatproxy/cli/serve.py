@@ -18,8 +18,9 @@ from chatproxy.wiring import RunningProxy, Worker, running_proxy
 _log = Log("serve")
 _OBJECTS_A_LOOK = 10_000
 """How many more objects there are when the collector of cycles looks again."""
-_THREAD_SECONDS = 0.0005
-"""How long the event loop waits for a thread that computes, each time that it has something to do."""
+_THREAD_SECONDS = 0.002
+"""How long the event loop waits for a thread that computes, each time that it has something to do; shorter costs
+chats that are alone a twentieth more of the processor."""
 
 
 @click.command()

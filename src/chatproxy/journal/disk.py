@@ -164,8 +164,10 @@ class DiskJournal:
         self._grown: dict[int, _Ticket] = {}
         """What is to be written with the next tick."""
         self._woken = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._is_hurried = False
         """Somebody waits until what they have is on disk."""
+        self._look = asyncio.Event()
+        """It is to be looked whether something is to be written now."""
         self._something = asyncio.Event()
         self._primary = 0
         """The root's primary version, as far as that was told."""
@@ -276,7 +278,8 @@ class DiskJournal:
             return False
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         ticket.waiters.append(waiter)
-        self._hurry.set()
+        self._is_hurried = True
+        self._look.set()
         try:
             async with asyncio.timeout(_SAFE_SECONDS):
                 return await waiter
@@ -382,11 +385,13 @@ class DiskJournal:
             await self._woken.wait()
             self._woken.clear()
             while self._dirty:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
-                        await self._hurry.wait()
-                until = math.inf if self._hurry.is_set() else loop.time() - _GATHER_SECONDS
-                self._hurry.clear()
+                # Not by a timeout, which ends a wait by an exception: this is done hundreds of times a second.
+                timer = loop.call_later(_LOOK_SECONDS, self._look.set)
+                await self._look.wait()
+                timer.cancel()
+                self._look.clear()
+                until = math.inf if self._is_hurried else loop.time() - _GATHER_SECONDS
+                self._is_hurried = False
                 try:
                     has_written = await self._write_some(until)
                 except OSError as error:

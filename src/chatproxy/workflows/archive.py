@@ -41,7 +41,7 @@ _PACE_SECONDS = 0.003
 """At least so long after the beginning of one batch the next one begins: turns that are kept together cost less each."""
 _TOGETHER = 8
 """Turns that take each step together."""
-_SLICE_SECONDS = 0.0005
+_SLICE_SECONDS = 0.001
 """How long running chats wait for their turn, or for as long as one step of one turn takes."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _ASIDE_PAUSE = 0.5

@@ -32,4 +32,4 @@ def test_the_event_loop_waits_less_for_a_thread_that_computes() -> None:
 
     spare_chats()
 
-    assert sys.getswitchinterval() == pytest.approx(before / 10)
+    assert sys.getswitchinterval() < before / 2
