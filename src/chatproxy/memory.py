@@ -87,14 +87,16 @@ async def give_back_memory() -> None:
 
 
 async def without_spare(least: int, *, step: int = _MOST_SPARE_BYTES) -> int:
-    """Give back what is not used, if *step* bytes more than the *least* so far are resident; return the least so far.
+    """Give back what is not used, if *step* bytes more than the *least* are resident; return the least from then on.
 
-    In a thread: it takes 10 to 35 ms, in which who allocates waits for up to 25. Of memory that is locked, only what is at
-    the end of the heap can be given back.
+    That is what is left, so that memory which is needed is looked through once and not time and again: it is done in a
+    thread, but takes 10 to 35 ms, in which who allocates waits for up to 25. Of memory that is locked, only what is at the
+    end of the heap can be given back.
     """
-    if resident_bytes() >= least + step:
-        await asyncio.to_thread(_trim)
-    return min(resident_bytes(), least)
+    if resident_bytes() < least + step:
+        return min(resident_bytes(), least)
+    await asyncio.to_thread(_trim)
+    return resident_bytes()
 
 
 def resident_bytes() -> int:

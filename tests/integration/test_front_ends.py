@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trustme
@@ -292,22 +292,19 @@ async def test_a_fault_in_one_connection_s_look_leaves_the_others_their_end() ->
         def sweep(self, _: float) -> None:
             raise RuntimeError("a fault of ours")
 
-    loop = asyncio.get_running_loop()
-    faults: list[object] = []
-    loop.set_exception_handler(lambda _, context: faults.append(context))
     async with (
         asyncio.timeout(PATIENCE),
         backend(nothing) as behind,
         a_gate(behind.url, limits=ClientLimits(head_timeout=0.2)) as gate,
+        AsyncExitStack() as clients,
     ):
         house = gate.listener._house
-        broken = Broken()
-        house.connections.add(broken)  # type: ignore[arg-type]
-        while not faults:
-            await asyncio.sleep(0.01)
-        house.connections.discard(broken)
-        async with raw_client(gate.url) as client:
+        broken = [Broken() for _ in range(3)]
+        house.connections.update(broken)  # type: ignore[arg-type]
+        # Some of them are looked at before it, and some after.
+        for client in [await clients.enter_async_context(raw_client(gate.url)) for _ in range(3)]:
             assert await client.reader.read() == b""
+        house.connections.difference_update(broken)
 
 
 async def test_a_streamed_answer_that_waits_is_whole_for_who_comes_back_to_it() -> None:

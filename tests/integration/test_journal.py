@@ -544,6 +544,18 @@ async def test_what_has_just_ended_is_not_written_before_the_store_may_have_conf
         assert exchange.ticket.segments
 
 
+async def test_the_journal_is_hurried_by_who_waits_for_the_disk_and_by_nobody_else(world: World) -> None:
+    async with world.journal() as journal:
+        seen = []
+        exchange = end(journal, begin(journal, "held"), "held")
+        seen.append(journal._is_hurried)
+        waiting = asyncio.create_task(journal.is_safe(exchange))
+        await asyncio.sleep(0)
+        seen.append(journal._is_hurried and journal._look.is_set())
+        assert await waiting
+        assert [*seen, journal._is_hurried] == [False, True, False]
+
+
 async def test_nothing_goes_by_a_clock_that_is_in_doubt(world: World) -> None:
     async with world.journal() as journal:
         await chat(journal, "waits")

@@ -114,9 +114,11 @@ def test_what_is_not_used_any_more_is_given_back_where_it_is_much() -> None:
         "    held = held[::50]\n"
         "    assert await memory.without_spare(least, step=1 << 30) == least\n"
         "    kept = memory.resident_bytes()\n"
-        "    assert await memory.without_spare(least, step=32 << 20) == least\n"
+        "    new_least = await memory.without_spare(least, step=32 << 20)\n"
+        "    assert abs(new_least - memory.resident_bytes()) < 1 << 20\n"
+        "    assert await memory.without_spare(new_least) <= new_least\n"
         "    print(used - least, kept - least, memory.resident_bytes() - least)\n"
-        "    assert await memory.without_spare(least << 1) == memory.resident_bytes()\n"
+        "    assert abs(await memory.without_spare(least << 1) - memory.resident_bytes()) < 1 << 20\n"
         "asyncio.run(look())"
     )
     used, kept, left = map(int, said.split())

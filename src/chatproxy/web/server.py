@@ -10,12 +10,14 @@ from typing import Any
 
 from chatproxy.errors import ConfigurationError
 from chatproxy.forwarding import Header
+from chatproxy.telemetry import Log
 from chatproxy.web.accepting import Acceptor
 from chatproxy.web.client_address import Network
 from chatproxy.web.client_call import Serve
 from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words, no_room
 from chatproxy.web.crowd import Crowd
 
+_log = Log("server")
 _BACKLOG = 2048
 _DRAIN_POLL_SECONDS = 0.02
 _LONGEST_BETWEEN_SWEEPS = 1.0
@@ -139,11 +141,13 @@ class Listener:
 
     def _sweep(self, every: float) -> None:
         loop = asyncio.get_running_loop()
-        # First of all: one fault must not leave everybody without an end.
-        self._sweeping = loop.call_later(every, self._sweep, every)
         now = loop.time()
         for connection in tuple(self._house.connections):
-            connection.sweep(now)
+            try:
+                connection.sweep(now)
+            except Exception as error:  # noqa: BLE001 - one fault must not leave everybody else without an end
+                _log.error("what a connection waits for cannot be looked at", failure=error)
+        self._sweeping = loop.call_later(every, self._sweep, every)
 
 
 async def bind(host: str, port: int, *, setting: str) -> socket.socket:
