@@ -31,6 +31,7 @@ from chatproxy.store.calling import run_calls
 from chatproxy.store.connections import Command, Reply, Servers
 from chatproxy.store.listening import listen
 from chatproxy.store.scanning import scan
+from chatproxy.store.together import Together
 
 _BATCH = 50
 """How many annotations are read in one round trip: about a millisecond of this process."""
@@ -50,6 +51,7 @@ class RedisStore:
 
     def __init__(self, connections: Servers) -> None:
         self.connections = connections
+        self._together = Together(connections)
 
     async def ping(self) -> None:
         """Ask whether the store answers."""
@@ -62,8 +64,10 @@ class RedisStore:
 
     async def subject_state(self, subject: SubjectTag) -> SubjectState:
         """Read what a decision and a seal need, in one round trip; the put checks that it still holds."""
-        pairs, ledger = await self._ask(
-            ["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]
+        pairs, ledger = self._good(
+            await self._together.ask(
+                [["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]]
+            )
         )
         return _state(pairs, ledger)
 
@@ -355,7 +359,9 @@ class RedisStore:
     async def _ask(self, *commands: Command) -> list[Reply]:
         if not commands:
             return []
-        replies = await self.connections.ask(commands)
+        return self._good(await self.connections.ask(commands))
+
+    def _good(self, replies: list[Reply]) -> list[Reply]:
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise self._error(reply) from reply

@@ -43,6 +43,9 @@ _TOGETHER = 8
 """Turns that take each step together."""
 _SLICE_SECONDS = 0.001
 """How long running chats wait for their turn, or for as long as one step of one turn takes."""
+_SHARE = 0.25
+"""What keeping takes of the time that running chats have just taken, where that is more: else, in a crowd, what is to be
+kept would pile up."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _ASIDE_PAUSE = 0.5
 _ASIDE_BYTES = 4 << 20
@@ -236,11 +239,18 @@ class Archive:
             except Exception as error:  # noqa: BLE001 - the outer edge of keeping one turn
                 await self._fault(pending, type(error).__name__)
             if loop.time() >= self._gives_way_at:
-                # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
-                if not self._journal.is_filling:
-                    await asyncio.sleep(0)
-                self._gives_way_at = loop.time() + _SLICE_SECONDS
+                await self._give_way()
         return going_on
+
+    async def _give_way(self) -> None:
+        """Let running chats go first, and go on for a while then."""
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
+        if not self._journal.is_filling:
+            await asyncio.sleep(0)
+        now = loop.time()
+        self._gives_way_at = now + max(_SLICE_SECONDS, (now - began_at) * _SHARE)
 
     async def _read(self, pending: _Pending) -> bool:
         """Understand what was said."""
