@@ -7,9 +7,9 @@ with one is nobody else's.
 
 import asyncio
 from collections.abc import Sequence
-from copy import copy
 from itertools import islice
 
+from chatproxy.errors import StoreUnavailableError
 from chatproxy.store.connections import Command, Reply, Servers
 
 _MOST = 256
@@ -48,12 +48,10 @@ class Together:
             for _, replies in asked:
                 if not replies.done():
                     # One for each, since whoever raises it adds to it where that was.
-                    replies.set_exception(copy(error))
+                    is_known = isinstance(error, StoreUnavailableError)
+                    replies.set_exception(StoreUnavailableError(str(error)) if is_known else error)
         else:
             for commands, replies in asked:
                 own = list(islice(found, len(commands)))
                 if not replies.done():
                     replies.set_result(own)
-        finally:
-            for _, replies in asked:
-                replies.cancel()
