@@ -47,7 +47,8 @@ def test_what_is_sealed_opens_with_the_passphrase_alone(size: int) -> None:
 
     assert opened(file) == by_the_document(file, WORDS) == plain
     assert len(file) == HEAD + size + 16 * max(1, -(-size // PIECE))
-    assert plain[:64] not in file or not size
+    # A single byte stands in every eighth file by chance.
+    assert size <= 1 or plain[:64] not in file
     with pytest.raises(UndecryptableError, match="sealed_file"):
         opened(file, words=WORDS + "!")
 
