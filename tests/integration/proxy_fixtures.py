@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -226,6 +227,14 @@ STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-E
 JSON_TYPE = b"Content-Type: application/json"
 
 
+async def endless(peer: Peer) -> None:
+    """A backend that streams without end."""
+    await peer.read_head()
+    await peer.send(STREAM_HEAD)
+    while True:
+        await peer.send(chunk(b"z" * 60_000))
+
+
 def openai_reply(text: str) -> bytes:
     """A whole answer of an OpenAI-compatible backend."""
     message = {"role": "assistant", "content": text}
@@ -391,6 +400,12 @@ async def raw_client(url: str) -> AsyncIterator[RawClient]:
         yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
+
+
+def takes_nothing(client: RawClient, *, room: int = 4_096) -> None:
+    """Have a client read no more, and the system keep *room* bytes for him."""
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
 async def exchange(url: str, request: bytes) -> Answer:

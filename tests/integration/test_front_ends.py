@@ -28,11 +28,13 @@ from integration.proxy_fixtures import (
     RawClient,
     chat_bytes,
     chunk,
+    endless,
     openai_events,
     openai_reply,
     post,
     raw_client,
     response,
+    takes_nothing,
 )
 from integration.websocket_fixtures import Gate, a_gate, upgrade
 from simulators.backend import Peer, Script, answering, backend, ok
@@ -58,13 +60,6 @@ async def beginning(peer: Peer) -> None:
     await peer.send(STREAM_HEAD + chunk(b"one"))
 
 
-async def endless(peer: Peer) -> None:
-    await peer.read_head()
-    await peer.send(STREAM_HEAD)
-    while True:
-        await peer.send(chunk(b"z" * 60_000))
-
-
 def a_socket(client: RawClient) -> socket.socket:
     found: socket.socket = client.writer.get_extra_info("socket")
     return found
@@ -73,11 +68,6 @@ def a_socket(client: RawClient) -> socket.socket:
 def reset(client: RawClient) -> None:
     a_socket(client).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-
-
-def takes_nothing(client: RawClient) -> None:
-    a_socket(client).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
 def slow_socket(url: str) -> socket.socket:
@@ -324,7 +314,7 @@ async def test_a_streamed_answer_that_waits_is_whole_for_who_comes_back_to_it() 
         a_gate(behind.url) as gate,
         raw_client(gate.url) as client,
     ):
-        takes_nothing(client)
+        takes_nothing(client, room=16_384)
         await client.send(GET)
         [connection] = await one_connection(gate)
         while not connection.is_write_paused:

@@ -20,12 +20,13 @@ from integration.proxy_fixtures import (
     LAST_CHUNK,
     PATIENCE,
     STREAM_HEAD,
-    RawClient,
     chunk,
+    endless,
     exchange,
     post,
     raw_client,
     response,
+    takes_nothing,
 )
 from integration.websocket_fixtures import Gate, a_gate
 from simulators.backend import Peer, answering, backend, ok
@@ -194,19 +195,6 @@ async def test_a_backend_that_thinks_for_longer_than_any_client_may_is_waited_fo
         assert (answer.pieces, answer.is_whole) == ([b"one", b"two"], True)
 
 
-async def endless(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.send(STREAM_HEAD)
-    while True:
-        await peer.send(chunk(b"z" * 60_000))
-
-
-def small_buffer(client: RawClient) -> None:
-    """Let the system keep little for a client that does not read."""
-    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-
-
 async def test_a_client_that_takes_nothing_is_cut_and_little_was_held_for_him() -> None:
     async with (
         asyncio.timeout(PATIENCE),
@@ -214,7 +202,7 @@ async def test_a_client_that_takes_nothing_is_cut_and_little_was_held_for_him() 
         a_gate(behind.url, limits=HURRIED) as gate,
         raw_client(gate.url) as client,
     ):
-        small_buffer(client)
+        takes_nothing(client)
         await client.send(GET)
         peer = await behind.connection(0)
         await peer.is_gone.wait()
@@ -269,7 +257,7 @@ async def test_of_answers_that_nobody_takes_one_reading_each_is_held(head: bytes
         tracemalloc.start()
         stack.callback(tracemalloc.stop)
         for client in clients:
-            small_buffer(client)
+            takes_nothing(client)
             await client.send(GET)
         await until(lambda: stuck() - of_others, many)
         for _ in range(100):
@@ -312,7 +300,7 @@ async def test_a_client_that_does_not_take_the_rest_of_a_whole_answer_is_cut() -
         a_gate(behind.url, limits=HURRIED) as gate,
         raw_client(gate.url) as client,
     ):
-        small_buffer(client)
+        takes_nothing(client)
         await client.send(GET)
         await until(lambda: gate.listener.connections, 1)
         await until(lambda: gate.listener.connections, 0)
@@ -752,7 +740,7 @@ async def test_nothing_is_left_of_connections_that_ended_badly() -> None:
             await exchange(gate.url, request)
         for _ in range(3):
             async with raw_client(gate.url) as client:
-                small_buffer(client)
+                takes_nothing(client)
                 await client.send(GET + b"surplus")
                 await until(lambda: gate.listener.connections, 1)
                 await until(lambda: gate.listener.connections, 0)

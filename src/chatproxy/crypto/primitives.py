@@ -102,12 +102,12 @@ class SealingKey:
 
 
 def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    """Do as ``SealingKey.encrypt``, under a key that serves once."""
+    """Do as ``SealingKey.encrypt``, for one message."""
     return SealingKey(key).encrypt(plaintext, nonce=nonce, aad=aad)
 
 
 def aes_gcm_decrypt(key: bytes, *, nonce: bytes, ciphertext: bytes, aad: bytes, reason: str) -> bytes:
-    """Undo ``aes_gcm_encrypt``. Raises UndecryptableError(reason) if anything differs by a bit."""
+    """Do as ``SealingKey.decrypt``, for one message."""
     return SealingKey(key).decrypt(ciphertext, nonce=nonce, aad=aad, reason=reason)
 
 

@@ -87,20 +87,15 @@ class Facts(Struct, frozen=True, kw_only=True):
             self.turn_at <= now
             and max(self.conv_activity, default=now) <= now
             and (not self.choices or max(self.choices)[0] <= now)
-            and (at == _NEVER or max(filter(None, at), default=now) <= now)
+            and max(filter(None, at), default=now) <= now
             and (self.feedback is None or self.feedback[0] <= now)
         )
 
     def deletions(self) -> tuple[int, ...]:
         """Return the instants of the deletions that count, which are those not older than the turn (R22, R23)."""
-        if self.deleted_at is None and self.account_deleted_at is None:
-            return ()
         return tuple(
             at for at in (self.deleted_at, self.account_deleted_at) if at is not None and at >= self.turn_at
         )
-
-
-_NEVER = (None,) * 5
 
 
 def _by(at: int | None, now: int) -> int | None:

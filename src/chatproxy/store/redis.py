@@ -64,19 +64,12 @@ class RedisStore:
 
     async def subject_state(self, subject: SubjectTag) -> SubjectState:
         """Read what a decision and a seal need, in one round trip; the put checks that it still holds."""
-        pairs, ledger = self._good(
-            await self._together.ask(
-                [["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]]
-            )
-        )
+        pairs, ledger = self._good(await self._together.ask(_read_state(subject)))
         return _state(pairs, ledger)
 
     async def subject_states(self, subjects: Sequence[SubjectTag]) -> list[SubjectState]:
         """Read the same of several, in one round trip."""
-        commands: list[Command] = []
-        for subject in subjects:
-            commands += [["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]]
-        replies = await self._ask(*commands)
+        replies = await self._ask(*[command for subject in subjects for command in _read_state(subject)])
         return [_state(pairs, ledger) for pairs, ledger in zip(replies[::2], replies[1::2], strict=True)]
 
     async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
@@ -415,6 +408,11 @@ def _redecide_status(reply: Reply) -> RedecideStatus | None:
     if isinstance(reply, ResponseError):
         return RedecideStatus.DAMAGED if is_damage(reply) else None
     return RedecideStatus(reply)
+
+
+def _read_state(subject: SubjectTag) -> list[Command]:
+    """Return what asks for what ``_state`` reads."""
+    return [["HGETALL", keys.subject(subject)], ["LRANGE", keys.ledger(subject), 0, -1]]
 
 
 def _state(pairs: Reply, ledger: Reply) -> SubjectState:

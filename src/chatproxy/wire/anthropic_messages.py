@@ -24,6 +24,7 @@ from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_
 from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
 from chatproxy.wire.origins import Origins, kinds_of, of_role, of_upload
 from chatproxy.wire.sse import is_event_stream, read_event_stream
+from chatproxy.wire.texts import text_block
 from chatproxy.wire.usage import counters
 
 _ERROR_TYPES = {
@@ -135,22 +136,13 @@ def _block(block: object, role: str, origins: Origins) -> Sequence[Part]:
 def _said(block: Mapping[str, Any], role: str) -> Sequence[Part] | None:
     # No pattern, each of which takes as long as all the rest: long histories are texts.
     if block.get("type") == "text" and isinstance(block.get("text"), str):
-        return _text(block, role)
+        return text_block(block, role, cited="citations")
     match block:
         case {"type": "thinking", "thinking": str(text)}:
             return [Part(PartKind.REASONING, of_role(role), {"text": text})]
         case {"type": "redacted_thinking"}:
             return [Part(PartKind.REASONING, of_role(role), {"text": "", "redacted": True})]
     return None
-
-
-def _text(block: Mapping[str, Any], role: str) -> list[Part]:
-    if not block["text"]:  # begun, and cut before the first word
-        return []
-    body = {"text": block["text"]}
-    if block.get("citations"):
-        body["citations"] = media.without_content(block["citations"])
-    return [Part(PartKind.TEXT, of_role(role), body)]
 
 
 def _uploaded(block: Mapping[str, Any], role: str) -> Sequence[Part] | None:

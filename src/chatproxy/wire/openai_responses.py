@@ -26,6 +26,7 @@ from chatproxy.wire.failures import error_code, failed_reply, is_error, type_of_
 from chatproxy.wire.json_reading import JSONReader, as_objects, as_text, json_text, read_object
 from chatproxy.wire.origins import Origins, kinds_of, of_role, of_upload
 from chatproxy.wire.sse import is_event_stream, read_event_stream
+from chatproxy.wire.texts import text_block
 from chatproxy.wire.usage import counters
 
 _ERROR_TYPES = {
@@ -237,7 +238,7 @@ def _said(block: object, role: str) -> Sequence[Part] | None:
         return [Part(PartKind.TEXT, of_role(role), {"text": block})]
     # No pattern, each of which takes as long as all the rest: long histories are texts.
     if isinstance(block, dict) and block.get("type") in _TEXTS and isinstance(block.get("text"), str):
-        return _text(block, role)
+        return text_block(block, role, cited="annotations")
     match block:
         case {"type": "refusal", "refusal": str(text)}:
             return [Part(PartKind.REFUSAL, of_role(role), {"text": text})] if text else []
@@ -246,15 +247,6 @@ def _said(block: object, role: str) -> Sequence[Part] | None:
             spoken = Part(PartKind.TEXT, of_role(role), {"text": text})
             return [Part(PartKind.MEDIA, of_upload(role), sound), spoken]
     return None
-
-
-def _text(block: Mapping[str, Any], role: str) -> list[Part]:
-    if not block["text"]:  # begun, and cut before the first word
-        return []
-    body = {"text": block["text"]}
-    if block.get("annotations"):
-        body["citations"] = media.without_content(block["annotations"])
-    return [Part(PartKind.TEXT, of_role(role), body)]
 
 
 def _media(block: object) -> dict[str, Any] | None:
