@@ -7,7 +7,6 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import pytest
@@ -358,13 +357,15 @@ class Faulty:
     def __init__(self, when: str) -> None:
         self._when = when
 
-    def begin(self, *_: object, **__: object) -> Callable[[], list[Header]]:
-        def headers() -> list[Header]:
-            if self._when == "said":
-                return [(b"x-training-eligible", b"?0\r\nx: y")]
+    def begin(self, *_: object, **__: object) -> "Faulty":
+        if self._when == "begin":
             raise RuntimeError("a fault of ours")
+        return self
 
-        return headers() if self._when == "begin" else headers  # type: ignore[return-value]
+    def headers(self) -> list[Header]:
+        if self._when == "said":
+            return [(b"x-training-eligible", b"?0\r\nx: y")]
+        raise RuntimeError("a fault of ours")
 
 
 class SafeJournal(MemoryJournal):

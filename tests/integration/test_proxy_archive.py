@@ -196,20 +196,3 @@ async def test_chats_go_on_while_many_turns_are_kept(vault: Vault) -> None:
 
     assert len(await keeping.kept()) == 101
     assert rounds > 10
-
-
-async def test_keeping_goes_on_for_a_share_of_what_a_crowd_has_just_taken(vault: Vault) -> None:
-    archive, loop = Keeping(vault).archive, asyncio.get_running_loop()
-    crowd_ended_at = 0.0
-
-    def crowd() -> None:
-        nonlocal crowd_ended_at
-        until = loop.time() + 0.1
-        while loop.time() < until:
-            pass
-        crowd_ended_at = loop.time()
-
-    loop.call_soon(crowd)
-    await archive._give_way()
-
-    assert archive._gives_way_at - crowd_ended_at >= 0.1 * 0.25

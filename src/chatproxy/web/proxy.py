@@ -52,7 +52,7 @@ from chatproxy.web.upstream import (
 )
 from chatproxy.wire import Dialects
 from chatproxy.wire.base import Failure
-from chatproxy.workflows.announce import Announcer
+from chatproxy.workflows.announce import Announcement, Announcer
 from chatproxy.workflows.frame_copy import FrameCapture
 from chatproxy.workflows.gate import CHOICE_REQUIRED, Gate
 from chatproxy.workflows.record import Capture, Recorder
@@ -313,8 +313,8 @@ class _Relay:
         self._upstream = upstream
         self._client = client
         self._recorder = recorder
-        self.announcement: Callable[[], list[Header]] | None = None
-        """Gives what is said of the decision with the head of the answer."""
+        self.announcement: Announcement | None = None
+        """What is said of the decision with the head of the answer."""
         self._handover = handover
         self._switched: ResponseHead | None = None
         self._holds_end = hold_until_safe and recorder is not None
@@ -357,6 +357,8 @@ class _Relay:
             )
         else:
             self._client.tell_when_gone(self._give_up)
+            # While the backend works: with the head of its answer, what is found now is there.
+            self._announced()
         await call.whole()
         if self._switched is not None and self._handover is not None:
             tunnel = self._handover(call, self._switched)
@@ -378,14 +380,8 @@ class _Relay:
         if recorder is not None:
             said = _by_name([(name.lower(), value) for name, value in head.headers])
             recorder.head(head.status, _text(said, b"content-type"), _text(said, b"content-encoding"))
-        headers = head.headers
-        if self.announcement is not None:
-            try:
-                headers = [*headers, *self.announcement()]
-            except Exception as error:  # noqa: BLE001 - it is advice, for which no chat fails
-                _log.error("what is decided of a chat cannot be announced", failure=error)
         self.has_answered = True
-        self._client.begin(head.status, headers, length=head.length)
+        self._client.begin(head.status, [*head.headers, *self._announced()], length=head.length)
 
     def body(self, pieces: Sequence[bytes], *, more_body: bool) -> None:
         """See Answered."""
@@ -397,6 +393,16 @@ class _Relay:
                 pieces, self._last = pieces[:-1], pieces[-1:]
         self._client.write(pieces, more_body=more_body or self._holds_end)
         self._remember_reply(pieces)
+
+    def _announced(self) -> Sequence[Header]:
+        """Return what is said of the decision now."""
+        if self.announcement is None:
+            return ()
+        try:
+            return self.announcement.headers()
+        except Exception as error:  # noqa: BLE001 - it is advice, for which no chat fails
+            _log.error("what is decided of a chat cannot be announced", failure=error)
+            return ()
 
     async def _make_safe(self) -> None:
         """Finish the copy, and wait until it survives a crash. Raises _UnsafeError."""

@@ -27,6 +27,7 @@ from chatproxy.tasks import aside
 from chatproxy.telemetry import Log, Metrics, TurnOutcome
 from chatproxy.wire import Dialects
 from chatproxy.wire.base import OriginRules
+from chatproxy.workflows.giving_way import GivingWay
 from chatproxy.workflows.keys import RecordKeys
 from chatproxy.workflows.place import Place, Places
 from chatproxy.workflows.retry import Retries
@@ -41,11 +42,6 @@ _PACE_SECONDS = 0.003
 """At least so long after the beginning of one batch the next one begins: turns that are kept together cost less each."""
 _TOGETHER = 8
 """Turns that take each step together."""
-_SLICE_SECONDS = 0.001
-"""How long running chats wait for their turn, or for as long as one step of one turn takes."""
-_SHARE = 0.25
-"""What keeping takes of the time that running chats have just taken, where that is more: else, in a crowd, what is to be
-kept would pile up."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _ASIDE_PAUSE = 0.5
 _ASIDE_BYTES = 4 << 20
@@ -55,6 +51,7 @@ _ASIDE_TURN_BYTES = 2048
 _KEPT = frozenset({TurnOutcome.STORED, TurnOutcome.UNPARSED, TurnOutcome.REPLAYED})
 _RESUMING = frozenset({PutStatus.RESUMED, PutStatus.RESUMED_BEFORE})
 _PUT_BYTES = 4 << 20
+_PUT_TURNS = 32
 _CLOCKS_APART_MS = 60_000
 _MOST_FAULTS = 5
 """How often a turn that cannot be sealed, though the store answers, is tried before it is set aside."""
@@ -136,8 +133,8 @@ class Archive:
         self._metrics = metrics
         self._capture_limit = capture_limit
         self._media_room = media_room
-        self._gives_way_at = 0.0
-        """When running chats get their turn next, as the loop's clock has it."""
+        # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
+        self._giving_way = GivingWay(goes_first=lambda: journal.is_filling)
         self.is_failing = False
         """Whether the store refused or did not answer the last try."""
 
@@ -200,6 +197,8 @@ class Archive:
             for pending, status in zip(portion, statuses, strict=True):
                 await self._settle(pending, status)
                 took_part |= status is not None
+                if self._giving_way.is_due():
+                    await self._giving_way.give()
         return took_part
 
     async def _put(self, turns: list[SealedTurn]) -> Sequence[PutStatus | None]:
@@ -214,7 +213,6 @@ class Archive:
 
         A fault of one turn, whatever it is, must not stand in the way of the others. *away*: people whose server is.
         """
-        loop = asyncio.get_running_loop()
         going_on = []
         for pending in some:
             caller = pending.exchange.caller
@@ -238,19 +236,9 @@ class Archive:
                 await self._fault(pending, error.reason)
             except Exception as error:  # noqa: BLE001 - the outer edge of keeping one turn
                 await self._fault(pending, type(error).__name__)
-            if loop.time() >= self._gives_way_at:
-                await self._give_way()
+            if self._giving_way.is_due():
+                await self._giving_way.give()
         return going_on
-
-    async def _give_way(self) -> None:
-        """Let running chats go first, and go on for a while then."""
-        loop = asyncio.get_running_loop()
-        began_at = loop.time()
-        # While copies pile up, keeping goes first: a slower chat is better than a lost turn.
-        if not self._journal.is_filling:
-            await asyncio.sleep(0)
-        now = loop.time()
-        self._gives_way_at = now + max(_SLICE_SECONDS, (now - began_at) * _SHARE)
 
     async def _read(self, pending: _Pending) -> bool:
         """Understand what was said."""
@@ -417,13 +405,13 @@ def _is_to_be_seen_to(turn: SealedTurn, person: Person, now: int) -> bool:
 
 
 def _portions(sealed: Sequence[_Pending]) -> Iterator[list[_Pending]]:
-    """Cut a batch into puts that the store takes in well under its deadline."""
+    """Cut a batch into puts that the store takes in well under its deadline, and that running chats need not wait for."""
     portion: list[_Pending] = []
     size = 0
     for pending in sealed:
         portion.append(pending)
         size += sum([len(group.blob) for group in _there(pending.turn).groups])
-        if size > _PUT_BYTES:
+        if size > _PUT_BYTES or len(portion) == _PUT_TURNS:
             yield portion
             portion, size = [], 0
     if portion:
