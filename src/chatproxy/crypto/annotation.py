@@ -10,7 +10,7 @@ authentic state is what ``seq`` and the audit log are for (``chatproxy.workflows
 import re
 from collections.abc import Mapping
 
-from chatproxy.crypto.encoding import lp, lps
+from chatproxy.crypto.encoding import lps, tlvs
 from chatproxy.crypto.keys import MacKey
 from chatproxy.crypto.primitives import are_equal
 from chatproxy.errors import StoreUnavailableError, UndecryptableError
@@ -58,9 +58,10 @@ class AnnotationKeys:
 
     def __getitem__(self, version: int) -> MacKey:
         """Return a version. Raises UndecryptableError("unknown_annotation_key_version")."""
-        if version not in self.versions:
-            raise UndecryptableError("unknown_annotation_key_version")
-        return self.versions[version]
+        try:
+            return self.versions[version]
+        except KeyError:
+            raise UndecryptableError("unknown_annotation_key_version") from None
 
 
 class Annotation(Unshown, frozen=True, kw_only=True):
@@ -132,9 +133,7 @@ def verify_event_mac(
 
 
 def _mac(fields: Mapping[bytes, bytes], key: MacKey, *, subject: SubjectTag, turn: TurnId) -> bytes:
-    values = [subject, turn, *map(fields.__getitem__, _AUTHENTICATED)]
-    tlv = [b"%c" % number + lp(value) for number, value in enumerate(values, 1)]
-    return key.mac(_LABEL + b"".join(tlv))
+    return key.mac(_LABEL + tlvs([subject, turn, *map(fields.__getitem__, _AUTHENTICATED)]))
 
 
 def _decimal(number: int) -> bytes:

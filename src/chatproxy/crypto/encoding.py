@@ -1,13 +1,24 @@
 """How values become the bytes that are hashed, authenticated or derived from: one way only, never two."""
 
-_LENGTH_BYTES = 4
+import struct
+from collections.abc import Sequence
+from itertools import count
+from operator import add
+
+_length = struct.Struct(">I").pack
+_number_and_length = struct.Struct(">BI").pack
 
 
 def lp(value: bytes) -> bytes:
     """Length-prefix: a 32-bit big-endian length, then *value* (security list 2)."""
-    return len(value).to_bytes(_LENGTH_BYTES, "big") + value
+    return _length(len(value)) + value
 
 
 def lps(*values: bytes) -> bytes:
     """Length-prefix each of *values*, so that no two lists give the same bytes."""
-    return b"".join([len(value).to_bytes(_LENGTH_BYTES, "big") + value for value in values])
+    return b"".join(map(add, map(_length, map(len, values)), values))
+
+
+def tlvs(values: Sequence[bytes]) -> bytes:
+    """Length-prefix each of *values*, after its number in one byte, from 1."""
+    return b"".join(map(add, map(_number_and_length, count(1), map(len, values)), values))

@@ -5,6 +5,7 @@ length + 4 (security list 2). Padmé keeps the leading bits of a size and rounds
 2 % on transcripts.
 """
 
+from chatproxy.crypto.encoding import lp
 from chatproxy.errors import UndecryptableError
 
 _PREFIX = 4
@@ -14,13 +15,13 @@ def padme_size(size: int) -> int:
     """Return the Padmé size of *size* bytes (*size* ≥ 2)."""
     exponent = size.bit_length() - 1
     kept = exponent.bit_length()
-    mask = (1 << max(exponent - kept, 0)) - 1
+    mask = (1 << exponent - kept) - 1
     return (size + mask) & ~mask
 
 
 def pad(payload: bytes) -> bytes:
     """Prefix the length and fill up with zeros."""
-    framed = len(payload).to_bytes(_PREFIX, "big") + payload
+    framed = lp(payload)
     return framed.ljust(padme_size(len(framed)), b"\0")
 
 

@@ -57,16 +57,18 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
 class KeyedHash:
     """HMAC-SHA256 (RFC 2104) under one key, for many messages: the key is hashed in once, which is half of the work."""
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_begun", "_size")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, size: int = 32) -> None:
+        """*size*: how many of the 32 bytes are used."""
         self._begun = HMAC(key, hashes.SHA256())
+        self._size = size
 
     def of(self, message: bytes) -> bytes:
-        """Return the 32 bytes of *message*, whose encoding must be unambiguous."""
+        """Return the bytes of *message*, whose encoding must be unambiguous."""
         mac = self._begun.copy()
         mac.update(message)
-        return mac.finalize()
+        return mac.finalize()[: self._size]
 
 
 def are_equal(left: bytes, right: bytes) -> bool:
@@ -103,7 +105,7 @@ class SealingKey:
 
 def aes_gcm_encrypt(key: bytes, *, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
     """Do as ``SealingKey.encrypt``, for one message."""
-    return SealingKey(key).encrypt(plaintext, nonce=nonce, aad=aad)
+    return AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
 def aes_gcm_decrypt(key: bytes, *, nonce: bytes, ciphertext: bytes, aad: bytes, reason: str) -> bytes:

@@ -54,13 +54,13 @@ class _Keys:
     )
 
     def __init__(self, key: PseudonymKey) -> None:
-        self.subjects = KeyedHash(key.reveal())
-        self.conversations = KeyedHash(_derive(key, b"conversation"))
-        self.choices = KeyedHash(_derive(key, b"choice"))
+        self.subjects = KeyedHash(key.reveal(), size=_TAG_SIZE)
+        self.conversations = KeyedHash(_derive(key, b"conversation"), size=_TAG_SIZE)
+        self.choices = KeyedHash(_derive(key, b"choice"), size=_TAG_SIZE)
         self.datasets = KeyedHash(_derive(key, b"dataset"))
         self.history = KeyedHash(_derive(key, b"history"))
-        self.turns = KeyedHash(_derive(key, b"turn"))
-        self.records = KeyedHash(_derive(key, b"record"))
+        self.turns = KeyedHash(_derive(key, b"turn"), size=_TAG_SIZE)
+        self.records = KeyedHash(_derive(key, b"record"), size=_TAG_SIZE)
         self.turn_handles = BlockPermutation(_derive(key, b"turn handle"))
         self.conversation_handles = BlockPermutation(_derive(key, b"conversation handle"))
 
@@ -95,16 +95,16 @@ class Pseudonymizer:
     def subject_tag(self, *, tenant: str, subject: str) -> SubjectTag:
         """Return the pseudonym of the company's id *subject* within *tenant*: the same for ever."""
         message = lps(_text(tenant), _text(subject))
-        return SubjectTag(self._keys.subjects.of(message)[:_TAG_SIZE])
+        return SubjectTag(self._keys.subjects.of(message))
 
     def conversation_tag(self, *, tenant: str, subject: str, conversation: str) -> ConversationTag:
         """Return the pseudonym of a client's conversation id, within its subject."""
         message = lps(_text(tenant), _text(subject), _text(conversation))
-        return ConversationTag(self._keys.conversations.of(message)[:_TAG_SIZE])
+        return ConversationTag(self._keys.conversations.of(message))
 
     def choice_tag(self, subject: SubjectTag, choice: bytes) -> str:
         """Return the pseudonym of a choice at the company's consent service: 32 hexadecimal digits."""
-        return self._keys.choices.of(lps(subject, choice))[:_TAG_SIZE].hex()
+        return self._keys.choices.of(lps(subject, choice)).hex()
 
     def turn_id(self, *, tenant: str, subject: str, request_key: bytes, request: bytes) -> TurnId:
         """Return the name of the turn that a client names by *request_key*; *request* is a digest of its bytes.
@@ -112,11 +112,11 @@ class Pseudonymizer:
         A key that comes again with other bytes names another turn, so that nothing is lost by a client's mistake.
         """
         message = lps(_text(tenant), _text(subject), request_key, request)
-        return TurnId(self._keys.turns.of(message)[:_TAG_SIZE])
+        return TurnId(self._keys.turns.of(message))
 
     def record_id(self, subject: SubjectTag, source_id: str) -> str:
         """Return the name of a consent record of *subject* that has the id *source_id* elsewhere: the same again."""
-        return f"import-{self._keys.records.of(lps(subject, _text(source_id)))[:_TAG_SIZE].hex()}"
+        return f"import-{self._keys.records.of(lps(subject, _text(source_id))).hex()}"
 
     def dataset_names(self, about: bytes) -> DatasetNames:
         """Return what makes the names of one dataset; *about* is what tells it from every other."""
@@ -127,12 +127,7 @@ class Pseudonymizer:
 
         None: a conversation of nobody, whose pseudonym is not known before its history is.
         """
-        keyed = KeyedHash(self._keys.history.of(subject or b""))
-
-        def hash_message(message: bytes) -> bytes:
-            return keyed.of(message)[:_TAG_SIZE]
-
-        return hash_message
+        return KeyedHash(self._keys.history.of(subject or b""), size=_TAG_SIZE).of
 
     def turn_handle(self, subject: SubjectTag, turn: TurnId) -> str:
         """Return the opaque name of a turn: ``t_`` and 43 characters of base64url."""

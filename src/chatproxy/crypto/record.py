@@ -14,9 +14,9 @@ was promised at sealing, whatever the store's TTL says.
 """
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
-from typing import NamedTuple
+
+import msgspec
 
 from chatproxy.crypto.encoding import lp, lps
 from chatproxy.crypto.keys import DataKey
@@ -46,6 +46,7 @@ _HEAD = struct.Struct(">2sBBBBHIQ16s24s")
 _COMMITMENT_SIZE = 32
 _SEED_SIZE = 24
 _TAG_BYTES = 16
+_DERIVED = struct.Struct(f"{KEY_SIZE}s{NONCE_SIZE}s{_COMMITMENT_SIZE}s")
 _LABEL = b"chatproxy/record/v1"
 _DAY_MS = 86_400_000
 _MAX_GENERATION = 2**16 - 1
@@ -103,8 +104,7 @@ def series_of_epoch(epoch: int) -> int:
     return epoch >> _DAY_BITS
 
 
-@dataclass(frozen=True, slots=True)
-class RecordHeader:
+class RecordHeader(msgspec.Struct, frozen=True):
     """What a record says about itself in clear. Raises ValueError when made with values that have no bytes."""
 
     flags: RecordFlags
@@ -205,9 +205,9 @@ def seal_record(
         seed,
     )
     names = lps(subject, metadata)
-    derived = _derive(head, subject_key=subject_key, epoch_key=epoch_key, names=names)
-    public = head + derived.commitment
-    return public + aes_gcm_encrypt(derived.key, nonce=derived.nonce, plaintext=plaintext, aad=public + names)
+    key, nonce, commitment = _derive(head, subject_key=subject_key, epoch_key=epoch_key, names=names)
+    public = head + commitment
+    return public + aes_gcm_encrypt(key, nonce=nonce, plaintext=plaintext, aad=public + names)
 
 
 def open_record(
@@ -221,12 +221,12 @@ def open_record(
     header = parse_header(blob)
     head, public = blob[: _HEAD.size], blob[: _HEAD.size + _COMMITMENT_SIZE]
     names = lps(subject, metadata)
-    derived = _derive(head, subject_key=subject_key, epoch_key=epoch_key, names=names)
-    if not are_equal(derived.commitment, public[_HEAD.size :]):
+    key, nonce, commitment = _derive(head, subject_key=subject_key, epoch_key=epoch_key, names=names)
+    if not are_equal(commitment, public[_HEAD.size :]):
         raise UndecryptableError("record_commitment")
     plaintext = aes_gcm_decrypt(
-        derived.key,
-        nonce=derived.nonce,
+        key,
+        nonce=nonce,
         ciphertext=blob[len(public) :],
         aad=public + names,
         reason="record_tag",
@@ -234,21 +234,15 @@ def open_record(
     return unpad(plaintext) if int(header.flags) & _PADDED else plaintext
 
 
-class _Derived(NamedTuple):
-    """What one HKDF gives a record; lives as long as the call that seals or opens."""
-
-    key: bytes
-    nonce: bytes
-    commitment: bytes
-
-
-def _derive(head: bytes, *, subject_key: DataKey, epoch_key: DataKey, names: bytes) -> _Derived:
-    """Derive from both keys. The salt is the seed; the info binds header, subject and metadata by hash."""
+def _derive(
+    head: bytes, *, subject_key: DataKey, epoch_key: DataKey, names: bytes
+) -> tuple[bytes, bytes, bytes]:
+    """Derive key, nonce and commitment from both keys. The salt is the seed; the info binds header, subject and metadata by hash."""
     out = hkdf_sha256(
         subject_key.reveal() + epoch_key.reveal(),
         salt=head[-_SEED_SIZE:],
         info=_LABEL + sha256(_LABEL + b"\0" + lp(head) + names),
-        size=KEY_SIZE + NONCE_SIZE + _COMMITMENT_SIZE,
+        size=_DERIVED.size,
     )
-    nonce_end = KEY_SIZE + NONCE_SIZE
-    return _Derived(out[:KEY_SIZE], out[KEY_SIZE:nonce_end], out[nonce_end:])
+    key, nonce, commitment = _DERIVED.unpack(out)
+    return key, nonce, commitment

@@ -206,7 +206,7 @@ class Connections:
         connection = await self._take()
         clean = False
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            # A new one connects by itself.
             await connection.send_packed_command(packed, check_health=False)
             replies = [await self._read(connection) for _ in packed]
             clean = True

@@ -36,6 +36,8 @@ key                         type    expires                                conte
 """
 
 import re
+from binascii import hexlify
+from collections.abc import Iterable
 from functools import lru_cache
 
 from chatproxy.model import ConversationTag, SubjectTag, TurnId
@@ -68,7 +70,7 @@ _ANNOTATION = re.compile(rb"cp:\{([0-9a-f]{32})\}:a:([0-9a-f]{32})")
 @lru_cache(maxsize=64)
 def _own(tag: SubjectTag) -> bytes:
     """Return what the names of all keys of a person begin with: a put names some fifteen."""
-    return b"cp:{%s}:" % tag.hex().encode()
+    return b"cp:{%s}:" % hexlify(tag)
 
 
 def subject(tag: SubjectTag) -> bytes:
@@ -78,23 +80,29 @@ def subject(tag: SubjectTag) -> bytes:
 
 def record(tag: SubjectTag, turn: TurnId, group: int) -> bytes:
     """Name the sealed record of an expiry group of a turn; most turns have group 0 alone."""
-    suffix = b".%d" % group if group else b""
-    return _own(tag) + b"r:" + turn.hex().encode() + suffix
+    [name] = records(tag, turn, [group])
+    return name
+
+
+def records(tag: SubjectTag, turn: TurnId, groups: Iterable[int]) -> list[bytes]:
+    """Name the sealed records of several groups of a turn."""
+    first = _own(tag) + b"r:" + hexlify(turn)
+    return [first + b".%d" % group if group else first for group in groups]
 
 
 def annotation(tag: SubjectTag, turn: TurnId) -> bytes:
     """Name the annotation of a turn. Its existence is what makes a put a replay."""
-    return _own(tag) + b"a:" + turn.hex().encode()
+    return _own(tag) + b"a:" + hexlify(turn)
 
 
 def attempt(tag: SubjectTag, asked: bytes) -> bytes:
     """Name the mark that the last attempt at a request leaves, by what its attempts have in common."""
-    return _own(tag) + b"p:" + asked.hex().encode()
+    return _own(tag) + b"p:" + hexlify(asked)
 
 
 def other_name(tag: SubjectTag, turn: TurnId) -> bytes:
     """Name the pointer from the id that a client was told to the turn that its attempt is kept as."""
-    return _own(tag) + b"n:" + turn.hex().encode()
+    return _own(tag) + b"n:" + hexlify(turn)
 
 
 def parse_annotation(key: bytes) -> tuple[SubjectTag, TurnId] | None:
@@ -149,12 +157,12 @@ def index(tag: SubjectTag) -> bytes:
 
 def conversation(tag: SubjectTag, conversation_tag: ConversationTag) -> bytes:
     """Name the index of a conversation's turns by time received."""
-    return _own(tag) + b"v:" + conversation_tag.hex().encode()
+    return _own(tag) + b"v:" + hexlify(conversation_tag)
 
 
 def head(tag: SubjectTag, digest: bytes) -> bytes:
     """Name the pointer from a history hash to the turn that ended with it."""
-    return _own(tag) + b"h:" + digest.hex().encode()
+    return _own(tag) + b"h:" + hexlify(digest)
 
 
 def ledger(tag: SubjectTag) -> bytes:
@@ -169,7 +177,7 @@ def control(name: str) -> bytes:
 
 def stray(digest: bytes) -> bytes:
     """Name the pointer from a history hash to the pseudonym of a conversation without known identity."""
-    return b"cp:{stray:%s}" % digest.hex().encode()
+    return b"cp:{stray:%s}" % hexlify(digest)
 
 
 def uses(tag: SubjectTag) -> bytes:
@@ -179,4 +187,4 @@ def uses(tag: SubjectTag) -> bytes:
 
 def recalls(dataset: bytes) -> bytes:
     """Name what is recalled of a dataset."""
-    return b"cp:{set:%s}:r" % dataset.hex().encode()
+    return b"cp:{set:%s}:r" % hexlify(dataset)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from chatproxy.model import ConversationTag, SubjectTag
 from chatproxy.ports import MOST_GROUPS, Due, RedecidedTurn, SealedTurn
 from chatproxy.store import keys
+from chatproxy.unshown import Unshown
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,12 @@ class Script:
         return cls(source=text, sha=hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Unshown, frozen=True):
     """One run of a script."""
 
     script: Script
     keys: Sequence[bytes]
-    arguments: Sequence[bytes | int] = field(repr=False)
+    arguments: Sequence[bytes | int]
 
     def command(self) -> list[bytes | int | str]:
         """Return the command that runs it by name."""
@@ -350,6 +350,7 @@ def put_turn(turn: SealedTurn) -> Call:
     asked = turn.turn if attempt is None else attempt.asked
     announced = turn.turn if attempt is None else attempt.announced
     parent = None if attempt is None else attempt.parent
+    own_attempt = keys.attempt(subject, asked)
     arguments: list[bytes | int] = [
         turn.received_at,
         turn.expires_at,
@@ -372,9 +373,9 @@ def put_turn(turn: SealedTurn) -> Call:
         turn.grant_since,
     ]
     for group in turn.groups:
-        arguments += [group.expires_at, group.blob]
-    for name, value in turn.annotation.items():
-        arguments += [name, value]
+        arguments += (group.expires_at, group.blob)
+    for item in turn.annotation.items():
+        arguments += item
     return Call(
         script=_PUT_TURN,
         keys=[
@@ -383,12 +384,12 @@ def put_turn(turn: SealedTurn) -> Call:
             keys.index(subject),
             keys.conversation(subject, turn.conversation),
             keys.annotation(subject, turn.turn),
-            keys.attempt(subject, asked),
+            own_attempt,
             keys.other_name(subject, announced),
-            keys.attempt(subject, parent or asked),
-            *(keys.record(subject, turn.turn, number) for number in replaceable),
-            *(keys.head(subject, head) for head in turn.heads),
-            *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
+            keys.attempt(subject, parent) if parent else own_attempt,
+            *keys.records(subject, turn.turn, replaceable),
+            *[keys.head(subject, head) for head in turn.heads],
+            *keys.records(subject, turn.turn, [group.number for group in turn.groups]),
         ],
         arguments=arguments,
     )
@@ -410,9 +411,9 @@ def redecide(turn: RedecidedTurn) -> Call:
         len(turn.dropped),
     ]
     for group in turn.groups:
-        arguments += [group.expires_at, group.blob]
-    for name, value in turn.annotation.items():
-        arguments += [name, value]
+        arguments += (group.expires_at, group.blob)
+    for item in turn.annotation.items():
+        arguments += item
     return Call(
         script=_REDECIDE,
         keys=[
@@ -421,9 +422,9 @@ def redecide(turn: RedecidedTurn) -> Call:
             keys.index(subject),
             keys.conversation(subject, turn.conversation),
             keys.annotation(subject, turn.turn),
-            *(keys.head(subject, head) for head in turn.heads),
-            *(keys.record(subject, turn.turn, group.number) for group in turn.groups),
-            *(keys.record(subject, turn.turn, number) for number in turn.dropped),
+            *[keys.head(subject, head) for head in turn.heads],
+            *keys.records(subject, turn.turn, [group.number for group in turn.groups]),
+            *keys.records(subject, turn.turn, turn.dropped),
         ],
         arguments=arguments,
     )

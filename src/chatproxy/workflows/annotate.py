@@ -125,7 +125,7 @@ class TurnNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def expires_at(self) -> int:
         """Return the latest expiry of the groups."""
-        return max(group.expires_at for group in self.groups)
+        return max([group.expires_at for group in self.groups])
 
     def body(self) -> bytes:
         """Return the canonical JSON that the annotation holds."""
@@ -141,7 +141,7 @@ def group_note(decision: Decision, *, number: int, part: Origin, expires_at: int
         expires_at=expires_at,
         eligible=Eligible(decision.eligible_capability, decision.eligible_safety, decision.eligible_feedback),
         reason=shown_reason(part, decision.reason),
-        also=tuple(str(reason) for reason in decision.also),
+        also=tuple(map(str, decision.also)),
         bytes=size,
     )
 

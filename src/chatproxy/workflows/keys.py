@@ -140,7 +140,7 @@ class RecordKeys:
         """Without a *keyring*, which a store that is away cannot give, wait for ``use``."""
         self._store = store
         self._loaded = keyring
-        self._epochs: OrderedDict[int, DataKey] = OrderedDict()
+        self._epochs: OrderedDict[int, EpochKey] = OrderedDict()
         self._looks = 0
         self._unknown: dict[int, int] = {}
         self._held: Counter[int] = Counter()
@@ -217,8 +217,8 @@ class RecordKeys:
         """
         series = self._keyring.manifest.epoch_series
         epoch = epoch_number(day, series=series)
-        key = self._epochs.get(epoch)
-        if key is None:
+        found = self._epochs.get(epoch)
+        if found is None:
             kept = (await self._store.epoch_wraps([epoch])).get(epoch)
             if kept is None:
                 self._require_fresh()
@@ -226,10 +226,11 @@ class RecordKeys:
                     wrapped = self._keyring.wrap_epoch_key(DataKey.generate(), epoch=epoch)
                     kept = await self._store.add_epoch_wrap(epoch, wrapped)
             self._require_known(kept)
-            key = self._epochs[epoch] = self._keyring.unwrap_epoch_key(kept, epoch=epoch)
+            found = EpochKey(series, self._keyring.unwrap_epoch_key(kept, epoch=epoch))
+            self._epochs[epoch] = found
             if len(self._epochs) > _MOST_DAYS:
                 self._epochs.popitem(last=False)
-        return EpochKey(series, key)
+        return found
 
     async def existing_epoch_key(self, epoch: int) -> DataKey:
         """Return an epoch key by its number if it still exists. Raises UndecryptableError, StoreUnavailableError."""

@@ -189,13 +189,14 @@ class Sealer:
                 )
             )
         note = self._turn_note(exchange, understood, place, notes, facts, now=now)
-        annotation = Annotation(seq=1, expires_at=note.expires_at, metadata=metadata, body=note.body())
+        expires_at = note.expires_at
+        annotation = Annotation(seq=1, expires_at=expires_at, metadata=metadata, body=note.body())
         return SealedTurn(
             subject=place.subject,
             turn=place.turn,
             conversation=place.conversation,
             received_at=about.received_at,
-            expires_at=note.expires_at,
+            expires_at=expires_at,
             generation=generation,
             new_wrap=wrap,
             ledger_length=len(person.state.ledger),
@@ -207,7 +208,7 @@ class Sealer:
             heads=place.heads,
             attempt=_attempt(exchange, understood, place),
             grant_since=_grant_since(facts, exchange),
-            ledger_keep_until=note.expires_at + LEDGER_OUTLIVES_MS,
+            ledger_keep_until=expires_at + LEDGER_OUTLIVES_MS,
         )
 
     def _turn_note(
@@ -235,7 +236,7 @@ class Sealer:
             policy=self._policy.digest,
             decided_at=now,
             consent=person.last_digest if person is not None else None,
-            heads=tuple(head.hex() for head in place.heads),
+            heads=tuple(map(bytes.hex, place.heads)),
             tried_again_at=_tried_again_at(exchange, place),
             unmatched=place.unmatched,
             groups=tuple(notes),
@@ -244,9 +245,12 @@ class Sealer:
 
 def _grant_since(person: PersonFacts | None, exchange: Exchange) -> int:
     """Return since when there is a yes that this turn may bring older ones of its conversation under, or 0 (R12)."""
-    is_nobodys = exchange.caller.subject is None
-    grants = () if person is None or is_nobodys else person.grants(exchange.caller.surface)
-    return next((grant.starts_at for grant in reversed(grants) if grant.revoked_at is None), 0)
+    if person is None or exchange.caller.subject is None:
+        return 0
+    for grant in reversed(person.grants(exchange.caller.surface)):
+        if grant.revoked_at is None:
+            return grant.starts_at
+    return 0
 
 
 def _seal_group(
