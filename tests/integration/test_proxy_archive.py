@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chatproxy.clock import wall_clock
-from chatproxy.consent.events import FactKind
+from chatproxy.consent.events import Choice, FactKind
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.model import Caller, StreamEnd, TurnId
 from chatproxy.policy.instants import format_instant
@@ -25,6 +25,7 @@ from chatproxy.vault import Vault, open_vault
 from chatproxy.wire import DIALECTS, Dialects
 from chatproxy.wire.base import OriginRules
 from chatproxy.workflows.archive import Archive
+from chatproxy.workflows.ledger import LEDGER_OUTLIVES_MS
 from chatproxy.workflows.place import Places
 from chatproxy.workflows.record import Capture, Recorder
 from chatproxy.workflows.retry import Retries
@@ -40,6 +41,7 @@ class FaultyStore:
     def __init__(self, store: Any, *faults: Exception) -> None:
         self._store = store
         self._faults = list(faults)
+        self.turns: list[SealedTurn] = []
         self.before_put: Callable[[], object] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
@@ -47,6 +49,7 @@ class FaultyStore:
 
     async def put(self, turns: Sequence[SealedTurn]) -> list[PutStatus | None]:
         self.before_put()
+        self.turns += turns
         if self._faults:
             raise self._faults.pop()
         found: list[PutStatus | None] = await self._store.put(turns)
@@ -165,6 +168,33 @@ async def test_who_is_held_when_a_turn_is_kept_is_decided_on_again(vault: Vault,
 
     assert len(await keeping.kept()) == 1
     assert await vault.store.people_due(wall_clock() + DAY_MS) == is_held
+
+
+@pytest.mark.parametrize(
+    "choices, since",
+    [
+        pytest.param((), 0, id="nothing was chosen"),
+        pytest.param((Choice.GIVEN,), 1, id="a yes"),
+        pytest.param((Choice.GIVEN, Choice.RENEWED), 1, id="a yes that was renewed"),
+        pytest.param((Choice.GIVEN, Choice.WITHDRAWN), 0, id="withdrawn"),
+        pytest.param((Choice.GIVEN, Choice.WITHDRAWN, Choice.GIVEN), 3, id="another yes after a no"),
+    ],
+)
+async def test_a_turn_says_since_when_a_yes_may_bring_older_ones_under_it(
+    vault: Vault, choices: Sequence[Choice], since: int
+) -> None:
+    """And the ledger outlives it by the period for proof (R12, R38)."""
+    ana = vault.pseudonyms.subject_tag(tenant="default", subject="ana")
+    before = wall_clock() - 60_000
+    for number, choice in enumerate(choices, 1):
+        await vault.ledger.record(ana, choice, at=before + number, by="test", method="test")
+    keeping = Keeping(vault)
+    keeping.chat(QUESTION, at=wall_clock())
+    await keeping.kept()
+
+    [turn] = keeping.store.turns
+    assert turn.grant_since == (before + since if since else 0)
+    assert turn.ledger_keep_until == turn.expires_at + LEDGER_OUTLIVES_MS
 
 
 async def test_an_unforeseen_error_is_survived_and_the_turn_is_kept(vault: Vault) -> None:

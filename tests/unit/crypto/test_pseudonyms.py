@@ -75,6 +75,15 @@ def test_equal_conversation_ids_of_two_people_are_two_conversations() -> None:
     assert len(tags) == 4
 
 
+def test_a_choice_is_named_within_its_person() -> None:
+    pseudonymizer = Pseudonymizer(KEY)
+    names = {pseudonymizer.choice_tag(subject, b"given") for subject in (ALICE, SubjectTag(TURN))}
+
+    assert [len(bytes.fromhex(name)) for name in names] == [16, 16]
+    assert pseudonymizer.choice_tag(ALICE, b"given") in names
+    assert pseudonymizer.choice_tag(ALICE, b"withdrawn") not in names
+
+
 def test_equal_words_of_two_people_have_different_hashes() -> None:
     pseudonymizer = Pseudonymizer(KEY)
     hashes = {pseudonymizer.history_hasher(subject)(b"hello") for subject in (ALICE, SubjectTag(TURN), None)}

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from chatproxy.model import Origin
-from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, record_metadata
+from chatproxy.model import Origin, StreamEnd
+from chatproxy.workflows.annotate import Eligible, GroupNote, TurnFacts, TurnNote, record_metadata
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,16 @@ def test_until_when_it_is_kept(grounds: dict[str, int], also: tuple[str, ...], u
     )
 
     assert note.kept_until == until
+
+
+def test_a_turn_is_kept_as_long_as_the_last_of_its_groups() -> None:
+    groups = [
+        GroupNote(n=n, part=Origin.TYPED, grounds={}, expires_at=at, eligible=Eligible(), reason="R", bytes=1)
+        for n, at in enumerate((80, 90, 70))
+    ]
+    note = TurnNote(v=1, end=StreamEnd.COMPLETE, policy="p", decided_at=1, groups=tuple(groups))
+
+    assert note.expires_at == 90
 
 
 def test_what_a_record_is_bound_to_has_the_same_bytes_for_ever() -> None:
