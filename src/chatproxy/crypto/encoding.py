@@ -2,8 +2,6 @@
 
 import struct
 from collections.abc import Sequence
-from itertools import count
-from operator import add
 
 _length = struct.Struct(">I").pack
 _number_and_length = struct.Struct(">BI").pack
@@ -16,9 +14,11 @@ def lp(value: bytes) -> bytes:
 
 def lps(*values: bytes) -> bytes:
     """Length-prefix each of *values*, so that no two lists give the same bytes."""
-    return b"".join(map(add, map(_length, map(len, values)), values))
+    return b"".join([_length(len(value)) + value for value in values])
 
 
 def tlvs(values: Sequence[bytes]) -> bytes:
     """Length-prefix each of *values*, after its number in one byte, from 1."""
-    return b"".join(map(add, map(_number_and_length, count(1), map(len, values)), values))
+    return b"".join(
+        [_number_and_length(number, len(value)) + value for number, value in enumerate(values, 1)]
+    )
