@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from msgspec.structs import replace
 
+from chatproxy.policy.choices import Choices
 from chatproxy.policy.engine import decide
 from chatproxy.policy.facts import Facts, Override
 from chatproxy.policy.periods import DAY_MS
@@ -328,6 +329,17 @@ def test_the_engine_agrees_with_a_turn_that_lives_through_its_events(facts: Fact
         "also": [code.value for code in decision.also],
         "score": decision.score_expires_at,
     }
+
+
+@given(facts_of(), profiles)
+def test_choices_that_are_read_once_decide_as_those_that_are_read_each_time(
+    facts: Facts, profile: Profile
+) -> None:
+    once = Choices(facts.choices)
+
+    for now in sorted({facts.now, *(at for at, _ in facts.choices)}, reverse=True):
+        then = replace(facts, now=now)
+        assert decide(replace(then, choices=once), profile, Periods()) == decide(then, profile, Periods())
 
 
 @given(facts_of(), profiles)

@@ -26,7 +26,7 @@ from chatproxy.consent.events import (
     LedgerEvent,
 )
 from chatproxy.model import ConversationTag, Surface, TurnId
-from chatproxy.policy.choices import Grant, read_choices
+from chatproxy.policy.choices import Choices, Grant, read_choices
 from chatproxy.policy.facts import Override
 from chatproxy.policy.instants import parse_instant
 from chatproxy.policy.versions import DatedChoice, PolicyVersion, with_superseded
@@ -84,8 +84,7 @@ class PersonFacts:
         self.events = tuple(events)
         self._last_at = max((event.at for event in self.events), default=0)
         self._versions = tuple(versions)
-        self._choices: dict[Surface, tuple[tuple[int, str], ...]] = {}
-        self._grants: dict[Surface, tuple[Grant, ...]] = {}
+        self._choices: dict[Surface, Choices] = {}
         self._conversations: defaultdict[ConversationTag, _Conversation] = defaultdict(_Conversation)
         self._flagged: dict[TurnId, int] = {}
         self._holds: dict[tuple[str, ConversationTag | None], Hold] = {}
@@ -133,7 +132,7 @@ class PersonFacts:
             event for event in self.events if isinstance(event, ConsentEvent) and event.conversation is None
         )
 
-    def choices(self, surface: Surface) -> tuple[tuple[int, str], ...]:
+    def choices(self, surface: Surface) -> Choices:
         """Return what the engine reads: (instant, word) of each choice about the account that is about *surface*.
 
         A yes counts only for the surfaces and purposes it names, and ends a yes that stands for a surface that it leaves
@@ -157,7 +156,7 @@ class PersonFacts:
                         dated.append(DatedChoice(event.at, word, self.chosen_about(event)))
                         is_agreed = word in _AGREED if word not in UNDECIDED else is_agreed
             dated.sort(key=lambda choice: choice.at)
-            found = self._choices[surface] = with_superseded(dated, self._versions)
+            found = self._choices[surface] = Choices(with_superseded(dated, self._versions))
         return found
 
     def chosen_about(self, event: ConsentEvent) -> int:
@@ -173,10 +172,7 @@ class PersonFacts:
 
     def grants(self, surface: Surface) -> tuple[Grant, ...]:
         """Return what each yes for *surface* covers, oldest first, as far as is recorded."""
-        found = self._grants.get(surface)
-        if found is None:
-            found = self._grants[surface] = read_choices(self.choices(surface)).grants
-        return found
+        return read_choices(self.choices(surface)).grants
 
     def open_grant_since(self, surface: Surface) -> int | None:
         """Return since when a yes stands for *surface*; None if none does."""

@@ -1,6 +1,7 @@
 """Evaluation, step 2: which grants did the person's choices make, and what is the state now?"""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -48,8 +49,21 @@ class Standing(Struct, frozen=True):
         return _first_from(at, self.revocations)
 
 
+class Choices(tuple[tuple[int, str], ...]):  # noqa: SLOT001 - its reading needs a place
+    """(at, state) pairs that are read once, however many turns are decided by them."""
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Return what they come to."""
+        return _read(self)
+
+
 def read_choices(choices: Iterable[tuple[int, str]]) -> Standing:
     """Go through (at, state) pairs in order of time and say what they come to."""
+    return choices.standing if isinstance(choices, Choices) else _read(choices)
+
+
+def _read(choices: Iterable[tuple[int, str]]) -> Standing:
     state: str | None = None
     decided = False
     open_from: int | None = None

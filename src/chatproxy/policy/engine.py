@@ -44,11 +44,11 @@ _BY_STATE = {
     "superseded": Reason.CONSENT_STALE_VERSION,
 }
 
-_ALSO = {
-    Ground.FEEDBACK: Reason.FEEDBACK_EXPLICIT,
-    Ground.SESSION_SHARE: Reason.SESSION_SHARE_NO_TRAIN,
-    Ground.SAFETY_IO: Reason.SAFETY_FLAG,
-}
+_ALSO = (
+    (Ground.FEEDBACK, Reason.FEEDBACK_EXPLICIT),
+    (Ground.SESSION_SHARE, Reason.SESSION_SHARE_NO_TRAIN),
+    (Ground.SAFETY_IO, Reason.SAFETY_FLAG),
+)
 """What else keeps a part, in the order told."""
 
 
@@ -90,11 +90,11 @@ def decide(facts: Facts, profile: Profile, periods: Periods) -> Decision:
     standing = read_choices(choices)
 
     # Steps 3 and 4: what may begin, and what did. The reason of a connector's part is that of the part typed.
-    deleted_at = min(facts.deletions(), default=None)
-    offered = tuple(claims(facts, profile, periods, standing))
+    deleted_at = facts.first_deletion()
+    offered = claims(facts, profile, periods, standing)
     typed = counted = count(offered, turn_at=facts.turn_at, deleted_at=deleted_at)
     if facts.origin == Origin.CONNECTOR_RAW:
-        raw = (claim for claim in offered if claim.ground in OPEN_TO_CONNECTORS)
+        raw = [claim for claim in offered if claim.ground in OPEN_TO_CONNECTORS]
         counted = count(raw, turn_at=facts.turn_at, deleted_at=deleted_at)
 
     # Step 5: the reason, and with it whether the part is eligible.
@@ -178,7 +178,7 @@ def _reason_of_choices(standing: Standing, counted: Counted) -> Reason:
 
 
 def _waits_for_review(counted: Counted, profile: Profile) -> bool:
-    is_flagged = any(claim.ground == Ground.SAFETY_IO for claim in counted.claims)
+    is_flagged = Ground.SAFETY_IO in [claim.ground for claim in counted.claims]
     return is_flagged and profile.flagged_capability != FlaggedCapability.ALLOW
 
 
@@ -191,7 +191,7 @@ def _cut_claim(claim: Claim, limit: int) -> Claim:
 
 
 def _deletion_reason(facts: Facts) -> Reason:
-    return Reason.ACCOUNT_DELETED if facts.account_deleted_at in facts.deletions() else Reason.DELETED
+    return Reason.ACCOUNT_DELETED if facts.is_account_deleted() else Reason.DELETED
 
 
 def _live(facts: Facts, periods: Periods, counted: Counted, reason: Reason, *, eligible: bool) -> Decision:
@@ -199,7 +199,7 @@ def _live(facts: Facts, periods: Periods, counted: Counted, reason: Reason, *, e
     live = {ground: end for ground, end in ends.items() if end > facts.now}
     if eligible and Ground.TRAIN not in live:
         eligible, reason = False, Reason.TRAIN_PERIOD_OVER
-    also = [code for ground, code in _ALSO.items() if ground in live]
+    also = [code for ground, code in _ALSO if ground in live]
     held = facts.hold_at is not None and any(
         claim.begins_at <= facts.hold_at < claim.ends_at for claim in counted.claims
     )

@@ -63,9 +63,9 @@ class Facts(Struct, frozen=True, kw_only=True):
 
         An exclusion is not an event, since ``override_at`` tells of sharing only; so it holds at any time.
         """
-        if self._is_all_past():
-            return self
         now = self.now
+        if self._latest_at() <= now:
+            return self
         not_shared_yet = self.override == Override.SHARE and _by(self.override_at, now) != self.override_at
         return replace(
             self,
@@ -79,22 +79,30 @@ class Facts(Struct, frozen=True, kw_only=True):
             conv_activity=tuple(at for at in self.conv_activity if at <= now),
         )
 
-    def _is_all_past(self) -> bool:
-        """Whether no event is dated after ``now``, as almost always."""
-        now = self.now
-        at = (self.override_at, self.flagged_at, self.deleted_at, self.account_deleted_at, self.hold_at)
-        return (
-            self.turn_at <= now
-            and max(self.conv_activity, default=now) <= now
-            and (not self.choices or max(self.choices)[0] <= now)
-            and max(filter(None, at), default=now) <= now
-            and (self.feedback is None or self.feedback[0] <= now)
-        )
-
-    def deletions(self) -> tuple[int, ...]:
-        """Return the instants of the deletions that count, which are those not older than the turn (R22, R23)."""
-        return tuple(
+    def first_deletion(self) -> int | None:
+        """Return the first deletion that counts, of those not older than the turn (R22, R23); None: there is none."""
+        deletions = [
             at for at in (self.deleted_at, self.account_deleted_at) if at is not None and at >= self.turn_at
+        ]
+        return min(deletions) if deletions else None
+
+    def is_account_deleted(self) -> bool:
+        """Return whether the deletion of the account counts."""
+        return self.account_deleted_at is not None and self.account_deleted_at >= self.turn_at
+
+    def _latest_at(self) -> int:
+        """Return the instant of the latest event: almost always it is past, and then all are."""
+        turn_at = self.turn_at
+        return max(
+            turn_at,
+            *self.conv_activity,
+            max(self.choices)[0] if self.choices else turn_at,
+            self.feedback[0] if self.feedback else turn_at,
+            self.override_at or turn_at,
+            self.flagged_at or turn_at,
+            self.deleted_at or turn_at,
+            self.account_deleted_at or turn_at,
+            self.hold_at or turn_at,
         )
 
 

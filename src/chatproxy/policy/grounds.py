@@ -1,7 +1,8 @@
 """Evaluation, steps 3 and 4: what keeps a turn, from when, until when?"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import StrEnum
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -32,6 +33,7 @@ OPEN_TO_CONNECTORS = frozenset({Ground.SERVICE, Ground.SAFETY_IO})
 """A connector's raw result enters neither a training nor a feedback copy (R25)."""
 
 _KEEPING_FEEDBACK = frozenset({"thumbs", "bug", "feedback", "share"})
+_beginning = attrgetter("begins_at")
 
 
 class Claim(Struct, frozen=True):
@@ -57,9 +59,10 @@ class Counted(Struct, frozen=True):
         """Return the end of each ground: of two with one name the later; no residue beside the thing itself."""
         ends: dict[Ground, int] = {}
         for claim in self.claims:
-            ends[claim.ground] = max(claim.ends_at, ends.get(claim.ground, claim.ends_at))
-        if Ground.TRAIN in ends:
-            ends.pop(Ground.TRAIN_RESIDUE, None)
+            if claim.ground not in ends or ends[claim.ground] < claim.ends_at:
+                ends[claim.ground] = claim.ends_at
+        if Ground.TRAIN in ends and Ground.TRAIN_RESIDUE in ends:
+            del ends[Ground.TRAIN_RESIDUE]
         return ends
 
 
@@ -73,25 +76,26 @@ def share_ended_at(facts: Facts, standing: Standing) -> int | None:
     return standing.revoked_from(facts.override_at)
 
 
-def claims(facts: Facts, profile: Profile, periods: Periods, standing: Standing) -> Iterator[Claim]:
-    """Yield what may begin for the turn, as if the part were typed, in the order that holds at one instant.
+def claims(facts: Facts, profile: Profile, periods: Periods, standing: Standing) -> list[Claim]:
+    """Return what may begin for the turn, as if the part were typed, in the order that holds at one instant.
 
     The plan is neither zero-retention nor exempt from storing, and the person no minor (step 1 comes before).
     """
     turn = facts.turn_at
     if facts.incognito:
-        yield Claim(Ground.SERVICE, turn, periods.incognito_ends_at(turn, profile))
+        offered = [Claim(Ground.SERVICE, turn, periods.incognito_ends_at(turn, profile))]
     else:
-        yield Claim(Ground.SERVICE, turn, periods.service.after(turn))
+        offered = [Claim(Ground.SERVICE, turn, periods.service.after(turn))]
     if _is_trainable(facts, profile):
         for grant in standing.grants:
-            yield from _of_grant(grant, facts, profile, periods)
+            offered += _of_grant(grant, facts, profile, periods)
         if facts.override == Override.SHARE:
-            yield from _of_share(facts, profile, periods, standing)
+            offered += _of_share(facts, profile, periods, standing)
     if facts.flagged_at is not None and facts.plan not in profile.exempt_plans:
-        yield Claim(Ground.SAFETY_IO, max(turn, facts.flagged_at), periods.safety.after(turn))
+        offered += [Claim(Ground.SAFETY_IO, max(turn, facts.flagged_at), periods.safety.after(turn))]
     if facts.feedback is not None and facts.feedback[0] >= turn:
-        yield from _of_feedback(*facts.feedback, periods)
+        offered += _of_feedback(*facts.feedback, periods)
+    return offered
 
 
 def count(offered: Iterable[Claim], *, turn_at: int, deleted_at: int | None) -> Counted:
@@ -120,10 +124,6 @@ def count(offered: Iterable[Claim], *, turn_at: int, deleted_at: int | None) -> 
     return Counted(tuple(counted), frozenset(yields))
 
 
-def _beginning(claim: Claim) -> int:
-    return claim.begins_at
-
-
 def _is_trainable(facts: Facts, profile: Profile) -> bool:
     return (
         facts.plan in profile.consumer_plans
@@ -136,30 +136,21 @@ def _is_trainable(facts: Facts, profile: Profile) -> bool:
     )
 
 
-def _of_grant(grant: Grant, facts: Facts, profile: Profile, periods: Periods) -> Iterator[Claim]:
+def _of_grant(grant: Grant, facts: Facts, profile: Profile, periods: Periods) -> list[Claim]:
     reached_at = _reached_at(grant, facts)
     if reached_at is None:
-        return
+        return []
     is_open = grant.covers_until is None
     inside = reached_at == facts.turn_at
     if profile.resume_scope != ResumeScope.WHOLE_CONVERSATION and (
         # What a client sent again and nobody here had seen may be older than it says, so it is not new (R13).
         not inside or facts.origin == Origin.HISTORY
     ):
-        if is_open:
-            yield Claim(
-                Ground.TRAIN, reached_at, periods.training.after(facts.turn_at), Reason.PRE_CONSENT_TURN
-            )
-    elif grant.revoked_at is not None:
-        yield _residue(reached_at, grant.revoked_at, facts, profile, periods)
-    else:
-        reason = Reason.ELIGIBLE_CONSENT if inside else Reason.ELIGIBLE_RESUMED
-        yield Claim(
-            Ground.TRAIN,
-            reached_at,
-            periods.training.after(facts.turn_at),
-            reason if is_open else Reason.ELIGIBLE_PRIOR_VERSION,
-        )
+        return [_training(reached_at, facts, periods, Reason.PRE_CONSENT_TURN)] if is_open else []
+    if grant.revoked_at is not None:
+        return [_residue(reached_at, grant.revoked_at, facts, profile, periods)]
+    reason = Reason.ELIGIBLE_CONSENT if inside else Reason.ELIGIBLE_RESUMED
+    return [_training(reached_at, facts, periods, reason if is_open else Reason.ELIGIBLE_PRIOR_VERSION)]
 
 
 def _reached_at(grant: Grant, facts: Facts) -> int | None:
@@ -171,15 +162,18 @@ def _reached_at(grant: Grant, facts: Facts) -> int | None:
     return min((at for at in facts.conv_activity if grant.covers(at)), default=None)
 
 
-def _of_share(facts: Facts, profile: Profile, periods: Periods, standing: Standing) -> Iterator[Claim]:
+def _of_share(facts: Facts, profile: Profile, periods: Periods, standing: Standing) -> list[Claim]:
     begins_at = facts.turn_at if facts.override_at is None else max(facts.turn_at, facts.override_at)
     ended_at = share_ended_at(facts, standing)
     if ended_at is None:
-        yield Claim(
-            Ground.TRAIN, begins_at, periods.training.after(facts.turn_at), Reason.ELIGIBLE_CONV_SHARE
-        )
-    elif begins_at < ended_at:
-        yield _residue(begins_at, ended_at, facts, profile, periods)
+        return [_training(begins_at, facts, periods, Reason.ELIGIBLE_CONV_SHARE)]
+    if begins_at < ended_at:
+        return [_residue(begins_at, ended_at, facts, profile, periods)]
+    return []
+
+
+def _training(begins_at: int, facts: Facts, periods: Periods, yields: Reason) -> Claim:
+    return Claim(Ground.TRAIN, begins_at, periods.training.after(facts.turn_at), yields)
 
 
 def _residue(begins_at: int, revoked_at: int, facts: Facts, profile: Profile, periods: Periods) -> Claim:
@@ -189,8 +183,9 @@ def _residue(begins_at: int, revoked_at: int, facts: Facts, profile: Profile, pe
     return Claim(Ground.TRAIN_RESIDUE, begins_at, ends_at)
 
 
-def _of_feedback(at: int, kind: str, periods: Periods) -> Iterator[Claim]:
+def _of_feedback(at: int, kind: str, periods: Periods) -> list[Claim]:
     if kind in _KEEPING_FEEDBACK:
-        yield Claim(Ground.FEEDBACK, at, periods.feedback.after(at))
-    elif kind == "session_share":
-        yield Claim(Ground.SESSION_SHARE, at, periods.session_share.after(at))
+        return [Claim(Ground.FEEDBACK, at, periods.feedback.after(at))]
+    if kind == "session_share":
+        return [Claim(Ground.SESSION_SHARE, at, periods.session_share.after(at))]
+    return []

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from chatproxy.policy.choices import Grant, Standing, read_choices
+from chatproxy.policy.choices import Choices, Grant, Standing, read_choices
 
 ALL_WORDS = (
     "given",
@@ -128,6 +128,13 @@ def test_choices_come_to_a_standing(
 ) -> None:
     for ordering in itertools.permutations(choices) if len(choices) < 5 else [choices, choices[::-1]]:
         assert Standing(state, tuple(grants), tuple(revocations)) == read_choices(ordering)
+
+
+def test_a_persons_choices_are_read_once() -> None:
+    choices = Choices([(1, "given"), (5, "withdrawn")])
+
+    assert read_choices(list(choices)) == read_choices(choices)
+    assert read_choices(choices) is read_choices(choices)
 
 
 @pytest.mark.parametrize("earlier, later", list(itertools.pairwise(ALL_WORDS)))
