@@ -112,9 +112,9 @@ class Path:
 
         ``by_question``: each answer is looked for by what it says, then by what was asked (8).
         """
-        open_answer = _canonical(self._open)
-        if any(open_answer):
-            yield Position(self._open_length, keyed(self._after(open_answer)))
+        answered = self._after_open_answer()
+        if answered is not None:
+            yield Position(self._open_length, keyed(answered))
         for answer in reversed(self._answers):
             if answer.digest is not None:
                 yield Position(answer.length, keyed(answer.digest))
@@ -132,8 +132,7 @@ class Path:
         """Return what all attempts at this request have in common within *context* (11); None if it asks nothing."""
         if not self._is_asked:
             return None
-        open_answer = _canonical(self._open)
-        said = self._after(open_answer) if any(open_answer) else self._running.digest()
+        said = self._after_open_answer() or self._running.digest()
         return keyed(msgspec.json.encode([_ASKED, said, *context]))
 
     def heads(self, answers: Sequence[Message], keyed: Keyed) -> tuple[bytes, ...]:
@@ -155,16 +154,23 @@ class Path:
         question = self._running.digest() if is_noted and self._is_asked else None
         digest = None
         if any(canonical):
-            self._running.update(_encoded(_ANSWER, *canonical))
+            self._running.update(_encode_sorted((_ANSWER, *canonical)))
             digest = self._running.digest() if is_noted else None
         if is_noted:
             self._answers.append(_Answer(self._open_length, question, digest))
         self._open = []
 
+    def _after_open_answer(self) -> bytes | None:
+        """Return the path after the answer that ends the request; None where there is none, or it says nothing."""
+        if not self._open:
+            return None
+        canonical = _canonical(self._open)
+        return self._after(canonical) if any(canonical) else None
+
     def _after(self, answer: tuple[str, list[Any]]) -> bytes:
         """Return the path after an answer of these canonical words."""
         running = self._running.copy()
-        running.update(_encoded(_ANSWER, *answer))
+        running.update(_encode_sorted((_ANSWER, *answer)))
         return running.digest()
 
 
@@ -187,15 +193,11 @@ def name_head(name: str, keyed: Keyed) -> bytes:
 
 def message_bytes(message: Message) -> bytes:
     """Return the canonical bytes of *message*, the same however it travelled (2). They say themselves where they end."""
-    return _encoded(message.role, *_canonical(message.parts))
-
-
-def _encoded(role: str, text: str, rest: list[Any]) -> bytes:
-    return _encode_sorted([role, text, rest])
+    return _encode_sorted((message.role, *_canonical(message.parts)))
 
 
 def _canonical(parts: Sequence[Part]) -> tuple[str, list[Any]]:
-    if len(parts) == 1 and parts[0].kind is PartKind.TEXT and not parts[0].body.get("audio_id"):
+    if len(parts) == 1 and parts[0].kind is PartKind.TEXT and "audio_id" not in parts[0].body:
         # As below; nearly all messages of a long history are one text, and each is walked with every turn.
         return parts[0].body["text"].strip(), []
     texts: list[str] = []

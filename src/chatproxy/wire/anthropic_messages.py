@@ -97,9 +97,9 @@ def _blocks(content: object, role: str, origins: Origins) -> list[Part]:
     if isinstance(content, str):
         return [Part(PartKind.TEXT, of_role(role), {"text": content})]
     blocks = content if isinstance(content, list) else [content]
-    origins.learn(
-        [_identity(block) for block in blocks if isinstance(block, dict) and block.get("type") in _CALLS]
-    )
+    calls = [_identity(block) for block in blocks if isinstance(block, dict) and block.get("type") in _CALLS]
+    if calls:
+        origins.learn(calls)
     return [
         part for block in blocks for part in origins.of_block(_kinds(block), _block(block, role, origins))
     ]
@@ -122,6 +122,9 @@ def _block(block: object, role: str, origins: Origins) -> Sequence[Part]:
         block = {"type": "text", "text": block}
     if not isinstance(block, dict):
         return [Part(PartKind.OTHER, of_role(role), {"value": media.without_content(block)})]
+    # No pattern, each of which takes as long as all the rest: long histories are texts.
+    if block.get("type") == "text" and isinstance(block.get("text"), str):
+        return text_block(block, role, cited="citations")
     kind = as_text(block.get("type"))
     if kind in _CALLS:
         return [_tool_call(block)]
@@ -134,9 +137,6 @@ def _block(block: object, role: str, origins: Origins) -> Sequence[Part]:
 
 
 def _said(block: Mapping[str, Any], role: str) -> Sequence[Part] | None:
-    # No pattern, each of which takes as long as all the rest: long histories are texts.
-    if block.get("type") == "text" and isinstance(block.get("text"), str):
-        return text_block(block, role, cited="citations")
     match block:
         case {"type": "thinking", "thinking": str(text)}:
             return [Part(PartKind.REASONING, of_role(role), {"text": text})]

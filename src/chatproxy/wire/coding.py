@@ -39,20 +39,21 @@ def decode(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises UnreadableError if a coding is unknown, if the body is not in it, or if more than *limit* bytes come out.
     """
-    codings = []
     if encoding:
-        codings = [
-            name for token in encoding.split(",") if (name := token.strip().lower()) not in ("", "identity")
-        ]
-    if len(codings) > _MOST_CODINGS:
-        raise UnreadableError(
-            f"the body has {len(codings)} content codings, at most {_MOST_CODINGS} are undone"
-        )
-    for name in reversed(codings):
-        body = _undo(name, body, limit)
+        for name in reversed(_codings(encoding)):
+            body = _undo(name, body, limit)
     if len(body) > limit:
         raise _too_large(limit)
     return body
+
+
+def _codings(encoding: str) -> list[str]:
+    names = [name for token in encoding.split(",") if (name := token.strip().lower()) not in ("", "identity")]
+    if len(names) > _MOST_CODINGS:
+        raise UnreadableError(
+            f"the body has {len(names)} content codings, at most {_MOST_CODINGS} are undone"
+        )
+    return names
 
 
 def _undo(name: str, body: bytes, limit: int) -> bytes:

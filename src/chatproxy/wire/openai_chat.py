@@ -8,7 +8,9 @@ reasoning as ``reasoning_content`` or ``reasoning`` or as parts, no ``[DONE]``, 
 The protocol has no conversation id of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -37,6 +39,7 @@ _ROLE_AND_CONTENT = 2
 """Members of a message that has only these."""
 _DONE = b"[DONE]"
 _ERROR_STATUS = 400
+_by_choice = attrgetter("choice")
 
 
 class OpenAIChat:
@@ -96,23 +99,30 @@ def _message(raw: object, origins: Origins) -> Message:
     if role != ANSWER_ROLE:
         return Message(role, tuple(_sent(raw.get("content"), role, origins)))
     parts = _answer_parts(raw)
-    calls = [part.body for part in parts if part.kind is PartKind.TOOL_CALL]
-    origins.learn([(call["id"], call["name"]) for call in calls])
+    calls = [(part.body["id"], part.body["name"]) for part in parts if part.kind is PartKind.TOOL_CALL]
+    if calls:
+        origins.learn(calls)
     return Message(role, parts)
 
 
 def _answer_parts(raw: Mapping[str, Any]) -> tuple[Part, ...]:
     """Return the parts of an answer, in the order in which a stream would bring them."""
-    parts = _said(PartKind.REASONING, as_text(raw.get("reasoning_content")) or as_text(raw.get("reasoning")))
+    parts: list[Part] = []
+    if "reasoning_content" in raw or "reasoning" in raw:
+        reasoning = as_text(raw.get("reasoning_content")) or as_text(raw.get("reasoning"))
+        parts += _said(PartKind.REASONING, reasoning)
     parts += _content(raw.get("content"), ANSWER_ROLE)
-    parts += _said(PartKind.REFUSAL, as_text(raw.get("refusal")))
-    parts += [part for image in as_objects(raw.get("images")) for part in _content([image], ANSWER_ROLE)]
-    audio = raw.get("audio")
-    if isinstance(audio, dict):
+    if "refusal" in raw:
+        parts += _said(PartKind.REFUSAL, as_text(raw["refusal"]))
+    if "images" in raw:
+        parts += _content(as_objects(raw["images"]), ANSWER_ROLE)
+    if "audio" in raw and isinstance(raw["audio"], dict):
+        audio = raw["audio"]
         pieces = [audio["data"]] if isinstance(audio.get("data"), str) else []
         parts += _audio(as_text(audio.get("id")), pieces, as_text(audio.get("transcript")))
-    parts += [_tool_call(call) for call in as_objects(raw.get("tool_calls"))]
-    if isinstance(raw.get("function_call"), dict):
+    if "tool_calls" in raw:
+        parts += [_tool_call(call) for call in as_objects(raw["tool_calls"])]
+    if "function_call" in raw and isinstance(raw["function_call"], dict):
         parts.append(_tool_call({"function": raw["function_call"]}))
     return tuple(parts)
 
@@ -240,7 +250,7 @@ def _read_whole(body: bytes) -> ChatReply:
             output.append(Message(ANSWER_ROLE, parts, choice=index if isinstance(index, int) else position))
         finish += filter(None, [as_text(choice.get("finish_reason"))])
     return ChatReply(
-        tuple(sorted(output, key=lambda message: message.choice or 0)),
+        tuple(sorted(output, key=_by_choice)),
         model=as_text(reply.get("model")) or None,
         usage=counters(reply.get("usage")),
         finish=tuple(finish),
@@ -288,45 +298,38 @@ def _read_stream(body: bytes) -> ChatReply:
     end = stream.data.index(_DONE) if _DONE in stream.data else None
     events = [data for data in stream.data[:end] if data]
     reply = _StreamedReply()
-    for chunk in _CHUNKS.read_all(events):
-        reply.add(chunk)
-        if reply.code is not None:
-            break
+    reply.read(_CHUNKS.read_all(events))
     if events and not reply.understood:
         raise UnreadableError("no event of the stream is a chat completion chunk")
     return reply.whole(done=end is not None)
 
 
 class _StreamedReply:
-    """A reply, as its chunks come."""
+    """A reply, put together of its chunks."""
 
     def __init__(self) -> None:
-        self.answers: dict[int, _Answer] = {}
+        self.answers: defaultdict[int, _Answer] = defaultdict(_Answer)
         self.model: str | None = None
         self.usage: Any = None
         self.code: str | None = None
         """The code of the error that ended the stream."""
         self.understood = False
 
-    def add(self, chunk: _Chunk) -> None:
-        choices = chunk.choices
-        if choices is not None:
-            self.understood = True
-            for choice in choices:
-                index = choice.index or 0
-                answer = self.answers.get(index)
-                if answer is None:
-                    answer = self.answers[index] = _Answer()
-                if choice.delta is not None:
-                    answer.add(choice.delta)
-                if choice.finish_reason is not None:
-                    answer.finish = as_text(choice.finish_reason)
-        if self.model is None and chunk.model:
-            self.model = as_text(chunk.model)
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-        if chunk.error is not None or choices is None:
-            self._add_other(chunk)
+    def read(self, chunks: Iterable[_Chunk]) -> None:
+        """Read *chunks*, up to an error."""
+        for chunk in chunks:
+            if chunk.choices is not None:
+                self.understood = True
+                for choice in chunk.choices:
+                    self.answers[choice.index or 0].add(choice)
+            if self.model is None and chunk.model:
+                self.model = as_text(chunk.model)
+            if chunk.usage is not None:
+                self.usage = chunk.usage
+            if chunk.error is not None or chunk.choices is None:
+                self._add_other(chunk)
+            if self.code is not None:
+                break
 
     def whole(self, *, done: bool) -> ChatReply:
         ordered = sorted(self.answers.items())
@@ -413,7 +416,12 @@ class _Answer:
         self.transcript: list[str] = []
         self.images: list[Mapping[str, Any]] = []
 
-    def add(self, delta: _Delta) -> None:
+    def add(self, choice: _StreamChoice) -> None:
+        if choice.finish_reason is not None:
+            self.finish = as_text(choice.finish_reason)
+        delta = choice.delta
+        if delta is None:
+            return
         content = delta.content
         if content.__class__ is str:
             self.text.append(content)

@@ -11,11 +11,12 @@ raw data wherever it stands, and nothing makes anything else of it.
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from msgspec.structs import replace
 
 from chatproxy.model import Origin, Part, PartKind
-from chatproxy.wire.base import ANSWER_ROLE, INSTRUCTION_ROLES, OriginRules
+from chatproxy.wire.base import ANSWER_ROLE, INSTRUCTION_ROLES, BlockOrigin, OriginRules
 
 _OF_A_PERSON = frozenset({Origin.TYPED, Origin.UPLOAD})
 
@@ -25,7 +26,7 @@ class Origins:
 
     def __init__(self, rules: OriginRules) -> None:
         self._patterns = rules.connector_tools
-        self._blocks = sorted(rules.block_origins, key=lambda rule: rule.origin is not Origin.CONNECTOR_RAW)
+        self._block_origins = rules.block_origins
         self._called: dict[str, Origin] = {}
         self._rules_of_types: dict[str, int | None] = {}
         """Which of the rules for blocks is the first for a type; the same few types come again and again."""
@@ -71,6 +72,11 @@ class Origins:
             return parts
         origin = self._blocks[min(rules)].origin
         return [_with_origin(part, origin) for part in parts]
+
+    @cached_property
+    def _blocks(self) -> list[BlockOrigin]:
+        """The rules for blocks, the strictest first. Most exchanges are texts, which need none."""
+        return sorted(self._block_origins, key=lambda rule: rule.origin is not Origin.CONNECTOR_RAW)
 
     def _rule_of(self, kind: str) -> int | None:
         if kind not in self._rules_of_types:

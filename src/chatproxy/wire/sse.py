@@ -45,9 +45,10 @@ def is_event_stream(content_type: str, body: bytes) -> bool:
     event answer so.
     """
     start = body[:64].removeprefix(_BOM).lstrip()
-    if content_type.split(";", 1)[0].strip().lower() == "text/event-stream":
-        return not start.startswith(b"{")
-    return start.startswith(_STREAM_STARTS)
+    if start[:1] == b"{":
+        return False
+    is_declared = content_type.split(";", 1)[0].strip().lower() == "text/event-stream"
+    return is_declared or start.startswith(_STREAM_STARTS)
 
 
 def read_event_stream(body: bytes) -> EventStream:

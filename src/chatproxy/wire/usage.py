@@ -9,10 +9,10 @@ def counters(usage: Any) -> dict[str, int]:
         return {}
     flat: dict[str, int] = {}
     for name, value in usage.items():
-        if isinstance(value, dict):
-            flat.update({f"{name}.{inner}": number for inner, number in value.items() if _is_count(number)})
-        elif _is_count(value):
+        if _is_count(value):
             flat[name] = value
+        elif isinstance(value, dict):
+            flat.update({f"{name}.{inner}": number for inner, number in value.items() if _is_count(number)})
     return flat
 
 
