@@ -11,7 +11,7 @@ this program does not know is refused rather than guessed at.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -92,9 +92,9 @@ class Encoder:
     def __init__(self) -> None:
         self._compressor = zstd.ZstdCompressor(level=_LEVEL)
 
-    def encode_group(self, transcript: Transcript, select: Callable[[Part], bool]) -> Payload:
-        """Return the payload of those parts of *transcript* that *select* chooses."""
-        plain = _written(transcript, select)
+    def encode_group(self, transcript: Transcript, origins: Container[Origin]) -> Payload:
+        """Return the payload of those parts of *transcript* that are of *origins*."""
+        plain = _written(transcript, origins)
         small = self._compressed(plain)
         return (
             Payload(small, compressed=True) if len(small) < len(plain) else Payload(plain, compressed=False)
@@ -113,11 +113,11 @@ class Encoder:
             raise
 
 
-def _written(transcript: Transcript, select: Callable[[Part], bool]) -> bytes:
+def _written(transcript: Transcript, origins: Container[Origin]) -> bytes:
     group = _Group(
         v=VERSION,
-        input=_chosen(transcript.input, select),
-        output=_chosen(transcript.output, select),
+        input=_chosen(transcript.input, origins),
+        output=_chosen(transcript.output, origins),
         model=transcript.model,
         usage=dict(transcript.usage),
         finish=list(transcript.finish),
@@ -151,14 +151,14 @@ def decode_groups(payloads: Iterable[Payload], max_output: int = MAX_OUTPUT) -> 
     )
 
 
-def _chosen(messages: Sequence[Message], select: Callable[[Part], bool]) -> list[_Message]:
-    """Return the messages of which *select* chooses a part, and those that never had any."""
+def _chosen(messages: Sequence[Message], origins: Container[Origin]) -> list[_Message]:
+    """Return the messages that have a part of *origins*, and those that never had any."""
     chosen: list[_Message] = []
     for at, message in enumerate(messages):
         parts = [
             _Part(number, part.kind, part.origin, dict(part.body))
             for number, part in enumerate(message.parts)
-            if select(part)
+            if part.origin in origins
         ]
         if parts or not message.parts:
             chosen.append(_Message(at, message.role, parts, message.choice))

@@ -69,7 +69,7 @@ def read(dialect: str, data: bytes) -> None:
         media_room=LIMIT,
     )
     transcript = understood.transcript
-    assert decode_groups([Encoder().encode_group(transcript, lambda _part: True)]) == transcript
+    assert decode_groups([Encoder().encode_group(transcript, set(Origin))]) == transcript
     path = Path([*understood.history, *transcript.input])
     assert all(len(head) == 32 for head in path.heads(transcript.output, bytes))
     assert all(position.length > 0 for position in path.positions(bytes, by_question=True))

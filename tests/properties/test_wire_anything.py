@@ -10,7 +10,7 @@ from hypothesis import example, given, settings, strategies as st
 from chatproxy.capture import understand
 from chatproxy.codec import Encoder, decode_groups
 from chatproxy.history import Path
-from chatproxy.model import Caller, Exchange, PartKind, StreamEnd, TurnId
+from chatproxy.model import Caller, Exchange, Origin, PartKind, StreamEnd, TurnId
 from chatproxy.wire.base import OriginRules
 from unit.wire.bodies import RULES, SPOKEN, VECTORS
 
@@ -189,7 +189,7 @@ def test_any_exchange_becomes_a_turn(
     understood = understand(exchange, SPOKEN, RULES, 1 << 20)
     transcript = understood.transcript
 
-    assert decode_groups([Encoder().encode_group(transcript, lambda _part: True)]) == transcript
+    assert decode_groups([Encoder().encode_group(transcript, set(Origin))]) == transcript
     path = Path([*understood.history, *transcript.input])
     assert all(len(head) == 32 for head in path.heads(transcript.output, bytes))
     assert all(position.length > 0 for position in path.positions(bytes))

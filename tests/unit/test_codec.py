@@ -38,12 +38,8 @@ TRANSCRIPT = Transcript(
 )
 
 
-def is_connector(part: Part) -> bool:
-    return part.origin is Origin.CONNECTOR_RAW
-
-
-def every(_part: Part) -> bool:
-    return True
+EVERY = frozenset(Origin)
+NOT_A_CONNECTORS = EVERY - {Origin.CONNECTOR_RAW}
 
 
 def group(**fields: object) -> Payload:
@@ -55,7 +51,7 @@ def in_order(*members: object) -> Payload:
 
 
 def test_a_transcript_comes_back_as_it_was() -> None:
-    assert decode_groups([Encoder().encode_group(TRANSCRIPT, every)]) == TRANSCRIPT
+    assert decode_groups([Encoder().encode_group(TRANSCRIPT, EVERY)]) == TRANSCRIPT
 
 
 @pytest.mark.parametrize("first, size", [(100, 0), (100, 100), (100, 20_000), (20_000, 100), (3_000, 17_000)])
@@ -65,30 +61,30 @@ def test_one_encoder_writes_one_payload_after_the_other(first: int, size: int) -
         said = Transcript(
             (Message("user", (Part(PartKind.TEXT, Origin.TYPED, {"text": "wörter " * words}),)),), ()
         )
-        payload = encoder.encode_group(said, every)
+        payload = encoder.encode_group(said, EVERY)
 
-        assert payload == Encoder().encode_group(said, every)
+        assert payload == Encoder().encode_group(said, EVERY)
         assert decode_groups([payload]) == said
 
 
 def test_groups_merge_in_any_order() -> None:
     groups = [
-        Encoder().encode_group(TRANSCRIPT, lambda part: not is_connector(part)),
-        Encoder().encode_group(TRANSCRIPT, is_connector),
+        Encoder().encode_group(TRANSCRIPT, NOT_A_CONNECTORS),
+        Encoder().encode_group(TRANSCRIPT, {Origin.CONNECTOR_RAW}),
     ]
 
     assert decode_groups(groups) == decode_groups(groups[::-1]) == TRANSCRIPT
 
 
 def test_what_is_left_of_a_turn_is_in_order_and_names_what_it_was() -> None:
-    left = decode_groups([Encoder().encode_group(TRANSCRIPT, lambda part: not is_connector(part))])
+    left = decode_groups([Encoder().encode_group(TRANSCRIPT, NOT_A_CONNECTORS)])
 
     assert left.input[2] == Message("user", TRANSCRIPT.input[2].parts[1:])
     assert replace(left, input=TRANSCRIPT.input) == TRANSCRIPT
 
 
 def test_of_a_message_whose_parts_are_all_elsewhere_nothing_is_kept() -> None:
-    assert decode_groups([Encoder().encode_group(TRANSCRIPT, is_connector)]).output == ()
+    assert decode_groups([Encoder().encode_group(TRANSCRIPT, {Origin.CONNECTOR_RAW})]).output == ()
 
 
 def test_an_unparsed_transcript_stays_unparsed() -> None:
@@ -96,12 +92,12 @@ def test_an_unparsed_transcript_stays_unparsed() -> None:
         (Message("user", (Part(PartKind.RAW_REQUEST, Origin.RAW, {"base64": "AA=="}),)),), (), parsed=False
     )
 
-    assert decode_groups([Encoder().encode_group(raw, every)]) == raw
+    assert decode_groups([Encoder().encode_group(raw, EVERY)]) == raw
 
 
 def test_a_payload_is_compressed_where_that_makes_it_smaller() -> None:
-    large = Encoder().encode_group(TRANSCRIPT, every)
-    small = Encoder().encode_group(Transcript((), ()), every)
+    large = Encoder().encode_group(TRANSCRIPT, EVERY)
+    small = Encoder().encode_group(Transcript((), ()), EVERY)
 
     assert (large.compressed, large.data[:4]) == (True, b"\x28\xb5\x2f\xfd")
     assert (small.compressed, json.loads(small.data)) == (False, [2, [], [], None, {}, [], True])
@@ -118,7 +114,7 @@ PART_OF_IT = Transcript(
 
 
 def test_the_places_of_version_2_are_fixed() -> None:
-    payload = Encoder().encode_group(PART_OF_IT, every)
+    payload = Encoder().encode_group(PART_OF_IT, EVERY)
     plain = zstd.decompress(payload.data) if payload.compressed else payload.data
 
     assert json.loads(plain) == [
@@ -180,7 +176,7 @@ def test_groups_of_both_versions_merge() -> None:
             }
         ],
     )
-    rest = Encoder().encode_group(TRANSCRIPT, lambda part: not is_connector(part))
+    rest = Encoder().encode_group(TRANSCRIPT, NOT_A_CONNECTORS)
 
     assert decode_groups([rest, connector]) == TRANSCRIPT
 
@@ -278,4 +274,4 @@ def test_a_payload_of_exactly_the_bound_is_read() -> None:
 
 
 def test_a_payload_has_no_content_in_its_repr() -> None:
-    assert "Bonjour" not in repr(Encoder().encode_group(TRANSCRIPT, every))
+    assert "Bonjour" not in repr(Encoder().encode_group(TRANSCRIPT, EVERY))

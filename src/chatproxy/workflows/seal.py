@@ -1,6 +1,6 @@
 """Decide on each class of parts of a turn and seal what may be kept, under the person's key and the expiry day's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -11,7 +11,7 @@ from chatproxy.consent.person import PersonFacts
 from chatproxy.crypto.annotation import Annotation, AnnotationKeys, authenticate
 from chatproxy.crypto.keys import DataKey
 from chatproxy.crypto.record import RecordFlags, RecordHeader, epoch_day, seal_record
-from chatproxy.model import Exchange, Origin, Part, StreamEnd, SubjectTag, Transcript
+from chatproxy.model import Exchange, Origin, StreamEnd, SubjectTag, Transcript
 from chatproxy.policy.engine import Decision
 from chatproxy.policy.facts import Lookup
 from chatproxy.policy.reasons import Reason
@@ -36,6 +36,10 @@ from chatproxy.workflows.subjects import Person
 
 _GROUP_NUMBERS = {Origin.TYPED: 0, Origin.CONNECTOR_RAW: 1, Origin.RAW: 2}
 """Each below ``ports.MOST_GROUPS``."""
+_ORIGINS = {
+    part: frozenset(origin for origin in Origin if part_class(origin) is part) for part in _GROUP_NUMBERS
+}
+"""The origins that are of each class."""
 _FLAGS = {
     (is_compressed, is_interrupted): RecordFlags.PADDED
     | (RecordFlags.ZSTD if is_compressed else 0)
@@ -263,7 +267,7 @@ def _seal_group(
     metadata: bytes,
 ) -> bytes:
     """Serialise, compress and seal the parts of a group."""
-    payload = encoder.encode_group(understood.transcript, _of_class(group.part))
+    payload = encoder.encode_group(understood.transcript, _ORIGINS[group.part])
     header = RecordHeader(
         flags=_flags(understood.end, payload),
         grounds=grounds_in_record(group.decision),
@@ -318,10 +322,6 @@ def _attempt(exchange: Exchange, understood: Understood, place: Place) -> Attemp
 
 def _richness(transcript: Transcript) -> int:
     return sum(len(msgspec.json.encode(part.body)) for message in transcript.output for part in message.parts)
-
-
-def _of_class(part: Origin) -> Callable[[Part], bool]:
-    return lambda candidate: part_class(candidate.origin) is part
 
 
 def _flags(end: StreamEnd, payload: codec.Payload) -> RecordFlags:
