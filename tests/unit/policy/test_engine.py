@@ -127,6 +127,7 @@ CASES = [
     row("share not ended by deferred", "ELIGIBLE_CONV_SHARE", SERVICE | TRAIN, share=0, choices=[(0.5, "deferred")]),
     row("an ended share stays ended", "NOT_RESUMED", SERVICE | {"TRAIN_RESIDUE": 32}, share=1, choices=[(2, "refused"), (3, "given")], now=4),
     row("ended share, quarantine", "CONSENT_REFUSED", {"TRAIN_RESIDUE": float(YEARS_5)}, share=1, choices=[(2, "refused")], now=40, profile=KEEPING),
+    row("share ended after the grant", "CONSENT_REFUSED", {"TRAIN_RESIDUE": 50}, share=10, choices=[(-9, "given"), (5, "withdrawn"), (20, "refused")], now=40),
     row("a share when the turn was gone", "EXPIRED", {}, share=30, now=31),
     row("shared after the grant was superseded", "ELIGIBLE_CONV_SHARE", TRAIN, share=50, choices=[(-9, "given"), (40, "superseded")], now=60),
     row("new turns only does not bind a share", "ELIGIBLE_CONV_SHARE", SERVICE | TRAIN, share=1, now=2, profile=NEW_TURNS_ONLY),
@@ -226,6 +227,23 @@ def test_facts_have_a_reason_and_grounds(
         assert decision.expires_at is None
     else:
         assert decision.expires_at == max(decision.grounds.values(), default=None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"choices": [(2, "given")]},
+        {"share": 2},
+        {"flagged_at": 2},
+        {"feedback": (2, "thumbs")},
+        {"deleted_at": 2},
+        {"account_deleted_at": 2},
+        {"hold_at": 2},
+    ],
+    ids=str,
+)
+def test_what_is_still_to_come_counts_for_nothing(event: Any) -> None:
+    assert decided(now=1) == decided(now=1, **event)
 
 
 def test_what_else_keeps_a_part_is_told_in_a_fixed_order_and_the_hold_last() -> None:

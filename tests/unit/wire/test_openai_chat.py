@@ -255,6 +255,21 @@ def test_choices_of_a_reply_are_apart_and_in_order() -> None:
     assert [(message.choice, text_of(message)) for message in reply.output] == [(0, "a"), (1, "b")]
 
 
+@pytest.mark.parametrize("nothing", [None, "", [], 1, "?"], ids=repr)
+@pytest.mark.parametrize("member", ["audio", "function_call", "images", "tool_calls"])
+def test_a_member_of_an_answer_that_is_nothing_of_its_kind_says_nothing(member: str, nothing: object) -> None:
+    reply = openai_reply({"content": "a", member: nothing})
+
+    assert said(reply.output[0].parts) == [("text", "assistant", {"text": "a"})]
+
+
+@pytest.mark.parametrize("member", ["reasoning", "reasoning_content", "refusal"])
+def test_a_text_of_an_answer_that_is_no_text_says_nothing(member: str) -> None:
+    reply = openai_reply({"content": "a", member: None})
+
+    assert said(reply.output[0].parts) == [("text", "assistant", {"text": "a"})]
+
+
 def test_a_refusal_audio_and_images_of_a_reply_are_kept_apart() -> None:
     reply = openai_reply(
         {
