@@ -247,7 +247,7 @@ def _read_whole(body: bytes) -> ChatReply:
         message = choice.get("message")
         parts = _answer_parts(message) if isinstance(message, dict) else ()
         if parts:
-            output.append(Message(ANSWER_ROLE, parts, choice=index if isinstance(index, int) else position))
+            output.append(Message(ANSWER_ROLE, parts, choice=index if type(index) is int else position))
         finish += filter(None, [as_text(choice.get("finish_reason"))])
     return ChatReply(
         tuple(sorted(output, key=_by_choice)),

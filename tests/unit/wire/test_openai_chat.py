@@ -255,6 +255,14 @@ def test_choices_of_a_reply_are_apart_and_in_order() -> None:
     assert [(message.choice, text_of(message)) for message in reply.output] == [(0, "a"), (1, "b")]
 
 
+@pytest.mark.parametrize("index", [None, "1", True, 1.5], ids=repr)
+def test_a_choice_without_a_number_has_that_of_its_place(index: object) -> None:
+    choices = [{"index": index, "message": {"content": "a"}}]
+    reply = OPENAI.read_reply(200, "application/json", json.dumps({"choices": choices}).encode(), RULES)
+
+    assert reply.output[0].choice == 0
+
+
 @pytest.mark.parametrize("nothing", [None, "", [], 1, "?"], ids=repr)
 @pytest.mark.parametrize("member", ["audio", "function_call", "images", "tool_calls"])
 def test_a_member_of_an_answer_that_is_nothing_of_its_kind_says_nothing(member: str, nothing: object) -> None:
