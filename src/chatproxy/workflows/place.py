@@ -101,10 +101,6 @@ class Places:
         """Find the place of a turn. Raises StoreUnavailableError, UndecryptableError."""
         caller = exchange.caller
         named_subject = self._named_subject(caller)
-        if caller.subject is not None and named_subject is not None:
-            erased_at = await self._erased_at(named_subject)
-            if erased_at is not None:
-                self._forget_erased(named_subject, erased_at)
         by_dialect = self._conversation_of_dialect(exchange, understood) if named_subject else None
         by_header = self._conversation_of_header(exchange) if named_subject else None
         keyed = self._pseudonyms.history_hasher(named_subject)
@@ -197,16 +193,6 @@ class Places:
         for head in place.heads:
             self._recent.pop(head, None)
 
-    def _forget_erased(self, subject: SubjectTag, erased_at: int) -> None:
-        """Forget what was received of a person until they were erased, also what is on its way to be refused."""
-        fenced = [
-            head
-            for head, known in self._recent.items()
-            if known is not None and known.subject == subject and known.received_at <= erased_at
-        ]
-        for head in fenced:
-            del self._recent[head]
-
     async def _follow(
         self, subject: SubjectTag | None, positions: Iterable[history.Position]
     ) -> tuple[_Known | None, int]:
@@ -216,13 +202,22 @@ class Places:
         resends its history continues.
         """
         for position in islice(positions, _MOST_LOOKED_FOR):
-            if position.head in self._recent:
+            if await self._remembers(position.head):
                 known = self._recent[position.head]
             else:
                 known = await self._look_up(subject, position.head)
             if known is not None:
                 return known, position.length
         return None, 0
+
+    async def _remembers(self, head: bytes) -> bool:
+        """Whether *head* is remembered; what was received of somebody until they were erased is forgotten (3)."""
+        known = self._recent.get(head)
+        if known is not None:
+            erased_at = await self._erased_at(known.subject)
+            if erased_at is not None and known.received_at <= erased_at:
+                self._recent.pop(head, None)
+        return head in self._recent
 
     async def _look_up(self, subject: SubjectTag | None, head: bytes) -> _Known | None:
         owner = subject or await self._store.adopt_stray(head)

@@ -108,7 +108,7 @@ class Subjects:
         """Return what is known if it is no older than the staleness allowed (R30)."""
         person = self._cache.get(subject)
         oldest = self._max_staleness_ms if self._is_listening else min(self._max_staleness_ms, _UNHEARD_MS)
-        if person is None or abs(self._clock() - person.read_at) > oldest:
+        if person is None or not -oldest <= self._clock() - person.read_at <= oldest:
             return None
         self._cache.move_to_end(subject)
         return person

@@ -432,7 +432,10 @@ async def test_what_was_received_before_an_erasure_is_not_gone_on_with_from_memo
     first = await placed(1, ANA, 10, "q")
     of_ben = await placed(2, BEN, 10, "q")
     assert (await placed(3, ANA, 11, "q", "answer 1", "r")).after == first.turn
+    of_nobody = await placed(9, NOBODY, 12, "n")
+    assert (await placed(10, NOBODY, 13, "n", "answer 9", "o")).after == of_nobody.turn
     store.fence = 20
+    assert (await placed(11, NOBODY, 21, "n", "answer 9", "p")).after is None
     under_way = await placed(4, ANA, 20, "s")
     anew = await placed(5, ANA, 21, "q", "answer 1", "r")
     assert (anew.after, anew.unmatched) == (None, 2)
