@@ -14,9 +14,8 @@ was promised at sealing, whatever the store's TTL says.
 """
 
 import struct
+from dataclasses import dataclass
 from enum import IntFlag
-
-import msgspec
 
 from chatproxy.crypto.encoding import lp, lps
 from chatproxy.crypto.keys import DataKey
@@ -104,7 +103,8 @@ def series_of_epoch(epoch: int) -> int:
     return epoch >> _DAY_BITS
 
 
-class RecordHeader(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class RecordHeader:
     """What a record says about itself in clear. Raises ValueError when made with values that have no bytes."""
 
     flags: RecordFlags
