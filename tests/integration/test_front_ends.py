@@ -449,11 +449,11 @@ class FaultyJournal(SafeJournal):
         super().__init__(size)
         self._good = good
 
-    def grow(self, exchange: Exchange, size: int) -> bool:
-        self._good -= 1
+    def grow(self, exchange: Exchange, size: int, *, pieces: int) -> bool:
+        self._good -= pieces
         if self._good < 0:
             raise RuntimeError("a fault of ours")
-        return super().grow(exchange, size)
+        return super().grow(exchange, size, pieces=pieces)
 
 
 @pytest.mark.parametrize("good", [0, 1, 2, 3])

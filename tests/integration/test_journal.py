@@ -123,7 +123,7 @@ def begin(journal: DiskJournal, text: str, *, received_at: int = NOW) -> Exchang
 
 
 def add(journal: DiskJournal, exchange: Exchange, pieces: list[bytes], text: str) -> None:
-    assert journal.grow(exchange, len(text))
+    assert journal.grow(exchange, len(text), pieces=1)
     pieces.append(text.encode())
 
 

@@ -110,7 +110,7 @@ class Keeping:
         assert isinstance(recorder, Recorder)
         recorder.request(json.dumps({"model": "m", "messages": messages}).encode())
         recorder.head(200, "application/json", "")
-        recorder.reply(openai_reply("hi"))
+        recorder.reply((openai_reply("hi"),), len(openai_reply("hi")))
         recorder.finish(StreamEnd.COMPLETE)
 
     async def kept(self) -> list[KeptTurn | Spurious]:

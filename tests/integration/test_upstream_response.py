@@ -286,14 +286,6 @@ def test_a_message_repeats_nothing_that_was_sent() -> None:
     assert "canary" not in refused(OK + b"canary: canary\r\ncanary\r\n\r\n")
 
 
-def test_pieces_that_are_taken_are_no_longer_held() -> None:
-    response = reader()
-    response.feed(CHUNKED + b"2\r\nab\r\n1\r\nc\r\n")
-
-    assert response.take() == [b"ab", b"c"]
-    assert response.take() == []
-
-
 @given(st.lists(st.binary(min_size=1), min_size=1), st.booleans())
 def test_garbage_is_refused_or_unfinished(feeds: list[bytes], to_head: bool) -> None:
     _feed_any(feeds, to_head=to_head)

@@ -244,13 +244,13 @@ class DiskJournal:
         self._running[ticket.number] = ticket
         return True
 
-    def grow(self, exchange: Exchange, size: int) -> bool:
-        """Account for *size* more bytes; False if there is no room for them."""
+    def grow(self, exchange: Exchange, size: int, *, pieces: int) -> bool:
+        """Account for *size* more bytes in *pieces*; False if there is no room for them."""
         ticket: _Ticket = exchange.ticket
         if not ticket.is_dirty:
             ticket.is_dirty = True
             self._grown[ticket.number] = ticket
-        return self._memory.grow(exchange, size)
+        return self._memory.grow(exchange, size, pieces=pieces)
 
     def abandon(self, exchange: Exchange) -> None:
         """Forget a running exchange."""

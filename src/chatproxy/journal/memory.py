@@ -60,19 +60,20 @@ class MemoryJournal:
         """Nothing is sealed here."""
         return None
 
-    def open(self, exchange: Exchange) -> bool:
-        """Begin to hold an exchange; False if there is no room."""
+    def open(self, exchange: Exchange) -> bool:  # noqa: ARG002 - all begin alike
+        """Begin to hold an exchange, of which there is nothing yet; False if there is no room."""
         if self.is_full or self._held + _EXCHANGE_BYTES > self._capacity:
             return False
-        self._held += _held_by(exchange)
+        self._held += _EXCHANGE_BYTES
         self._running += 1
         return True
 
-    def grow(self, exchange: Exchange, size: int) -> bool:
-        """Account for a further piece of *size* bytes, which is then appended; False if there is no room."""
-        if self._held + size + _PIECE_BYTES > self._capacity:
+    def grow(self, exchange: Exchange, size: int, *, pieces: int) -> bool:
+        """Account for further *pieces* of *size* bytes, which are then appended; False if there is no room."""
+        held = self._held + size + _PIECE_BYTES * pieces
+        if held > self._capacity:
             return False
-        self._held += size + _PIECE_BYTES
+        self._held = held
         exchange.size += size
         return True
 
@@ -100,6 +101,8 @@ class MemoryJournal:
 
     def take_now(self, most: int) -> list[Exchange]:
         """As ``take``, but of none if none has ended."""
+        if not self._ended:
+            return []
         taken = [self._ended.popleft() for _ in range(min(most, len(self._ended)))]
         self._taken += len(taken)
         return taken

@@ -35,8 +35,8 @@ class Journal(Protocol):
     def open(self, exchange: Exchange) -> bool:
         """Begin to keep *exchange*; False if there is no room, and then it is lost and counted."""
 
-    def grow(self, exchange: Exchange, size: int) -> bool:
-        """Account for *size* more bytes, which are then appended; False if there is no room for them."""
+    def grow(self, exchange: Exchange, size: int, *, pieces: int) -> bool:
+        """Account for *size* more bytes in *pieces*, which are then appended; False if there is no room for them."""
 
     def abandon(self, exchange: Exchange) -> None:
         """Forget a running exchange."""

@@ -414,11 +414,10 @@ class _Relay:
             raise _UnsafeError
 
     def _remember_reply(self, pieces: Sequence[bytes]) -> None:
-        recorder = self._recorder
-        for piece in pieces:
-            self.reply_bytes += len(piece)
-            if recorder is not None:
-                recorder.reply(piece)
+        size = sum(map(len, pieces))
+        self.reply_bytes += size
+        if self._recorder is not None and pieces:
+            self._recorder.reply(pieces, size)
 
     async def _watch_client(self, call: UpstreamCall, *, more_body: bool) -> None:
         """Pass on the rest of the request's body, then notice when the client leaves."""

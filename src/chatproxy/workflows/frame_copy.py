@@ -228,7 +228,8 @@ class FrameCopy:
             if self._answered_at is None:
                 recorder.head(_OK, _JSON_LINES, "")
             # Outside of strings a line end is space in JSON, and inside there is none.
-            recorder.reply(message.payload.translate(_LINE_ENDS) + b"\n")
+            line = message.payload.translate(_LINE_ENDS) + b"\n"
+            recorder.reply((line,), len(line))
             self._note_cut(message)
         self._answered_at = self._capture.now()
 

@@ -4,7 +4,7 @@ Nothing here waits, and nothing here can fail the chat: where there is no room t
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -50,7 +50,7 @@ class Recorder:
 
     def request(self, chunk: bytes) -> None:
         """Remember a piece of the request body."""
-        self._append(self.exchange.request, chunk)
+        self._remember(self.exchange.request, (chunk,), len(chunk))
         if self._asked is not None:
             self._asked.update(chunk)
 
@@ -79,9 +79,9 @@ class Recorder:
         self.exchange.content_type = content_type
         self.exchange.content_encoding = content_encoding
 
-    def reply(self, chunk: bytes) -> None:
-        """Remember a piece of the reply body."""
-        self._append(self.exchange.reply, chunk)
+    def reply(self, pieces: Sequence[bytes], size: int) -> None:
+        """Remember pieces of the reply body, which have *size* bytes together."""
+        self._remember(self.exchange.reply, pieces, size)
 
     def finish(self, end: StreamEnd) -> None:
         """The exchange has ended; called exactly once. From here on it waits to be kept."""
@@ -95,15 +95,19 @@ class Recorder:
         """Wait until the copy, which has ended, survives a crash; False if it does not. So is one that was given up."""
         return self.exchange.end is not None and await self._journal.is_safe(self.exchange)
 
-    def _append(self, pieces: list[bytes], chunk: bytes) -> None:
+    def _remember(self, copy: list[bytes], pieces: Sequence[bytes], size: int) -> None:
         exchange = self.exchange
         if self._is_over or exchange.truncated:
             return
-        if exchange.size + len(chunk) > self._limit:
-            exchange.truncated = True
+        if exchange.size + size > self._limit:
+            if len(pieces) == 1:
+                exchange.truncated = True
+            else:
+                for piece in pieces:
+                    self._remember(copy, (piece,), len(piece))
             return
-        if self._journal.grow(exchange, len(chunk)):
-            pieces.append(chunk)
+        if self._journal.grow(exchange, size, pieces=len(pieces)):
+            copy += pieces
             return
         self._is_over = True
         self._journal.abandon(exchange)

@@ -13,7 +13,7 @@ def an_exchange(number: int = 0) -> Exchange:
 
 
 def grow(journal: MemoryJournal, exchange: Exchange, data: bytes) -> bool:
-    has_room = journal.grow(exchange, len(data))
+    has_room = journal.grow(exchange, len(data), pieces=1)
     if has_room:
         exchange.request.append(data)
     return has_room
@@ -62,7 +62,7 @@ def test_a_piece_that_finds_no_room_changes_nothing() -> None:
     exchange = an_exchange()
     journal.open(exchange)
     before = journal.held_bytes
-    assert not journal.grow(exchange, 11 * KIB)
+    assert not journal.grow(exchange, 11 * KIB, pieces=1)
     assert (journal.held_bytes, exchange.size) == (before, 0)
 
 

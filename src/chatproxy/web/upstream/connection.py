@@ -11,7 +11,6 @@ Rules of this file:
 """
 
 import asyncio
-import math
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -159,7 +158,6 @@ class UpstreamCall:
     __slots__ = (
         "_answered",
         "_connection",
-        "_deadline",
         "_drainer",
         "_drop",
         "_error",
@@ -170,6 +168,7 @@ class UpstreamCall:
         "_left",
         "_may_replay",
         "_may_switch",
+        "_moved_at",
         "_pool",
         "_reader",
         "_replay",
@@ -190,7 +189,8 @@ class UpstreamCall:
     ) -> None:
         self._connection: Connection | None
         self._reader: ResponseReader
-        self._deadline: float
+        self._moved_at: float
+        """Since when it is the upstream's turn, as the loop's clock has it."""
         self._pool = pool
         self._answered = answered
         self._has_begun = False
@@ -247,7 +247,6 @@ class UpstreamCall:
             self._is_read_paused = True
             if self._connection is not None:
                 self._connection.transport.pause_reading()
-                self.rearm()
 
     def resume_reading(self) -> None:
         """Let the upstream send more."""
@@ -295,7 +294,7 @@ class UpstreamCall:
         if reader.is_complete:
             self._end()
         elif reader.head is not None:
-            self.rearm()
+            self._moved_at = self._pool.loop.time()
         self._hand_on()
 
     def ended(self) -> bool:
@@ -316,33 +315,25 @@ class UpstreamCall:
             self._fail(UpstreamAbortedError("the upstream broke the connection before its answer was whole"))
 
     def rearm(self) -> None:
-        """Set the deadline of what the upstream has to do next; none, while it is another's turn."""
-        pool = self._pool
-        if self._connection is None or self._is_read_paused:
-            self._deadline = math.inf
-        elif self._connection.is_write_paused:
-            self._deadline = pool.loop.time() + pool.idle_timeout
-        elif not self._is_sent:
-            self._deadline = math.inf
-        elif self._reader.head is None:
-            self._deadline = pool.loop.time() + pool.head_timeout
-        else:
-            self._deadline = pool.loop.time() + pool.idle_timeout
+        """From now on the upstream has its whole time for what it has to do next."""
+        self._moved_at = self._pool.loop.time()
 
     def sweep(self, now: float) -> None:
-        """Fail if the deadline has passed."""
-        if now >= self._deadline:
-            if self._reader.head is None and self._is_sent:
-                message = f"the upstream did not begin to answer within {self._pool.head_timeout:g} s"
-            else:
-                message = f"the upstream neither sent nor took anything for {self._pool.idle_timeout:g} s"
+        """Fail if the upstream has not done in time what it has to do next. While it is another's turn, it has time."""
+        if self._connection is None or self._is_read_paused or self._reader.has_switched:
+            return
+        pool, waited = self._pool, now - self._moved_at
+        if self._is_sent and self._reader.head is None and not self._connection.is_write_paused:
+            if waited >= pool.head_timeout:
+                message = f"the upstream did not begin to answer within {pool.head_timeout:g} s"
+                self._fail(UpstreamTimeoutError(message))
+        elif (self._is_sent or self._connection.is_write_paused) and waited >= pool.idle_timeout:
+            message = f"the upstream neither sent nor took anything for {pool.idle_timeout:g} s"
             self._fail(UpstreamTimeoutError(message))
 
     def wake(self) -> None:
-        """Let those who wait look again."""
-        waiter, drainer = self._waiter, self._drainer
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        """Let who sends look again."""
+        drainer = self._drainer
         if drainer is not None and not drainer.done():
             drainer.set_result(None)
 
@@ -351,7 +342,7 @@ class UpstreamCall:
         self._reader = ResponseReader(
             to_head_request=self._is_head_request, drop=self._drop, may_switch=self._may_switch
         )
-        self._deadline = math.inf
+        self.rearm()
         connection.call = self
         if self._is_read_paused:
             # Who takes the answer was made to wait before it was asked for again.
@@ -360,21 +351,22 @@ class UpstreamCall:
     def _hand_on(self) -> None:
         """Tell what has arrived."""
         reader = self._reader
+        if reader.head is None:
+            return
+        pieces, reader.pieces = reader.pieces, []
         try:
-            if self._has_begun:
-                pieces = reader.take()
-                if pieces or reader.is_complete:
-                    self._answered.body(pieces, more_body=not reader.is_complete)
-            elif reader.head is not None:
+            if not self._has_begun:
                 self._has_begun = True
                 self._answered.begun(reader.head)
-                self._answered.body(reader.take(), more_body=not reader.is_complete)
+                self._answered.body(pieces, more_body=not reader.is_complete)
                 # An error is no reason to send the rest of a request.
                 self.wake()
+            elif pieces or reader.is_complete:
+                self._answered.body(pieces, more_body=not reader.is_complete)
         finally:
             # Also where who was told has failed: whoever waits must not wait for ever.
             if reader.is_complete:
-                self.wake()
+                self._wake_all()
 
     async def _start_again(self, request: bytes) -> None:
         """Send a safe request without body once more (RFC 9112 9.3.1); not again, as the connection is new."""
@@ -386,7 +378,6 @@ class UpstreamCall:
         self._error = None
         self._begin(connection)
         connection.transport.write(request)
-        self.rearm()
 
     def _framed(self, data: bytes, *, more_body: bool) -> bytes:
         if self._left is None:
@@ -410,7 +401,6 @@ class UpstreamCall:
     def _end(self) -> None:
         """The response has arrived: the connection is free."""
         if self._reader.has_switched and self._connection is not None:
-            self._deadline = math.inf
             self._connection.transport.pause_reading()
             return
         connection, self._connection = self._connection, None
@@ -430,4 +420,11 @@ class UpstreamCall:
         self._error = error
         connection.call = None
         connection.transport.abort()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        """Let those who wait look again: there will be no more."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
         self.wake()

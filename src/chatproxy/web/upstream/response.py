@@ -30,8 +30,8 @@ _FIRST_BYTE = ord("H")
 class ResponseReader:
     """Reads one final response, after at most ten informational ones, which end here.
 
-    ``head`` is None until it has arrived. ``pieces`` are what was read of the body and not taken yet, cut as it was cut by
-    the network and by the upstream's chunks. ``is_reusable`` says that the connection is in a
+    ``head`` is None until it has arrived. ``pieces`` are what was read of the body and not taken out yet, cut as it was cut
+    by the network and by the upstream's chunks. ``is_reusable`` says that the connection is in a
     known state after the response: nothing follows it, and the upstream keeps it open. ``has_switched`` says that the
     connection is no longer HTTP, and ``rest`` is what came behind the head by then.
     """
@@ -109,11 +109,6 @@ class ResponseReader:
             raise UpstreamAbortedError("the upstream closed the connection before its answer was whole")
         self.is_complete = True
         del self._parser
-
-    def take(self) -> list[bytes]:
-        """Return the pieces that have arrived since the last time."""
-        pieces, self.pieces = self.pieces, []
-        return pieces
 
     # Called by the parser. What is raised here stops it.
 
