@@ -87,16 +87,20 @@ class Counter(_Counter):
         super()._metric_init()
         self._tally = self._value = _Tally()
 
+    @property
+    def total(self) -> float:
+        """Return what was counted."""
+        return self._tally.total
+
     def inc(self, amount: float = 1) -> None:  # type: ignore[override]
         """Add *amount*, which is not negative."""
         self._tally.total += amount
 
     def labels(self, value: str) -> "Counter":  # type: ignore[override]
         """Return the counter of one value of the label."""
-        held = self._held.get(value)
-        if held is None:
-            held = self._held[value] = super().labels(value)
-        return held
+        if value not in self._held:
+            self._held[value] = super().labels(value)
+        return self._held[value]
 
 
 class Metrics:
@@ -122,8 +126,8 @@ class Metrics:
         )
         self.turns_seen = Counter("chatproxy_turns_seen", "Chats accepted for capture", registry=on)
         self.turns = Counter("chatproxy_turns", "Turns that met their outcome", ["outcome"], registry=on)
-        self.turns_pending = Gauge(
-            "chatproxy_turns_pending", "Turns running or waiting to be kept", registry=on
+        Gauge("chatproxy_turns_pending", "Turns running or waiting to be kept", registry=on).set_function(
+            self._turns_pending
         )
         self.decisions = Counter("chatproxy_decisions", "Decisions by reason", ["reason"], registry=on)
         self.ends = Counter("chatproxy_stream_ends", "How captured exchanges ended", ["end"], registry=on)
@@ -281,7 +285,9 @@ class Metrics:
     def settle(self, outcome: TurnOutcome) -> None:
         """Count the one outcome of a turn."""
         self.turns.labels(outcome).inc()
-        self.turns_pending.dec()
+
+    def _turns_pending(self) -> float:
+        return self.turns_seen.total - sum(self.turns.labels(outcome).total for outcome in TurnOutcome)
 
     def render(self) -> bytes:
         """Return the Prometheus text exposition."""

@@ -551,7 +551,7 @@ async def test_the_journal_is_hurried_by_who_waits_for_the_disk_and_by_nobody_el
         seen.append(journal._is_hurried)
         waiting = asyncio.create_task(journal.is_safe(exchange))
         await asyncio.sleep(0)
-        seen.append(journal._is_hurried and journal._look.is_set())
+        seen.append(journal._is_hurried and journal._is_due.is_set())
         assert await waiting
         assert [*seen, journal._is_hurried] == [False, True, False]
 
@@ -748,7 +748,7 @@ async def test_what_was_kept_can_be_put_again_for_a_while_and_only_what_was_kept
 
         again = await take_all(journal, 3)
         assert {said(exchange)[0] for exchange in again} == {"question one", "question two", "question quick"}
-        assert world.metrics.turns_pending._value.get() == 3
+        assert world.metrics.registry.get_sample_value("chatproxy_turns_pending") == 3
         for exchange in again:
             journal.release(exchange, is_kept=True)
         assert journal.put_again() == 3

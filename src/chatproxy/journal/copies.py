@@ -45,15 +45,15 @@ class Piece(msgspec.Struct, array_like=True, frozen=True):
         return f"Piece({len(self.request)} and {len(self.reply)} bytes)"
 
 
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """How much of a running exchange is in pieces already."""
 
-    __slots__ = ("_reply", "_reply_pieces", "_request", "_request_pieces", "has_begun")
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self._request = self._reply = 0
-        self._request_pieces = self._reply_pieces = 0
+    has_begun: bool = False
+    request: int = 0
+    """Bytes."""
+    reply: int = 0
+    request_pieces: int = 0
+    reply_pieces: int = 0
 
     def missing(self, exchange: Exchange) -> Piece:
         """Return what is not written yet. Quick: nothing is copied twice."""
@@ -76,19 +76,24 @@ class Written:
                 exchange.truncated,
                 exchange.end,
             ),
-            request_at=self._request,
-            request=b"".join(exchange.request[self._request_pieces :]),
-            reply_at=self._reply,
-            reply=b"".join(exchange.reply[self._reply_pieces :]),
+            request_at=self.request,
+            request=b"".join(exchange.request[self.request_pieces :]),
+            reply_at=self.reply,
+            reply=b"".join(exchange.reply[self.reply_pieces :]),
         )
 
-    def note(self, piece: Piece, *, request_pieces: int, reply_pieces: int) -> None:
-        """*piece* is written; it went up to so many pieces of request and reply."""
-        self.has_begun = True
-        self._request += len(piece.request)
-        self._reply += len(piece.reply)
-        self._request_pieces = request_pieces
-        self._reply_pieces = reply_pieces
+    def and_then(self, piece: Piece, *, request_pieces: int, reply_pieces: int) -> "Written":
+        """Return what is written with *piece*, which went up to so many pieces of request and reply."""
+        return Written(
+            has_begun=True,
+            request=self.request + len(piece.request),
+            reply=self.reply + len(piece.reply),
+            request_pieces=request_pieces,
+            reply_pieces=reply_pieces,
+        )
+
+
+NOTHING_WRITTEN = Written()
 
 
 class Assembly:

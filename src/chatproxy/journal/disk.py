@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from chatproxy.clock import Clock
 from chatproxy.errors import ChatproxyError
-from chatproxy.journal.copies import Piece, Written, encode_piece
+from chatproxy.journal.copies import NOTHING_WRITTEN, Piece, encode_piece
 from chatproxy.journal.memory import MemoryJournal
 from chatproxy.journal.segment import Frame
 from chatproxy.journal.volume import Recovered, SegmentFile, Volume, Waiting
@@ -78,7 +78,7 @@ class _Ticket:
         self.number_there = number
         """Its number in the segments; of what was read again, another one than its own."""
         self.exchange = exchange
-        self.written = Written()
+        self.written = NOTHING_WRITTEN
         self.segments: list[SegmentFile] = []
         self.stale: list[SegmentFile] = []
         """Segments that are not needed once it is written anew."""
@@ -94,7 +94,7 @@ class _Ticket:
         """Write it again from the start."""
         self.stale += self.segments
         self.segments = []
-        self.written = Written()
+        self.written = NOTHING_WRITTEN
 
     def lies_in(self, segment: SegmentFile) -> None:
         """A piece of it was written there."""
@@ -111,7 +111,8 @@ class _Ticket:
         for segment in (*self.segments, *self.stale):
             segment.holds -= 1
         self.segments, self.stale = [], []
-        self.tell(is_safe=True)
+        if self.waiters:
+            self.tell(is_safe=True)
         self.part()
 
     def part(self) -> None:
@@ -163,12 +164,13 @@ class DiskJournal:
         """What is to be written, in this order."""
         self._grown: dict[int, _Ticket] = {}
         """What is to be written with the next tick."""
-        self._woken = asyncio.Event()
         self._is_hurried = False
         """Somebody waits until what they have is on disk."""
-        self._look = asyncio.Event()
-        """It is to be looked whether something is to be written now."""
-        self._something = asyncio.Event()
+        self._next_look: asyncio.TimerHandle | None = None
+        """When it is looked next whether something waits for long enough; None: nothing waits, or it is being written."""
+        self._is_due = asyncio.Event()
+        """Something is to be written now."""
+        self._something = self._memory.something_ended
         self._primary = 0
         """The root's primary version, as far as that was told."""
         self._root_moved = asyncio.Event()
@@ -254,8 +256,11 @@ class DiskJournal:
 
     def abandon(self, exchange: Exchange) -> None:
         """Forget a running exchange."""
+        ticket: _Ticket = exchange.ticket
+        del self._running[ticket.number]
+        self._grown.pop(ticket.number, None)
         self._memory.abandon(exchange)
-        self._forget(exchange.ticket)
+        self._forget(ticket)
 
     def close(self, exchange: Exchange) -> None:
         """The exchange has ended: it may be kept now."""
@@ -263,11 +268,12 @@ class DiskJournal:
         del self._running[ticket.number]
         self._grown.pop(ticket.number, None)
         if ticket.number not in self._dirty:
-            ticket.since = asyncio.get_running_loop().time()
+            loop = asyncio.get_running_loop()
+            ticket.since = loop.time()
             self._dirty[ticket.number] = ticket
-        self._woken.set()
+            if self._next_look is None:
+                self._next_look = loop.call_later(_LOOK_SECONDS, self._look)
         self._memory.close(exchange)
-        self._something.set()
 
     async def is_safe(self, exchange: Exchange) -> bool:
         """Wait until an exchange that has ended is on disk, or kept; False if that takes too long."""
@@ -279,7 +285,7 @@ class DiskJournal:
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         ticket.waiters.append(waiter)
         self._is_hurried = True
-        self._look.set()
+        self._is_due.set()
         try:
             async with asyncio.timeout(_SAFE_SECONDS):
                 return await waiter
@@ -320,7 +326,6 @@ class DiskJournal:
                 self._leave_to_disk(ticket)
             count += 1
         self._metrics.turns_seen.inc(count)
-        self._metrics.turns_pending.inc(count)
         self._something.set()
         return count
 
@@ -330,7 +335,7 @@ class DiskJournal:
         volume = self._volumes.current
         is_written = False
         if volume is not None:
-            piece = Written().missing(exchange)
+            piece = NOTHING_WRITTEN.missing(exchange)
             try:
                 await self._volumes.in_thread(
                     lambda: volume.set_aside(_frame(ticket.number, piece), now=exchange.received_at)
@@ -372,6 +377,8 @@ class DiskJournal:
     async def aclose(self) -> None:
         """Write what there is, and leave it to the next process."""
         self._dirty.update(self._grown)
+        if self._next_look is not None:
+            self._next_look.cancel()
         try:
             while self._dirty and await self._write_some(math.inf):
                 pass
@@ -379,27 +386,34 @@ class DiskJournal:
             self._note_failure(error)
         await self._volumes.aclose()
 
+    def _look(self) -> None:
+        """Have what waits for long enough written, or look again soon."""
+        self._next_look = None
+        if not self._dirty:
+            return
+        loop = asyncio.get_running_loop()
+        if next(iter(self._dirty.values())).since <= loop.time() - _GATHER_SECONDS:
+            self._is_due.set()
+        else:
+            self._next_look = loop.call_later(_LOOK_SECONDS, self._look)
+
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._woken.wait()
-            self._woken.clear()
-            while self._dirty:
-                # Not by a timeout, which ends a wait by an exception: this is done hundreds of times a second.
-                timer = loop.call_later(_LOOK_SECONDS, self._look.set)
-                await self._look.wait()
-                timer.cancel()
-                self._look.clear()
-                until = math.inf if self._is_hurried else loop.time() - _GATHER_SECONDS
-                self._is_hurried = False
-                try:
-                    has_written = await self._write_some(until)
-                except OSError as error:
-                    self._note_failure(error)
-                    await self._volumes.make_room()
-                    has_written = False
-                if not has_written:
-                    await asyncio.sleep(_PAUSE_SECONDS)
+            await self._is_due.wait()
+            self._is_due.clear()
+            until = math.inf if self._is_hurried else loop.time() - _GATHER_SECONDS
+            self._is_hurried = False
+            try:
+                has_written = await self._write_some(until)
+            except OSError as error:
+                self._note_failure(error)
+                await self._volumes.make_room()
+                has_written = False
+            if not has_written:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            if self._dirty and self._next_look is None:
+                self._next_look = loop.call_later(_LOOK_SECONDS, self._look)
 
     async def _write_some(self, until: float) -> bool:
         """Write what waits since *until*, up to a bound; False if that cannot be now. Raises OSError."""
@@ -442,7 +456,9 @@ class DiskJournal:
         for ticket, piece, request_pieces, reply_pieces in batch:
             if ticket.is_released:
                 continue
-            ticket.written.note(piece, request_pieces=request_pieces, reply_pieces=reply_pieces)
+            ticket.written = ticket.written.and_then(
+                piece, request_pieces=request_pieces, reply_pieces=reply_pieces
+            )
             ticket.lies_in(segment)
             if piece.state.end is not None:
                 ticket.is_safe = True
@@ -455,7 +471,7 @@ class DiskJournal:
             if self._grown:
                 self._dirty |= self._grown
                 self._grown.clear()
-                self._woken.set()
+                self._is_due.set()
 
     async def _look_after(self) -> None:
         """Do what is to be done now and then."""
@@ -486,7 +502,6 @@ class DiskJournal:
     async def _renew(self) -> None:
         await self._volumes.renew(self._primary)
         await self._volumes.move_set_aside()
-        self._woken.set()
 
     async def _adopt(self) -> None:
         """Take over what dead processes have left, as far as it opens now. Raises OSError, ChatproxyError."""
@@ -506,7 +521,6 @@ class DiskJournal:
         self._backlog.extendleft(reversed(found))
         for _, count in adopted:
             self._metrics.turns_seen.inc(count)
-            self._metrics.turns_pending.inc(count)
             self._metrics.turns_recovered.inc(count)
             if count:
                 _log.warning("turns of a process that ended are kept now", turns=count)
@@ -532,7 +546,7 @@ class DiskJournal:
             ):
                 ticket.begin_anew()
                 self._dirty[ticket.number] = ticket
-                self._woken.set()
+                self._is_due.set()
 
     def _put_away(self) -> None:
         """Where memory runs short, leave to the disk what waits longest."""
@@ -623,8 +637,6 @@ class DiskJournal:
         return ticket
 
     def _forget(self, ticket: _Ticket) -> None:
-        self._running.pop(ticket.number, None)
-        self._grown.pop(ticket.number, None)
         self._dirty.pop(ticket.number, None)
         ticket.let_go()
 

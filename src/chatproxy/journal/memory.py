@@ -29,7 +29,8 @@ class MemoryJournal:
         self._ended: deque[Exchange] = deque()
         self._running = 0
         self._taken = 0
-        self._something_ended = asyncio.Event()
+        self.something_ended = asyncio.Event()
+        """Wakes who waits to take."""
 
     @property
     def held_bytes(self) -> int:
@@ -86,7 +87,7 @@ class MemoryJournal:
         """Mark an exchange as ended, to be kept."""
         self._running -= 1
         self._ended.append(exchange)
-        self._something_ended.set()
+        self.something_ended.set()
 
     async def is_safe(self, _exchange: Exchange) -> bool:
         """Nothing here survives a crash."""
@@ -95,8 +96,8 @@ class MemoryJournal:
     async def take(self, most: int) -> list[Exchange]:
         """Wait for ended exchanges and take up to *most*, oldest first; they are held until released."""
         while not self._ended:
-            self._something_ended.clear()
-            await self._something_ended.wait()
+            self.something_ended.clear()
+            await self.something_ended.wait()
         return self.take_now(most)
 
     def take_now(self, most: int) -> list[Exchange]:

@@ -240,7 +240,7 @@ class Proxy:
     def _named_conversation(self, said: Mapping[bytes, bytes]) -> str | None:
         """Return what the client names the conversation, as ``Exchange`` has it."""
         for name in self._conversation_headers:
-            if value := said.get(name):
+            if name in said and (value := said[name]):
                 named = f"{name.decode()}\0{value.decode('latin-1')}"
                 return named if len(value) <= _LONGEST_CONVERSATION else None
         return None
@@ -387,12 +387,16 @@ class _Relay:
         """See Answered."""
         if self._switched is not None:
             return
+        passing = pieces
         if not more_body:
             self._end = StreamEnd.COMPLETE
             if self._holds_end:
-                pieces, self._last = pieces[:-1], pieces[-1:]
-        self._client.write(pieces, more_body=more_body or self._holds_end)
-        self._remember_reply(pieces)
+                passing, self._last = pieces[:-1], pieces[-1:]
+        self._client.write(passing, more_body=more_body or self._holds_end)
+        size = sum(map(len, pieces))
+        self.reply_bytes += size
+        if self._recorder is not None and size:
+            self._recorder.reply(pieces, size)
 
     def _announced(self) -> Sequence[Header]:
         """Return what is said of the decision now."""
@@ -407,17 +411,10 @@ class _Relay:
     async def _make_safe(self) -> None:
         """Finish the copy, and wait until it survives a crash. Raises _UnsafeError."""
         recorder = self._recorder
-        self._remember_reply(self._last)
         self.close()
         if recorder is not None and not await recorder.is_safe():
             self._end = StreamEnd.ERROR
             raise _UnsafeError
-
-    def _remember_reply(self, pieces: Sequence[bytes]) -> None:
-        size = sum(map(len, pieces))
-        self.reply_bytes += size
-        if self._recorder is not None and pieces:
-            self._recorder.reply(pieces, size)
 
     async def _watch_client(self, call: UpstreamCall, *, more_body: bool) -> None:
         """Pass on the rest of the request's body, then notice when the client leaves."""

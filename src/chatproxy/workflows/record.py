@@ -163,7 +163,6 @@ class Capture:
         ``conversation``: as in ``Exchange``.
         """
         self._metrics.turns_seen.inc()
-        self._metrics.turns_pending.inc()
         reason = self._never_kept(caller)
         if reason is not None:
             self._metrics.decisions.labels(reason).inc()

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from chatproxy.errors import UnreadableError
-from chatproxy.journal.copies import Assembly, Piece, Written, encode_piece
+from chatproxy.journal.copies import NOTHING_WRITTEN, Assembly, Piece, encode_piece
 from chatproxy.model import Age, Caller, Exchange, StreamEnd, Surface, TurnId
 
 CALLER = Caller(
@@ -32,15 +32,26 @@ def an_exchange() -> Exchange:
     )
 
 
-def noted(written: Written, exchange: Exchange) -> bytes:
-    piece = written.missing(exchange)
-    written.note(piece, request_pieces=len(exchange.request), reply_pieces=len(exchange.reply))
-    return encode_piece(piece)
+class Notes:
+    """Of an exchange: what was added since the note before."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._written = NOTHING_WRITTEN
+
+    def next(self) -> bytes:
+        exchange = self._exchange
+        piece = self._written.missing(exchange)
+        self._written = self._written.and_then(
+            piece, request_pieces=len(exchange.request), reply_pieces=len(exchange.reply)
+        )
+        return encode_piece(piece)
 
 
 def grown(cuts: random.Random) -> tuple[Exchange, list[bytes]]:
     """Return an exchange that has ended, and the pieces that were noted at random moments."""
-    exchange, written = an_exchange(), Written()
+    exchange = an_exchange()
+    notes = Notes(exchange)
     pieces = []
     for step in range(30):
         side = exchange.request if step < 10 else exchange.reply
@@ -48,10 +59,10 @@ def grown(cuts: random.Random) -> tuple[Exchange, list[bytes]]:
         if step == 10:
             exchange.status, exchange.content_type, exchange.content_encoding = 200, "text/event-stream", "br"
         if cuts.random() < 0.3:
-            pieces.append(noted(written, exchange))
+            pieces.append(notes.next())
     exchange.named = exchange.turn = TurnId(b"as the client it")
     exchange.end = StreamEnd.CLIENT_ABORTED
-    pieces.append(noted(written, exchange))
+    pieces.append(notes.next())
     exchange.size = sum(map(len, (*exchange.request, *exchange.reply)))
     return exchange, pieces
 
@@ -82,16 +93,17 @@ def test_pieces_that_come_twice_or_overlap_change_nothing(seed: int) -> None:
     for number, piece in enumerate(pieces):
         assembly.add(piece)
         assembly.add(pieces[cuts.randrange(number + 1)])
-    assembly.add(encode_piece(Written().missing(exchange)))
+    assembly.add(encode_piece(NOTHING_WRITTEN.missing(exchange)))
 
     assert assembly.exchange() == joined(exchange)
 
 
 def test_what_has_no_end_was_interrupted() -> None:
-    exchange, written = an_exchange(), Written()
+    exchange = an_exchange()
+    notes = Notes(exchange)
     exchange.request.append(b"{")
     assembly = Assembly()
-    assembly.add(noted(written, exchange))
+    assembly.add(notes.next())
 
     found = assembly.exchange()
 
@@ -101,11 +113,12 @@ def test_what_has_no_end_was_interrupted() -> None:
 
 
 def test_what_misses_a_piece_is_kept_up_to_there_and_marked() -> None:
-    exchange, written = an_exchange(), Written()
+    exchange = an_exchange()
+    notes = Notes(exchange)
     assembly = Assembly()
     for number, text in enumerate([b"one", b"two", b"three"]):
         exchange.reply.append(text)
-        piece = noted(written, exchange)
+        piece = notes.next()
         if number != 1:
             assembly.add(piece)
 
@@ -116,18 +129,19 @@ def test_what_misses_a_piece_is_kept_up_to_there_and_marked() -> None:
 
 
 def test_what_misses_its_beginning_is_nothing() -> None:
-    exchange, written = an_exchange(), Written()
-    noted(written, exchange)
+    exchange = an_exchange()
+    notes = Notes(exchange)
+    notes.next()
     exchange.reply.append(b"more")
     assembly = Assembly()
-    assembly.add(noted(written, exchange))
+    assembly.add(notes.next())
 
     assert assembly.exchange() is None
     assert Assembly().exchange() is None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xc1", b"\x90", encode_piece(Written().missing(an_exchange()))[:-5]]
+    "content", [b"", b"\xc1", b"\x90", encode_piece(NOTHING_WRITTEN.missing(an_exchange()))[:-5]]
 )
 def test_what_is_no_piece_is_refused(content: bytes) -> None:
     with pytest.raises(UnreadableError):
@@ -138,6 +152,6 @@ def test_a_piece_shows_nothing_of_what_it_holds() -> None:
     exchange = an_exchange()
     exchange.request.append(b"a secret question")
 
-    assert "secret" not in repr(Written().missing(exchange))
-    assert "ana" not in repr(Written().missing(exchange))
-    assert isinstance(Written().missing(exchange), Piece)
+    assert "secret" not in repr(NOTHING_WRITTEN.missing(exchange))
+    assert "ana" not in repr(NOTHING_WRITTEN.missing(exchange))
+    assert isinstance(NOTHING_WRITTEN.missing(exchange), Piece)

@@ -16,7 +16,7 @@ def counted(text: str, sample: str) -> float:
 def some_metrics(turns: int, *, listening: int, reach: float) -> str:
     metrics = Metrics()
     metrics.turns.labels(TurnOutcome.STORED).inc(turns)
-    metrics.turns_pending.set(turns)
+    metrics.turns_seen.inc(2 * turns)
     metrics.failures.labels(f"code_{turns}").inc()
     metrics.store_seconds.labels("put").observe(0.004)
     metrics.listening.set(listening)
