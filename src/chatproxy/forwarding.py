@@ -13,8 +13,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
+
+import msgspec
 
 from chatproxy.errors import ChatproxyError, ConfigurationError
 
@@ -134,7 +136,7 @@ _BASE_URL_FORM = (
 )
 
 
-class RequestHead(NamedTuple):
+class RequestHead(msgspec.Struct, frozen=True):
     """What goes upstream: end-to-end headers under our own Host, with the framing of the body."""
 
     headers: list[Header]
@@ -152,7 +154,7 @@ class Framing(Enum):
     """By the end of the connection: that something is missing cannot be seen."""
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead(msgspec.Struct, frozen=True):
     """What goes downstream of a response's head. Names are spelt as received."""
 
     status: int
@@ -320,7 +322,7 @@ def _tokens(value: bytes) -> set[bytes]:
 
 
 def _check_target(target: bytes) -> None:
-    if not target.startswith(b"/") or target.startswith(b"//"):
+    if target[:1] != b"/" or target[:2] == b"//":
         raise RefusedRequestError(
             "bad_target", "the request target must be a path that begins with one slash, not a URL"
         )

@@ -8,9 +8,10 @@ conversation is nobody's. What a trusted source says ambiguously is refused, nev
 import hmac
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from chatproxy.errors import AmbiguousIdentityError
 from chatproxy.model import Age, Caller, Surface
@@ -30,6 +31,7 @@ _TEXTS = frozenset(
         b"x-chat-age",
     )
 )
+_UNSAID: dict[bytes, str | None] = dict.fromkeys(_TEXTS)
 _TRUSTED_ONLY = _TEXTS | {b"x-chat-zdr", _AUTH}
 IDENTITY_HEADERS = _TRUSTED_ONLY | {_INCOGNITO}
 """Header names that are chatproxy's own and never reach the upstream."""
@@ -65,7 +67,7 @@ class Rejected(StrEnum):
     UNKNOWN_API_KEY = "unknown_api_key"
 
 
-class Identified(NamedTuple):
+class Identified(msgspec.Struct, frozen=True):
     """The caller, and why any identity that the request presents was not believed."""
 
     caller: Caller
@@ -156,8 +158,7 @@ class HeaderIdentity:
         return any(address in network for network in self._networks)
 
 
-@dataclass(slots=True)
-class _Tightening:
+class _Tightening(msgspec.Struct):
     """Signals accepted from anyone, since they can only shorten and deny. Of two readings the stricter counts."""
 
     incognito: bool = False
@@ -174,13 +175,13 @@ _ANYBODY = Caller()
 
 
 def _believe(claims: dict[bytes, bytes], tightening: _Tightening) -> Caller:
-    said = {name: _text(name, value) for name, value in claims.items() if name in _TEXTS}
-    surface, age, plan = said.get(b"x-chat-surface"), said.get(b"x-chat-age"), said.get(b"x-chat-plan")
+    said = _UNSAID | {name: _text(name, value) for name, value in claims.items() if name in _TEXTS}
+    surface, age, plan = said[b"x-chat-surface"], said[b"x-chat-age"], said[b"x-chat-plan"]
     return Caller(
-        tenant=said.get(b"x-chat-tenant") or "default",
-        subject=said.get(b"x-chat-subject"),
+        tenant=said[b"x-chat-tenant"] or "default",
+        subject=said[b"x-chat-subject"],
         plan=plan.lower() if plan else None,
-        conversation=said.get(b"x-chat-conversation"),
+        conversation=said[b"x-chat-conversation"],
         surface=_SURFACES.get(surface, Surface.UNKNOWN) if surface else Surface.CHAT,
         age=_AGES.get(age.lower(), Age.UNKNOWN) if age else Age.UNKNOWN,
         zdr=b"x-chat-zdr" in claims and _is_set(claims[b"x-chat-zdr"]),

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+import msgspec
+
 from chatproxy.forwarding import Header, RefusedRequestError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -60,7 +62,7 @@ class HeadLimits(NamedTuple):
     """Lower-case names, without port, under which the listener may be asked; empty: under any."""
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """The head of a request."""
 
     method: bytes
@@ -103,8 +105,8 @@ def read_head(head: bytes, limits: HeadLimits) -> Head:
         raise RefusedRequestError(
             "unexpected_body", "a GET or HEAD request has no body; send it with POST, or without the body"
         )
-    expects = seen.get(b"expect", b"").lower()
-    if expects not in {b"", b"100-continue"} or (b"expect" in seen and not expects):
+    expects = b"expect" in seen
+    if expects and seen[b"expect"].lower() != b"100-continue":
         raise RefusedRequestError(
             "expectation_failed", "the only Expect that is known is 100-continue; leave it out", status=417
         )
@@ -113,7 +115,7 @@ def read_head(head: bytes, limits: HeadLimits) -> Head:
         raise RefusedRequestError(
             "upgrade_with_body", "the request asks for another protocol and has a body; send one of the two"
         )
-    return Head(method, target, is_old, headers, length, bool(expects) and not is_old, asks_to_upgrade)
+    return Head(method, target, is_old, headers, length, expects and not is_old, asks_to_upgrade)
 
 
 def check_beginning(beginning: bytes, limits: HeadLimits, *, known: int = 0) -> None:
@@ -145,7 +147,7 @@ def _first_line(first: re.Match[bytes], limits: HeadLimits) -> tuple[bytes, byte
         raise RefusedRequestError(
             "method_not_allowed", "CONNECT, TRACE and TRACK do not pass through chatproxy", status=405
         )
-    if not target.startswith(b"/") or target.startswith(b"//"):
+    if target[:1] != b"/" or target[:2] == b"//":
         raise RefusedRequestError(
             "bad_target", "the request target must be a path that begins with one slash, not a URL"
         )

@@ -342,7 +342,6 @@ class UpstreamCall:
         self._reader = ResponseReader(
             to_head_request=self._is_head_request, drop=self._drop, may_switch=self._may_switch
         )
-        self.rearm()
         connection.call = self
         if self._is_read_paused:
             # Who takes the answer was made to wait before it was asked for again.
@@ -378,6 +377,7 @@ class UpstreamCall:
         self._error = None
         self._begin(connection)
         connection.transport.write(request)
+        self.rearm()
 
     def _framed(self, data: bytes, *, more_body: bool) -> bytes:
         if self._left is None:
