@@ -67,6 +67,30 @@ async def test_a_copy_beyond_its_limit_is_marked_and_keeps_what_it_had() -> None
     assert (exchange.truncated, exchange.request) == (True, [b"abc"])
 
 
+async def test_of_a_reading_that_goes_beyond_the_limit_the_pieces_before_it_are_kept() -> None:
+    journal, metrics = MemoryJournal(1 << 20), Metrics()
+    recorder = a_recorder(journal, metrics, limit=5)
+    recorder.reply([b"ab", b"cd", b"ef", b"g"], 7)
+    recorder.finish(StreamEnd.COMPLETE)
+    [exchange] = await journal.take(9)
+    assert (exchange.truncated, exchange.reply, exchange.size) == (True, [b"ab", b"cd"], 4)
+
+
+def test_pieces_that_come_together_take_as_much_room_as_one_by_one() -> None:
+    held = []
+    for readings in ([[b"one", b"two", b"three"]], [[b"one"], [b"two"], [b"three"]]):
+        journal = MemoryJournal(1 << 20)
+        recorder = a_recorder(journal, Metrics())
+        for pieces in readings:
+            recorder.reply(pieces, len(b"".join(pieces)))
+        held.append((journal.held_bytes, recorder.exchange.size, recorder.exchange.reply))
+        recorder.finish(StreamEnd.COMPLETE)
+        [exchange] = journal.take_now(1)
+        journal.release(exchange)
+        assert journal.held_bytes == 0
+    assert held[0] == held[1]
+
+
 def test_a_copy_without_room_is_lost_once_and_frees_what_it_held() -> None:
     journal, metrics = MemoryJournal(10_000), Metrics()
     recorder = a_recorder(journal, metrics)
