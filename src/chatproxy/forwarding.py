@@ -41,7 +41,8 @@ _HOP_BY_HOP = frozenset(
 )
 """RFC 9110 7.6.1, the registered fields of one connection, and those of proxies and of h2c (security D1, 39)."""
 _REQUEST_SPECIAL = _HOP_BY_HOP | {b"host", b"expect", b"content-length", b"authorization"}
-_RESPONSE_SPECIAL = _HOP_BY_HOP | {b"content-length"}
+_SAYS_WHAT_IT_IS = frozenset((b"content-type", b"content-encoding"))
+_RESPONSE_SPECIAL = _HOP_BY_HOP | _SAYS_WHAT_IT_IS | {b"content-length"}
 _NOT_NOMINABLE = frozenset(
     (
         b"authorization",
@@ -163,6 +164,8 @@ class ResponseHead(msgspec.Struct, frozen=True):
     framing: Framing
     length: int | None
     """Bytes of a body that has its length said."""
+    content_type: bytes = b""
+    content_encoding: bytes = b""
 
 
 def upstream_target(target: bytes, *, base_path: bytes) -> bytes:
@@ -236,6 +239,11 @@ def response_head(
                 kept.append(header)
         elif name == b"connection":
             nominated.update(_tokens(header[1]))
+        elif name in _SAYS_WHAT_IT_IS:
+            # Of two the first counts, for us.
+            if name not in seen:
+                seen[name] = header[1]
+            kept.append(header)
         else:
             if name in seen and name in _SINGLE:
                 raise RefusedResponseError(f"it has two {name.decode()} headers")
@@ -252,7 +260,13 @@ def response_head(
     if to_head_request or switches or status in {204, 304}:
         framing = Framing.NO_BODY
     return ResponseHead(
-        status, reason, kept, framing, int(length) if length and framing is Framing.LENGTH else None
+        status,
+        reason,
+        kept,
+        framing,
+        int(length) if length and framing is Framing.LENGTH else None,
+        seen.get(b"content-type", b""),
+        seen.get(b"content-encoding", b""),
     )
 
 

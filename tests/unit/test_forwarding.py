@@ -356,7 +356,25 @@ def test_response_headers_pass_unaltered_in_order_with_duplicates() -> None:
         (b"Date", b"d"),
     )
 
-    assert answer(*headers) == ResponseHead(200, b"OK", list(headers), Framing.LENGTH, 5)
+    assert answer(*headers) == ResponseHead(
+        200, b"OK", list(headers), Framing.LENGTH, 5, content_type=b"text/event-stream"
+    )
+
+
+def test_a_response_says_what_it_is_and_of_two_that_say_so_the_first_counts() -> None:
+    headers = (
+        (b"Content-Type", b"text/event-stream"),
+        (b"CONTENT-ENCODING", b"br"),
+        (b"content-type", b"text/plain"),
+        (b"content-encoding", b"gzip"),
+        (b"connection", b"content-type, content-encoding"),
+    )
+    head = answer(*headers)
+    assert (head.headers, head.content_type, head.content_encoding) == (
+        list(headers[:-1]),
+        b"text/event-stream",
+        b"br",
+    )
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ class Proxy:
         return self._capture.begin(
             caller,
             dialect=dialect,
-            request_encoding=_text(said, b"content-encoding"),
+            request_encoding=said.get(b"content-encoding", b"").decode("latin-1"),
             received_at=received_at,
             request_key=said.get(b"idempotency-key", b""),
             conversation=self._named_conversation(said),
@@ -378,8 +378,9 @@ class _Relay:
             return
         recorder = self._recorder
         if recorder is not None:
-            said = _by_name([(name.lower(), value) for name, value in head.headers])
-            recorder.head(head.status, _text(said, b"content-type"), _text(said, b"content-encoding"))
+            recorder.head(
+                head.status, head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1")
+            )
         self.has_answered = True
         self._client.begin(head.status, [*head.headers, *self._announced()], length=head.length)
 
@@ -491,7 +492,3 @@ def _blame(error: UpstreamError) -> tuple[int, str, str]:
 def _by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:
     """Return the first value of each header; names in lower case."""
     return dict(reversed(headers))
-
-
-def _text(said: Mapping[bytes, bytes], name: bytes) -> str:
-    return said.get(name, b"").decode("latin-1")
