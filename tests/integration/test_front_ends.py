@@ -490,6 +490,7 @@ async def test_a_copy_that_fails_lets_nobody_wait_and_is_closed_once(
         client.close()
         await until_nothing_is_left(gate)
         [turn] = await gate.turns.ended(1)
+        assert turn.end is not StreamEnd.COMPLETE
         gate.turns.journal.release(turn)
         assert gate.turns.journal.is_idle
         for peer in behind.connections:

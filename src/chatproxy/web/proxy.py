@@ -389,15 +389,15 @@ class _Relay:
         if self._switched is not None:
             return
         passing = pieces
-        if not more_body:
-            self._end = StreamEnd.COMPLETE
-            if self._holds_end:
-                passing, self._last = pieces[:-1], pieces[-1:]
+        if self._holds_end and not more_body:
+            passing, self._last = pieces[:-1], pieces[-1:]
         self._client.write(passing, more_body=more_body or self._holds_end)
         size = sum(map(len, pieces))
         self.reply_bytes += size
         if self._recorder is not None and size:
             self._recorder.reply(pieces, size)
+        if not more_body:
+            self._end = StreamEnd.COMPLETE
 
     def _announced(self) -> Sequence[Header]:
         """Return what is said of the decision now."""
