@@ -556,6 +556,21 @@ async def test_the_journal_is_hurried_by_who_waits_for_the_disk_and_by_nobody_el
         assert [*seen, journal._is_hurried] == [False, True, False]
 
 
+async def test_what_has_ended_is_written_though_nobody_waits_for_the_disk(world: World) -> None:
+    async with world.journal() as journal:
+        for text in ("first", "after a rest"):
+            exchange = end(journal, begin(journal, text), text)
+            await until(lambda ended=exchange: ended.ticket.is_safe)  # type: ignore[misc]
+
+
+async def test_what_has_ended_a_moment_after_another_is_written_too(world: World) -> None:
+    async with world.journal() as journal:
+        early, late = (end(journal, begin(journal, text), text) for text in ("early", "late"))
+        late.ticket.since += 0.05
+        for exchange in (early, late):
+            await until(lambda ended=exchange: ended.ticket.is_safe)  # type: ignore[misc]
+
+
 async def test_nothing_goes_by_a_clock_that_is_in_doubt(world: World) -> None:
     async with world.journal() as journal:
         await chat(journal, "waits")

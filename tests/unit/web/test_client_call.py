@@ -296,3 +296,15 @@ async def test_the_scope_says_what_was_asked() -> None:
         ("192.0.2.1", 4),
         "192.0.2.1",
     )
+
+
+@pytest.mark.parametrize("pieces", [(), (b"",), (b"", b"")], ids=["none", "one", "two"])
+async def test_pieces_without_bytes_do_not_end_an_answer(pieces: tuple[bytes, ...]) -> None:
+    client = Client()
+    call = a_call(client)
+    call.begin(200, [TYPE], length=None)
+    call.write((), more_body=True)
+    call.write(pieces, more_body=True)
+    call.write((b"a", b"", b"b"), more_body=True)
+    call.write((b"c",), more_body=False)
+    assert b"".join(client.sent).partition(b"\r\n\r\n")[2] == b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"
