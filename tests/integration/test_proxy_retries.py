@@ -573,3 +573,12 @@ async def test_a_header_that_is_not_a_source_names_nothing(tmp_path: Path, store
         for text in ("one", "two"):
             await world.chat(text, who=ANA | {"x-session-id": "1"})
         assert len({row["conversation"] for row in await world.kept()}) == 2
+
+
+async def test_of_the_headers_that_name_a_conversation_an_empty_one_names_nothing(
+    tmp_path: Path, store: str
+) -> None:
+    async with a_world(in_turn(whole("one"), whole("two")), tmp_path, store) as world:
+        for text, more in (("one", {}), ("two", {"session-id": ""})):
+            await world.chat(text, who=ANA | more | {"x-session-id": "1"})
+        assert len({row["conversation"] for row in await world.kept()}) == 1
