@@ -563,6 +563,26 @@ async def test_what_has_ended_is_written_though_nobody_waits_for_the_disk(world:
             await until(lambda ended=exchange: ended.ticket.is_safe)  # type: ignore[misc]
 
 
+async def test_who_waits_for_the_disk_hears_that_the_store_was_quicker(world: World) -> None:
+    async with world.journal() as journal:
+        exchange = end(journal, begin(journal, "quick"), "quick")
+        waiting = asyncio.create_task(journal.is_safe(exchange))
+        await asyncio.sleep(0)
+        [taken] = await journal.take(1)
+        journal.release(taken, is_kept=True)
+        assert not exchange.ticket.segments
+        assert await waiting
+
+
+async def test_of_what_is_given_up_while_it_runs_nothing_is_written(world: World) -> None:
+    async with world.journal() as journal:
+        exchange = begin(journal, "given up")
+        assert journal._grown
+        journal.abandon(exchange)
+        assert [*journal._running, *journal._grown, *journal._dirty] == []
+        await chat(journal, "next")
+
+
 async def test_what_has_ended_a_moment_after_another_is_written_too(world: World) -> None:
     async with world.journal() as journal:
         early, late = (end(journal, begin(journal, text), text) for text in ("early", "late"))

@@ -81,9 +81,9 @@ def test_every_outcome_is_there_from_the_start_and_settling_counts_one() -> None
     text = metrics.render().decode()
     for outcome in TurnOutcome:
         assert f'chatproxy_turns_total{{outcome="{outcome}"}} 0.0' in text
-    metrics.turns_seen.inc(2)
+    metrics.turns_seen.inc(3)
     metrics.settle(TurnOutcome.LOST)
-    assert metrics.registry.get_sample_value("chatproxy_turns_pending") == 1
+    assert metrics.registry.get_sample_value("chatproxy_turns_pending") == 2
     assert metrics.registry.get_sample_value("chatproxy_turns_total", {"outcome": "lost"}) == 1
 
 

@@ -377,8 +377,6 @@ class DiskJournal:
     async def aclose(self) -> None:
         """Write what there is, and leave it to the next process."""
         self._dirty.update(self._grown)
-        if self._next_look is not None:
-            self._next_look.cancel()
         try:
             while self._dirty and await self._write_some(math.inf):
                 pass
