@@ -76,6 +76,11 @@ def test_the_secret_is_one_of_the_known_ones_exactly(sent: list[bytes], is_belie
     assert (found.rejected is Rejected.BAD_SECRET) is not is_believed
 
 
+def test_a_secret_may_be_longer_than_what_is_said_of_a_person() -> None:
+    found = HeaderIdentity(secrets=("s" * 300,))([ANA, (b"x-chat-auth", b"s" * 300)], None)
+    assert found.caller.subject == "ana"
+
+
 def test_a_secret_sent_twice_by_who_has_it_is_ambiguous() -> None:
     identify = HeaderIdentity(secrets=("one",))
     with pytest.raises(AmbiguousIdentityError):

@@ -41,6 +41,12 @@ def test_an_expectation_and_an_upgrade_are_noticed_and_http_1_0_has_no_expectati
     assert not read_head(old, LIMITS).expects_continue
 
 
+@pytest.mark.parametrize("target", [b"//b/c", b"http://b/c", b"*", b"b"])
+def test_a_target_is_a_path_that_begins_with_one_slash(target: bytes) -> None:
+    with pytest.raises(RefusedRequestError, match="begins with one slash"):
+        read_head(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target, HeadLimits())
+
+
 def test_a_refusal_repeats_nothing_of_the_request() -> None:
     with pytest.raises(RefusedRequestError) as refusal:
         framing(b"Content-Length: CANARY")
