@@ -44,7 +44,7 @@ from simulators.backend import Peer, Script, backend
 REQUESTS = 25
 PASSED = "/v1/models/other"
 """Where no dialect takes chats."""
-MOST_OF_A_MESSAGE = 20
+MOST_OF_A_MESSAGE = 18
 """Calls for each message of a history."""
 SHORT, LONG = 4, 36
 """Words of two streams, whose difference is what a piece costs."""
@@ -168,8 +168,8 @@ async def a_counted_proxy(directory: Path, store: str, script: Script) -> AsyncI
 @pytest.mark.parametrize(
     "path, headers, most_of_an_answer, most_of_a_piece",
     [
-        pytest.param(OPENAI, ANA_LINES, 1_340, 32, id="captured"),
-        pytest.param(PASSED, (), 220, 20, id="passed"),
+        pytest.param(OPENAI, ANA_LINES, 1_150, 24, id="captured"),
+        pytest.param(PASSED, (), 210, 16, id="passed"),
     ],
 )
 async def test_an_answer_and_a_piece_of_a_stream_cost_no_more_calls_than_they_did(
