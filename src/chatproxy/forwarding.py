@@ -168,6 +168,14 @@ class ResponseHead(msgspec.Struct, frozen=True):
     content_encoding: bytes = b""
 
 
+def require_path(target: bytes) -> None:
+    """Refuse a request target that is no path: a URL, an authority or ``*``. Raises RefusedRequestError."""
+    if not target.startswith(b"/") or target.startswith(b"//"):
+        raise RefusedRequestError(
+            "bad_target", "the request target must be a path that begins with one slash, not a URL"
+        )
+
+
 def upstream_target(target: bytes, *, base_path: bytes) -> bytes:
     """Return the target to send upstream for the raw *target* of a request: the same, under *base_path*.
 
@@ -336,10 +344,7 @@ def _tokens(value: bytes) -> set[bytes]:
 
 
 def _check_target(target: bytes) -> None:
-    if target[:1] != b"/" or target[:2] == b"//":
-        raise RefusedRequestError(
-            "bad_target", "the request target must be a path that begins with one slash, not a URL"
-        )
+    require_path(target)
     if _FORBIDDEN_IN_TARGET.search(target):
         raise RefusedRequestError(
             "bad_target",

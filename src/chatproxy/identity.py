@@ -31,7 +31,6 @@ _TEXTS = frozenset(
         b"x-chat-age",
     )
 )
-_UNSAID: dict[bytes, str | None] = dict.fromkeys(_TEXTS)
 _TRUSTED_ONLY = _TEXTS | {b"x-chat-zdr", _AUTH}
 IDENTITY_HEADERS = _TRUSTED_ONLY | {_INCOGNITO}
 """Header names that are chatproxy's own and never reach the upstream."""
@@ -175,13 +174,13 @@ _ANYBODY = Caller()
 
 
 def _believe(claims: dict[bytes, bytes], tightening: _Tightening) -> Caller:
-    said = _UNSAID | {name: _text(name, value) for name, value in claims.items() if name in _TEXTS}
-    surface, age, plan = said[b"x-chat-surface"], said[b"x-chat-age"], said[b"x-chat-plan"]
+    said = {name: _text(name, value) for name, value in claims.items() if name in _TEXTS}
+    surface, age, plan = said.get(b"x-chat-surface"), said.get(b"x-chat-age"), said.get(b"x-chat-plan")
     return Caller(
-        tenant=said[b"x-chat-tenant"] or "default",
-        subject=said[b"x-chat-subject"],
+        tenant=said.get(b"x-chat-tenant") or "default",
+        subject=said.get(b"x-chat-subject"),
         plan=plan.lower() if plan else None,
-        conversation=said[b"x-chat-conversation"],
+        conversation=said.get(b"x-chat-conversation"),
         surface=_SURFACES.get(surface, Surface.UNKNOWN) if surface else Surface.CHAT,
         age=_AGES.get(age.lower(), Age.UNKNOWN) if age else Age.UNKNOWN,
         zdr=b"x-chat-zdr" in claims and _is_set(claims[b"x-chat-zdr"]),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import socket
 import ssl
@@ -504,7 +503,7 @@ def _capture(vault: Vault, journal: Journal, metrics: Metrics) -> Capture:
         metrics,
         limit=vault.settings.capture_limit,
         never_kept=vault.policy.never_kept,
-        new_turn_id=lambda: TurnId(os.urandom(16)),
+        new_turn_id=lambda: TurnId(secrets.token_bytes(16)),
         name_turn=name_turn,
     )
 

@@ -230,11 +230,7 @@ class ClientCall:
         if self.is_complete:
             raise ValueError("an answer goes on behind its end")
         if self._is_chunked:
-            match pieces:
-                case [piece] if piece:
-                    data = b"%x\r\n%b\r\n" % (len(piece), piece)
-                case _:
-                    data = b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece])
+            data = b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece])
             if not more_body:
                 data += b"0\r\n\r\n"
         elif self.method == "HEAD":

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chatproxy.forwarding import Header, RefusedRequestError
+from chatproxy.forwarding import Header, RefusedRequestError, require_path
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELD = _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n"
@@ -147,10 +147,7 @@ def _first_line(first: re.Match[bytes], limits: HeadLimits) -> tuple[bytes, byte
         raise RefusedRequestError(
             "method_not_allowed", "CONNECT, TRACE and TRACK do not pass through chatproxy", status=405
         )
-    if target[:1] != b"/" or target[:2] == b"//":
-        raise RefusedRequestError(
-            "bad_target", "the request target must be a path that begins with one slash, not a URL"
-        )
+    require_path(target)
     return method, target, minor == b"0"
 
 

@@ -240,7 +240,7 @@ class Proxy:
     def _named_conversation(self, said: Mapping[bytes, bytes]) -> str | None:
         """Return what the client names the conversation, as ``Exchange`` has it."""
         for name in self._conversation_headers:
-            if name in said and (value := said[name]):
+            if value := said.get(name):
                 named = f"{name.decode()}\0{value.decode('latin-1')}"
                 return named if len(value) <= _LONGEST_CONVERSATION else None
         return None
