@@ -1,7 +1,7 @@
 """When does work that can wait give way to running chats, and for how long may it go on?
 
 1. As soon as something has come for the event loop, which the system is asked after each step: a chat waits for one step
-   at most, and while none waits nothing is lost by asking.
+   at most, and while none waits nothing is lost by asking. Way is given until that has been seen to.
 2. Timers and tasks that are due are not seen that way. So way is given after a millisecond at the latest.
 3. A round of the loop takes long in a crowd, and one step in each would leave most of the work undone. So it goes on
    for a share of what the others have just taken, whoever waits.
@@ -14,7 +14,7 @@ from functools import cached_property
 from time import monotonic
 
 _SLICE_SECONDS = 0.001
-_SHARE = 0.25
+_SHARE = 0.1
 
 
 class GivingWay:
@@ -37,6 +37,8 @@ class GivingWay:
         """Let others have their turn."""
         began_at = monotonic()
         if not self._goes_first():
+            await asyncio.sleep(0)
+            # What has come in this round may have begun a task, which stands behind this one.
             await asyncio.sleep(0)
         now = monotonic()
         self._share_until = now + (now - began_at) * _SHARE
