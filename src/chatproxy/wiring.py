@@ -55,6 +55,7 @@ from chatproxy.web.proxy import Proxy
 from chatproxy.web.public import Public
 from chatproxy.web.server import Listener, allow_connections
 from chatproxy.web.siblings import Alone, Node, Siblings
+from chatproxy.web.tally import Tally
 from chatproxy.web.turn_history import History
 from chatproxy.web.upstream import Upstream
 from chatproxy.wire import DIALECTS, Dialects
@@ -140,6 +141,8 @@ class Worker:
     admin: socket.socket
     directory: Path
     """Where they meet."""
+    tally: Tally
+    """How many clients each of them has."""
 
 
 @contextlib.asynccontextmanager
@@ -253,6 +256,7 @@ async def running_proxy(
             setting="CHATPROXY_LISTEN",
             drain_seconds=settings.drain_time,
             listening=worker.public if worker else None,
+            tally=worker.tally if worker else None,
             limits=_client_limits(settings),
             words=proxy.words,
             cut=lambda reason: metrics.client_cuts.labels(reason).inc(),

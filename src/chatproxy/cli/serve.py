@@ -13,6 +13,7 @@ from chatproxy.memory import lock_memory
 from chatproxy.settings import Settings, load_settings
 from chatproxy.telemetry import Log, configure_logging
 from chatproxy.web.server import run_event_loop
+from chatproxy.web.tally import Tally
 from chatproxy.wiring import RunningProxy, Worker, running_proxy
 
 _log = Log("serve")
@@ -69,7 +70,11 @@ def _stay() -> None:
 async def _work(settings: Settings, place: Place, *, is_memory_locked: bool) -> None:
     end_with(place.parent)
     worker = Worker(
-        place.number, socket.socket(fileno=place.public), socket.socket(fileno=place.admin), place.directory
+        place.number,
+        socket.socket(fileno=place.public),
+        socket.socket(fileno=place.admin),
+        place.directory,
+        Tally(place.tally, place.number),
     )
     async with running_proxy(settings, worker=worker) as running:
         told_to_stop = obey_signals(running)

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from chatproxy.settings import Settings
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.store.opening import EMBEDDED
 from chatproxy.telemetry import Log
+from chatproxy.web import tally
 from chatproxy.web.server import bind, url_of
 
 _log = Log("workers")
@@ -71,6 +72,7 @@ class Supervisor:
         self._settings = settings
         self._words = words
         self._sockets: list[socket.socket] = []
+        self._tally = -1
         self._directory = Path()
         self._running: dict[int, _Worker] = {}
         """Who serves, by slot."""
@@ -86,6 +88,7 @@ class Supervisor:
             for address, setting in ((listen, "CHATPROXY_LISTEN"), (admin, "CHATPROXY_ADMIN_LISTEN")):
                 listening = await bind(address.host, address.port, setting=setting)
                 self._sockets.append(closing.enter_context(listening))
+            self._tally = closing.enter_context(_zeros(tally.size(self._count)))
             self._directory = Path(
                 closing.enter_context(tempfile.TemporaryDirectory(prefix="chatproxy-workers-"))
             )
@@ -144,14 +147,14 @@ class Supervisor:
         """Start a worker and wait until it serves. Raises WorkerFailedError."""
         ready, tell_ready = os.pipe()
         public, admin = (listening.fileno() for listening in self._sockets)
-        place = Place(number, public, admin, tell_ready, os.getpid(), self._directory)
+        place = Place(number, public, admin, tell_ready, os.getpid(), self._tally, self._directory)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *self._words,
                 "--worker",
                 place.written(),
-                pass_fds=(public, admin, tell_ready),
+                pass_fds=(public, admin, tell_ready, self._tally),
                 start_new_session=True,  # what is typed at a terminal comes from the parent, once
             )
         finally:
@@ -178,6 +181,7 @@ class Supervisor:
             worker = self._running[slot]
             since = loop.time()
             status = await worker.ended()
+            tally.Tally(self._tally, worker.number).leave()
             self._alive.discard(worker)
             if self._running[slot] is not worker:
                 continue
@@ -218,6 +222,15 @@ class Supervisor:
                 _log.info("workers were replaced", workers=self._count)
 
 
+@contextlib.contextmanager
+def _zeros(size: int) -> Iterator[int]:
+    """Yield a descriptor of a file that holds so many zeros and has no name."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(size))
+        file.flush()
+        yield file.fileno()
+
+
 def end_with(parent: int) -> None:
     """Have this process told to stop when its *parent* ends, however that ends (Linux)."""
     if sys.platform == "linux":
@@ -235,20 +248,20 @@ class Place:
     admin: int
     ready: int
     parent: int
+    tally: int
     directory: Path
 
     def written(self) -> str:
         """Return it as one word of a command."""
-        return ",".join(
-            map(str, (self.number, self.public, self.admin, self.ready, self.parent, self.directory))
-        )
+        numbers = (self.number, self.public, self.admin, self.ready, self.parent, self.tally)
+        return ",".join(map(str, (*numbers, self.directory)))
 
     @classmethod
     def read(cls, word: str) -> "Place":
         """Undo ``written``."""
-        *numbers, directory = word.split(",", 5)
-        number, public, admin, ready, parent = map(int, numbers)
-        return cls(number, public, admin, ready, parent, Path(directory))
+        *numbers, directory = word.split(",", 6)
+        number, public, admin, ready, parent, counts = map(int, numbers)
+        return cls(number, public, admin, ready, parent, counts, Path(directory))
 
     def say_ready(self) -> None:
         """Tell the parent that this worker serves."""

@@ -16,6 +16,7 @@ from chatproxy.web.client_address import Network
 from chatproxy.web.client_call import Serve
 from chatproxy.web.connection import ClientConnection, ClientLimits, House, Refusal, Words, no_room
 from chatproxy.web.crowd import Crowd
+from chatproxy.web.tally import Tally
 
 _log = Log("server")
 _BACKLOG = 2048
@@ -46,6 +47,7 @@ class Listener:
         setting: str,
         drain_seconds: float,
         listening: socket.socket | None = None,
+        tally: Tally | None = None,
         limits: ClientLimits = _DEFAULT_LIMITS,
         words: Words = _plain_words,
         cut: Callable[[str], None] = lambda _: None,
@@ -53,7 +55,7 @@ class Listener:
         not_in_trailers: Collection[bytes] = (),
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """``listening``: a socket that is bound already, shared with other processes.
+        """``listening``: a socket that is bound already, shared with other processes, whose clients ``tally`` has.
 
         ``words`` makes the answer to what is refused before anybody is asked, ``cut`` counts what is ended.
 
@@ -78,6 +80,7 @@ class Listener:
         self._drain_seconds = drain_seconds
         self._is_cut = False
         self._socket = listening
+        self._tally = tally
         self._acceptor: Acceptor | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -104,6 +107,8 @@ class Listener:
             self._socket,
             partial(ClientConnection, self._house),
             no_room=partial(no_room, self._house),
+            clients=lambda: self._crowd.count,
+            tally=self._tally,
             tls=self._tls,
             handshake_timeout=self._limits.head_timeout,
         )

@@ -4,11 +4,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
 from chatproxy.web.accepting import Acceptor
+from chatproxy.web.tally import Tally, size
 
 WORDS = b"no room"
 PATIENCE = 20.0
@@ -42,11 +45,20 @@ class Door:
 
 
 @asynccontextmanager
-async def a_door(no_room: Callable[[str, int], bytes | None], *, most_told: int = 8) -> AsyncIterator[Door]:
+async def a_door(
+    no_room: Callable[[str, int], bytes | None], *, most_told: int = 8, tally: Tally | None = None
+) -> AsyncIterator[Door]:
     inside: list[asyncio.BaseTransport] = []
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         listening.settimeout(0)
-        acceptor = Acceptor(listening, lambda: Noted(inside), no_room=no_room, most_told=most_told)
+        acceptor = Acceptor(
+            listening,
+            lambda: Noted(inside),
+            no_room=no_room,
+            clients=inside.__len__,
+            tally=tally,
+            most_told=most_told,
+        )
         acceptor.start()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -159,6 +171,71 @@ async def test_after_its_end_nobody_is_taken_and_nothing_held(*, is_turned_away:
                 assert len(door.inside) == taken
                 with pytest.raises(BlockingIOError):
                     late.recv(1)
+
+
+async def until(count: int, *parties: list[asyncio.BaseTransport]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while sum(map(len, parties)) < count:
+            await asyncio.sleep(0)
+
+
+async def test_a_crowd_that_comes_at_once_is_shared_by_those_who_listen() -> None:
+    first: list[asyncio.BaseTransport] = []
+    second: list[asyncio.BaseTransport] = []
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=256) as one,
+        one.dup() as other,
+        TemporaryFile() as tally,
+    ):
+        tally.write(bytes(size(2)))
+        tally.flush()
+        one.settimeout(0)
+        other.settimeout(0)
+        clients = [socket.create_connection(one.getsockname()) for _ in range(32)]
+        acceptors = [
+            Acceptor(
+                listening,
+                partial(Noted, inside),
+                no_room=lambda _address, _coming: None,
+                clients=inside.__len__,
+                tally=Tally(tally.fileno(), worker),
+            )
+            for worker, (listening, inside) in enumerate(((one, first), (other, second)))
+        ]
+        try:
+            for acceptor in acceptors:
+                acceptor.start()
+            await until(32, first, second)
+        finally:
+            for acceptor in acceptors:
+                await acceptor.stop()
+            for client in clients:
+                client.close()
+            for transport in (*first, *second):
+                transport.close()
+
+    assert min(len(first), len(second)) >= 12
+
+
+async def test_who_should_go_first_and_does_not_keeps_nobody_waiting() -> None:
+    with TemporaryFile() as tally:
+        tally.write(bytes(size(2)))
+        tally.flush()
+        Tally(tally.fileno(), 1).note(0)
+        async with a_door(lambda _address, _coming: None, tally=Tally(tally.fileno(), 0)) as door:
+            clients = [door.client() for _ in range(32)]
+            await until(32, door.inside)
+            for client in clients:
+                client.close()
+
+
+async def test_who_has_stopped_lets_the_others_take_all() -> None:
+    with TemporaryFile() as tally:
+        tally.write(bytes(size(2)))
+        tally.flush()
+        async with a_door(lambda _address, _coming: None, tally=Tally(tally.fileno(), 0)):
+            assert Tally(tally.fileno(), 1).is_ahead(5)
+        assert not Tally(tally.fileno(), 1).is_ahead(5)
 
 
 def _has_heard(client: socket.socket) -> bool:
