@@ -1,5 +1,6 @@
 """What a person does: by mouse, by keyboard alone, without a script. A no takes no more than a yes, nor a withdrawal."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from browser.town import chats_and_pages
 from chatproxy.consent.events import Choice
 from chatproxy.demo.tour import link_to_pages
 from chatproxy.policy.facts import Override
-from integration.proxy_fixtures import ANA, World, a_world, response
+from integration.proxy_fixtures import ANA, PATIENCE, World, a_world, response
 from simulators.backend import Peer, backend
 
 WORDS = {
@@ -200,7 +201,10 @@ async def test_a_wide_table_is_scrolled_by_keyboard_and_the_page_is_not(
             region = tab.page.locator(".table")
             await region.focus()
             await tab.page.keyboard.press("ArrowRight")
-            await tab.page.wait_for_function("document.querySelector('.table').scrollLeft > 0")
+            async with asyncio.timeout(PATIENCE):
+                # Not by ``wait_for_function``, which evaluates text where the page's own policy forbids it.
+                while not await region.evaluate("table => table.scrollLeft"):
+                    await asyncio.sleep(0.01)
 
             assert await tab.overflow() == 0
 
