@@ -236,6 +236,15 @@ async def test_a_conversation_of_50_turns_is_stored_once_and_reads_back_whole_an
         assert world.counted("chatproxy_history_messages_unmatched_total") == 0
 
 
+async def test_what_was_said_within_a_millisecond_reads_back_in_order(tmp_path: Path, store: str) -> None:
+    instant = wall_clock()
+    async with a_world(chatting(), tmp_path, store, clock=lambda: instant) as world:
+        conversation = await converse(world, turns=5)
+        [handle] = {row["conversation"] for row in await world.kept()}
+
+        assert await world.said(handle) == [f"{said['role']}: {said['content']}" for said in conversation]
+
+
 async def test_a_conversation_goes_on_after_a_restart(tmp_path: Path, store: str) -> None:
     async with a_world(chatting(), tmp_path, store) as world:
         messages = await converse(world, 2)

@@ -285,7 +285,7 @@ class Transcripts:
             elif turn is not None:
                 spurious.append(turn)
         # The index is not authenticated, so it is not believed about the order either.
-        return owner, [*sorted(kept, key=lambda turn: turn.facts.received_at), *spurious]
+        return owner, [*_in_order(kept), *spurious]
 
     async def _owner(self, subject: SubjectTag) -> _Owner:
         state = await self._store.subject_state(subject)
@@ -420,3 +420,21 @@ def summary(turn: KeptTurn, pseudonyms: Pseudonymizer) -> Mapping[str, object]:
         "key_version": turn.generation_kek,
         "bytes": sum(group.bytes for group in turn.groups),
     }
+
+
+def _in_order(turns: Sequence[KeptTurn]) -> list[KeptTurn]:
+    """Return *turns* by time received; of one millisecond, each after the one that it follows."""
+    named = {turn.turn.hex(): turn for turn in turns}
+
+    def place(turn: KeptTurn) -> tuple[int, int]:
+        received_at, before = turn.facts.received_at, 0
+        while (
+            turn.facts.after is not None
+            and (followed := named.get(turn.facts.after)) is not None
+            and followed.facts.received_at == received_at
+            and before < len(turns)
+        ):
+            turn, before = followed, before + 1
+        return received_at, before
+
+    return sorted(turns, key=place)
