@@ -22,6 +22,7 @@ import pytest
 
 from chatproxy.consent.events import Choice
 from chatproxy.model import ConversationTag, SubjectTag
+from chatproxy.policy.instants import parse_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.vault import Vault
@@ -680,4 +681,5 @@ async def test_a_conversation_of_many_and_large_turns_is_told_whole_and_in_order
 
     told = [turn["messages"][0]["parts"][0]["body"]["text"] for turn in turns]
     assert sorted(told) == sorted(texts)
-    assert [turn["received_at"] for turn in turns] == sorted(turn["received_at"] for turn in turns)
+    received = [parse_instant(turn["received_at"]) for turn in turns]
+    assert received == sorted(received)

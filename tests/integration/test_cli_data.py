@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chatproxy.policy.instants import parse_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from integration.proxy_fixtures import ANA, World, a_world, chatting
@@ -33,7 +34,8 @@ async def test_a_choice_is_recorded_shown_and_remembered(tmp_path: Path, store: 
         assert done.status == 0, done.err
     history = (await call(env, "consent", "history", "ana", "--json")).rows()
     assert [event["choice"] for event in history] == ["given", "withdrawn", "deferred", "refused"]
-    assert sorted(event["at"] for event in history) == [event["at"] for event in history]
+    recorded = [parse_instant(event["at"]) for event in history]
+    assert recorded == sorted(recorded)
     assert len({event["receipt_id"] for event in history}) == 4
     [last] = (await call(env, "consent", "show", "ana", "--json")).rows()
     assert last == history[-1]

@@ -12,7 +12,7 @@ from chatproxy.consent.events import Choice
 from chatproxy.consent.receipts import verify_receipt
 from chatproxy.datasets.manifest import Shard
 from chatproxy.datasets.tables import Form
-from chatproxy.policy.instants import format_instant
+from chatproxy.policy.instants import format_instant, parse_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.web.api.person import BASE, DESCRIPTION
@@ -554,7 +554,8 @@ async def test_a_person_is_told_what_was_used_and_nobody_else_is(tmp_path: Path,
         await recalls.look_at_everybody()
         [used] = (await ask(world, "GET", "/uses")).json()["uses"]
         assert used["recall"] == {"turns": 1, "at": used["recall"]["at"], "acknowledged_at": None}
-        assert used["recall"]["at"] >= used["at"]
+        assert parse_instant(used["recall"]["at"]) >= parse_instant(used["at"])
         await recalls.acknowledge(bytes.fromhex(manifest.dataset[2:]), None)
         [used] = (await ask(world, "GET", "/uses")).json()["uses"]
-        assert used["recall"]["acknowledged_at"] >= used["recall"]["at"]
+        acknowledged_at, recalled_at = used["recall"]["acknowledged_at"], used["recall"]["at"]
+        assert parse_instant(acknowledged_at) >= parse_instant(recalled_at)

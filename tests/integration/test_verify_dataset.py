@@ -10,6 +10,7 @@ from chatproxy.consent.events import Choice
 from chatproxy.datasets.manifest import File, Item, about, lines
 from chatproxy.datasets.rows import Row
 from chatproxy.datasets.tables import Form, read_rows, write_rows
+from chatproxy.policy.instants import format_instant
 from chatproxy.store.connections import Connections
 from chatproxy.store.embedded import EmbeddedServer
 from chatproxy.workflows.lineage import Use
@@ -61,6 +62,8 @@ def found(archive: Archive, exported: Exported) -> set[str]:
         ("order", "items_differ"),
         ("no receipt", "item_unfounded"),
         ("over", "item_unfounded"),
+        ("just over", "item_unfounded"),
+        ("never over", "item_unfounded"),
         ("policy", "item_unfounded"),
         ("count", "items_missing"),
     ],
@@ -84,6 +87,11 @@ async def test_what_does_not_fit_is_found_though_it_is_signed(
                 items[0] = change(items[0], receipt=None)
             case "over":
                 items[0] = change(items[0], until="2020-01-01T00:00:00Z")
+            case "just over":
+                at = exported.manifest.at
+                items[0] = change(items[0], until=format_instant(at - at % 1000))
+            case "never over":
+                items[0] = change(items[0], until="never")
             case "policy":
                 items[0] = change(items[0], policy="x")
         forge(archive, exported, rows, items, count=3 if what == "count" else 2)

@@ -20,7 +20,7 @@ from chatproxy.datasets.manifest import File, Item, Manifest, is_as_listed, is_m
 from chatproxy.datasets.tables import Form, content_hash, read_rows
 from chatproxy.errors import UndecryptableError
 from chatproxy.model import SubjectTag, TurnId
-from chatproxy.policy.instants import format_instant
+from chatproxy.policy.instants import parse_instant
 from chatproxy.policy.versions import PolicyVersion
 from chatproxy.ports import DatasetFiles, LineageStore, TranscriptStore
 from chatproxy.workflows.export_gate import GROUNDS
@@ -141,7 +141,7 @@ class FilesVerifier:
             if (
                 item.policy not in manifest.policies
                 or item.redaction != manifest.redaction
-                or item.until <= format_instant(manifest.at)
+                or _is_over(item.until, manifest.at)
                 or (manifest.purpose == "capability" and item.receipt is None)
             ):
                 yield DatasetFault("item_unfounded", row.id)
@@ -150,6 +150,14 @@ class FilesVerifier:
         """Return a file if it is the one that is listed."""
         data = self._files.read(file.name)
         return data if data is not None and is_as_listed(file, data) else None
+
+
+def _is_over(until: str, at: int) -> bool:
+    """Whether *until*, as an item has it, had come at *at*. What is no instant never allowed anything."""
+    try:
+        return parse_instant(until) <= at
+    except ValueError:
+        return True
 
 
 class LineageVerifier:
