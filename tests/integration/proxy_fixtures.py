@@ -142,10 +142,14 @@ class World:
         return self.running.vault.pseudonyms.subject_tag(tenant=tenant, subject=subject)
 
     async def choose(self, *choices: Choice, subject: str = "ana", at: int | None = None) -> None:
-        """Record choices of a person, as the consent commands do."""
+        """Record choices of a person, as the consent commands do; now: after all that was received before."""
         for choice in choices:
             await self.running.vault.ledger.record(
-                self.tag(subject), choice, at=wall_clock() if at is None else at, by="test", method="test"
+                self.tag(subject),
+                choice,
+                at=await _next_millisecond() if at is None else at,
+                by="test",
+                method="test",
             )
 
     def counted(self, sample: str, **labels: str) -> float:
@@ -182,6 +186,14 @@ class World:
             assert_files_left_whole(
                 Path(self.running.vault.settings.data_dir), spoken=self.spoken, audit_keys=audit_keys
             )
+
+
+async def _next_millisecond() -> int:
+    """Return the wall clock's next instant when it has come: a yes counts for what was received within its own."""
+    before = wall_clock()
+    while (now := wall_clock()) <= before:
+        await asyncio.sleep(0)
+    return now
 
 
 @asynccontextmanager

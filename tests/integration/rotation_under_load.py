@@ -5,10 +5,12 @@ import sys
 import time
 from asyncio.subprocess import PIPE, create_subprocess_exec
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import httpx
 
 from chatproxy.crypto.keys import KeyStatus
 from chatproxy.crypto.record import parse_header, series_of_epoch
@@ -74,21 +76,42 @@ class Nodes:
     env: dict[str, str]
     running: list[Serving]
 
+    async def have_stored(self, turns: int) -> None:
+        """Wait until so many turns are stored, so that there is something to seal anew."""
+        async with http_client() as client, asyncio.timeout(_PATIENCE):
+            while True:
+                found = [await _values(client, node) for node in self.running]
+                if sum(_outcomes(values)["stored"] for values in found) >= turns:
+                    return
+                await asyncio.sleep(0.05)
+
     async def outcomes(self) -> Counter[str]:
         """Wait until nothing is pending; return how many turns met which outcome, on all nodes."""
         found: Counter[str] = Counter()
         async with http_client() as client, asyncio.timeout(_PATIENCE):
             for node in self.running:
-                while True:
-                    text = (await client.get(node.admin_url + "/metrics")).text
-                    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
-                    if float(values["chatproxy_turns_pending"]) == 0:
-                        break
+                while (values := await _values(client, node))["chatproxy_turns_pending"]:
                     await asyncio.sleep(0.05)
-                for name, value in values.items():
-                    if name.startswith("chatproxy_turns_total") and float(value):
-                        found[name.split('"')[1]] += int(float(value))
+                found += _outcomes(values)
         return found
+
+
+async def _values(client: httpx.AsyncClient, node: Serving) -> dict[str, float]:
+    """Return the metrics of a node."""
+    text = (await client.get(node.admin_url + "/metrics")).text
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+    return {name: float(value) for name, value in lines}
+
+
+def _outcomes(values: Mapping[str, float]) -> Counter[str]:
+    """Return how many turns met which outcome, of those that were met."""
+    return Counter(
+        {
+            name.split('"')[1]: int(value)
+            for name, value in values.items()
+            if name.startswith("chatproxy_turns_total") and value
+        }
+    )
 
 
 @asynccontextmanager

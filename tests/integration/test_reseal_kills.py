@@ -15,6 +15,7 @@ async def test_sealing_anew_that_is_killed_under_traffic_costs_nothing(
 ) -> None:
     async with three_nodes(tmp_path, server.url) as nodes:
         async with loaded(nodes, rate=60, people=50) as load:
+            await nodes.have_stored(100)
             killed = await reseal(nodes, kill_after=12, kills=5)
         outcomes = await nodes.outcomes()
         found = await examine(nodes, connections)

@@ -211,6 +211,36 @@ async def test_whoever_meets_a_store_in_which_another_makes_the_first_ring_uses_
     assert [ring.data] == [each.data for each in made]
 
 
+async def test_whoever_looked_before_another_made_the_first_ring_uses_that_one(
+    tmp_path: Path, server: EmbeddedServer, connections: Connections
+) -> None:
+    settings = a_proxy(tmp_path, upstream="http://127.0.0.1:9", store=server.url)
+    source = open_keyset(settings)
+    found = source.local()
+    assert found is not None
+    keyset: Keyset = found
+
+    class SlowStore(RedisStore):
+        """One whose first answer comes, and then another is quicker."""
+
+        reads = 0
+
+        async def read_control(self, name: str) -> bytes | None:
+            answer = await super().read_control(name)
+            self.reads += 1
+            if self.reads == 1:
+                await load_keyring(
+                    RedisStore(connections), source.root, keyset, source="another", now=wall_clock()
+                )
+            return answer
+
+    ring = await load_keyring(
+        SlowStore(connections), source.root, keyset, source="this one", now=wall_clock()
+    )
+
+    assert ring.data == await RedisStore(connections).read_control(RING_NAME)
+
+
 async def test_who_makes_the_first_ring_and_does_not_live_to_finish_is_followed_by_the_next(
     tmp_path: Path, server: EmbeddedServer, connections: Connections
 ) -> None:

@@ -15,6 +15,7 @@ async def test_a_rotation_that_is_killed_under_traffic_costs_nothing(
 ) -> None:
     async with three_nodes(tmp_path, server.url) as nodes:
         async with loaded(nodes, rate=60, people=50) as load:
+            await nodes.have_stored(100)
             killed = await rotate(nodes, kill_after=4, kills=3)
         outcomes = await nodes.outcomes()
         found = await examine(nodes, connections)

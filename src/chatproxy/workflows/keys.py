@@ -58,8 +58,9 @@ async def load_keyring(
     ``source`` names the keyset in messages. Raises KeysetError where the keyset does not fit the store or a store
     with transcripts has no ring, StoreUnavailableError.
     """
-    found = await store.read_control(CHECK_NAME)
+    # In this order: the check value is there before the ring is, so who sees a ring of another's making sees that too.
     data = await store.read_control(RING_NAME)
+    found = await store.read_control(CHECK_NAME)
     if found is not None:
         keyset.require_check_value(found, source=source)
     if data is None:
